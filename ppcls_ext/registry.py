@@ -1,0 +1,127 @@
+"""The registry: every backbone of ours under its name, with the facts about it.
+
+One model, one truth: reported parameter counts, MACs, accuracies, preprocessing and weights live here and nowhere
+else; tests recompute them, documentation tables and ``tools/benchmark.py`` read them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from dataclasses import asdict, dataclass, field
+from typing import Callable, Iterable, Optional
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the input that the published figures were measured with.
+
+    The short side is resized to ``resize_short`` pixels, the centre ``input_size`` is cropped, values in [0, 1] are
+    normalised by ``mean`` and ``std`` (RGB).
+    """
+
+    input_size: tuple = (3, 224, 224)
+    resize_short: int = 256
+    interpolation: str = "bicubic"
+    backend: str = "pil"
+    mean: tuple = IMAGENET_MEAN
+    std: tuple = IMAGENET_STD
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A *published* accuracy in percent, never one of ours; ``source`` says where it was published."""
+
+    top1: float
+    source: str
+    top5: Optional[float] = None
+    dataset: str = "ImageNet-1k"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A published checkpoint: where it is, which key layout it has, and its licence."""
+
+    url: str
+    layout: str
+    licence: str
+    sha256: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """One row of the registry."""
+
+    name: str
+    family: str
+    factory: Callable = field(repr=False)
+    paper: str  # "Title, arXiv id"
+    params: int  # trainable elements, class_num = 1000
+    macs: int  # multiply-adds at preprocessing.input_size; norms, activations and biases are not counted
+    preprocessing: Preprocessing = Preprocessing()
+    accuracy: Optional[Accuracy] = None
+    weights: tuple = ()
+    notes: str = ""
+
+
+_SPECS: dict[str, BackboneSpec] = {}
+
+
+def add(spec: BackboneSpec) -> BackboneSpec:
+    """Enter ``spec``.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    if spec.name in _SPECS:
+        raise ValueError(f"backbone {spec.name!r} is registered already (family {_SPECS[spec.name].family})")
+    _SPECS[spec.name] = spec
+    return spec
+
+
+def specs() -> tuple[BackboneSpec, ...]:
+    """Return all rows in the order in which they were entered."""
+    return tuple(_SPECS.values())
+
+
+def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:
+    """Return up to ``count`` of ``candidates`` that look like ``name``, best first; case does not matter."""
+    by_lower = {}
+    for candidate in candidates:
+        by_lower.setdefault(candidate.lower(), candidate)
+    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)]
+
+
+def list_backbones(pattern: str = "*") -> list[str]:
+    """Return the names of our backbones that match the shell pattern, in registry order; case matters not."""
+    return [name for name in _SPECS if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
+
+
+def get_spec(name: str) -> BackboneSpec:
+    """Return the row of ``name`` (``Name`` or ``ppcls_ext.Name``).
+
+    Raises:
+        KeyError: with the nearest names, if there is none.
+    """
+    bare = name[len("ppcls_ext.") :] if name.startswith("ppcls_ext.") else name
+    if bare not in _SPECS:
+        hint = nearest(bare, _SPECS)
+        raise KeyError(f"unknown backbone {name!r}" + (f"; did you mean {', '.join(hint)}?" if hint else ""))
+    return _SPECS[bare]
+
+
+def backbone_info(name: str) -> dict:
+    """Return what is known of a backbone as plain data.
+
+    The keys are the fields of :class:`BackboneSpec` but ``factory``: ``params`` counts trainable elements, ``macs``
+    multiply-adds at the native size, ``accuracy`` is as published, with its source.
+    """
+    spec = get_spec(name)
+    info = {key: value for key, value in vars(spec).items() if key != "factory"}
+    info["preprocessing"] = asdict(spec.preprocessing)
+    info["accuracy"] = asdict(spec.accuracy) if spec.accuracy else None
+    info["weights"] = [asdict(weights) for weights in spec.weights]
+    return info

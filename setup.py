@@ -1,0 +1,56 @@
+"""Packaging of ppcls_ext. Build system, linter and pytest settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def version() -> str:
+    """Read ``__version__`` without importing the package, which would import Paddle."""
+    for line in (ROOT / "ppcls_ext" / "version.py").read_text(encoding="utf-8").splitlines():
+        if line.startswith("__version__"):
+            return line.split('"')[1]
+    raise RuntimeError("ppcls_ext/version.py holds no __version__")
+
+
+setup(
+    name="ppcls_ext",
+    version=version(),
+    description="PaddleClas-compatible model zoo: backbones, and the engine that trains, evaluates and exports them",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.9",
+    packages=find_packages(include=["ppcls_ext", "ppcls_ext.*"]),
+    install_requires=[
+        "numpy",
+        "pyyaml",
+        "pillow",
+        "tqdm",
+        "pydantic>=2",
+        "rich",
+        "visualdl>=2.2",
+        "scikit-learn",
+        # PaddleClas 2.6.0 pins numpy 1.24.4, which has no wheel for Python 3.12 and later.
+        'paddleclas>=2.6.0; python_version < "3.12"',
+        # Below 3.12 PaddleClas brings OpenCV; two OpenCV packages in one environment overwrite each other.
+        'opencv-python-headless; python_version >= "3.12"',
+        # Paddle 2.6 imports pkg_resources; setuptools 81 dropped it.
+        "setuptools<81",
+    ],
+    extras_require={
+        "cpu": ["paddlepaddle>=2.6.2"],
+        "gpu": ["paddlepaddle-gpu>=2.6.2"],
+        "test": ["pytest>=7"],
+        "export": [],
+        "parity": ["torch", "timm"],
+    },
+    entry_points={"console_scripts": ["ppcls_ext = ppcls_ext.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
