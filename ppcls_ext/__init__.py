@@ -1,0 +1,34 @@
+"""ppcls_ext: backbones for PaddleClas, and the engine that trains, evaluates and exports them.
+
+Importing the package registers the backbones into every PaddleClas that can be imported; each of them is also an
+attribute of the package, so that ``ppcls_ext.<Name>`` means the same in Python and in a YAML file.
+"""
+
+from . import runtime
+
+runtime.set_cpu_defaults()  # before anything imports Paddle, which reads its CPU settings once
+
+from . import registry  # noqa: E402
+from .arch import backbone as _families  # noqa: E402, F401
+from .plugin import create_backbone, register  # noqa: E402
+from .registry import backbone_info, list_backbones  # noqa: E402
+from .version import __version__  # noqa: E402
+
+__all__ = ["__version__", "backbone_info", "create_backbone", "list_backbones", "register"]
+
+
+def __getattr__(name: str):
+    """Return the factory of the backbone ``name``; PaddleClas evaluates ``ppcls_ext.<Name>`` and arrives here."""
+    if not name.startswith("_"):
+        try:
+            return registry.get_spec(name).factory
+        except KeyError as error:
+            raise AttributeError(f"module 'ppcls_ext' has no attribute {name!r}: {error.args[0]}") from None
+    raise AttributeError(f"module 'ppcls_ext' has no attribute {name!r}")
+
+
+def __dir__() -> list:
+    return sorted([*globals(), *list_backbones()])
+
+
+register()
