@@ -1,0 +1,8 @@
+"""Training losses under PaddleClas's names, built from the ``Loss`` section of a YAML."""
+
+from __future__ import annotations
+
+from .celoss import CELoss
+from .combined import CombinedLoss, build_loss
+
+__all__ = ["CELoss", "CombinedLoss", "build_loss"]

@@ -1,0 +1,73 @@
+"""The weighted sum of the losses that a YAML lists."""
+
+from __future__ import annotations
+
+from typing import Mapping, Sequence, Union
+
+import paddle
+from paddle import nn
+
+from ..registry import nearest
+from .celoss import CELoss
+
+LOSSES = {"CELoss": CELoss}
+
+
+class CombinedLoss(nn.Layer):
+    """A weighted sum of losses, which also reports every term.
+
+    Args:
+        terms: one ``(name, weight, loss)`` a term. A second term of the same name is reported as ``<name>_2``.
+    """
+
+    def __init__(self, terms: Sequence[tuple]):
+        super().__init__()
+        self.names: list[str] = []
+        self.weights: list[float] = []
+        self.losses = nn.LayerList()
+        for name, weight, loss in terms:
+            repeats = sum(taken.split("_")[0] == name for taken in self.names)
+            self.names.append(name if not repeats else f"{name}_{repeats + 1}")
+            self.weights.append(float(weight))
+            self.losses.append(loss)
+
+    def forward(self, logits: Union[paddle.Tensor, Mapping], target: paddle.Tensor) -> dict:
+        """Return ``{name: weighted term, ..., "loss": their sum}``.
+
+        Args:
+            logits: ``[N, C]``, or a mapping that holds them under ``logits``.
+            target: integer ``[N]`` or ``[N, 1]``, or floating-point ``[N, C]``.
+        """
+        if isinstance(logits, Mapping):
+            logits = logits["logits"]
+        report = {
+            name: weight * loss(logits, target) for name, weight, loss in zip(self.names, self.weights, self.losses)
+        }
+        report["loss"] = sum(report.values())
+        return report
+
+
+def build_loss(section: Sequence[Mapping]) -> CombinedLoss:
+    """Build the loss of ``Loss.Train`` or ``Loss.Eval``.
+
+    Args:
+        section: one-key mappings ``{name: {"weight": 1.0, **arguments}}``.
+
+    Raises:
+        ValueError: if the section is empty or an entry is not of that form.
+        KeyError: if a loss is unknown; the message names the nearest.
+    """
+    if not section:
+        raise ValueError("Loss: the list of losses is empty; give at least one, for example - CELoss: {weight: 1.0}")
+    terms = []
+    for entry in section:
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            raise ValueError(f"Loss: each entry must be one mapping {{name: {{weight: ...}}}}, got {entry!r}")
+        ((name, arguments),) = entry.items()
+        if name not in LOSSES:
+            hint = nearest(name, LOSSES) or sorted(LOSSES)
+            raise KeyError(f"unknown loss {name!r}; supported: {', '.join(hint)}")
+        arguments = dict(arguments or {})
+        weight = arguments.pop("weight", 1.0)
+        terms.append((name, weight, LOSSES[name](**arguments)))
+    return CombinedLoss(terms)

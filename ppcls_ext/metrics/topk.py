@@ -1,0 +1,110 @@
+"""Top-k accuracy as counts, so that the figures of several processes add up exactly."""
+
+from __future__ import annotations
+
+from typing import Sequence, Union
+
+import numpy as np
+import paddle
+
+
+class InvalidLogitsError(ValueError):
+    """The logits hold NaN or infinity, so an accuracy computed from them would mean nothing."""
+
+
+class TopkAcc:
+    """Share of the samples whose class is among the k largest logits.
+
+    The state is ``[samples, hits for k1, hits for k2, ...]``: whole numbers in float64, exact up to 2**53.
+
+    Args:
+        topk: the values of k; the first is the one that "best" is judged by.
+        class_num: number of classes.
+
+    Raises:
+        ValueError: if a k is not in ``1 .. class_num``.
+    """
+
+    def __init__(self, topk: Union[int, Sequence[int]] = (1, 5), class_num: int = 1000):
+        topk = [topk] if isinstance(topk, int) else list(topk)
+        if not topk or len(set(topk)) != len(topk):
+            raise ValueError(f"TopkAcc: topk must be one or more different integers, got {topk!r}")
+        for k in topk:
+            if not 1 <= k <= class_num:
+                raise ValueError(f"TopkAcc: k must be from 1 to the number of classes, {class_num}, got {k!r}")
+        self.topk = topk
+        self.class_num = class_num
+        self.names = [f"top{k}" for k in topk]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every sample."""
+        self._sums = np.zeros(1 + len(self.topk), dtype=np.float64)
+
+    def update(self, logits: paddle.Tensor, labels: paddle.Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            logits: ``[N, class_num]``.
+            labels: integer ``[N]`` or ``[N, 1]``; or floating-point ``[N, class_num]``, scored against the class
+                with the largest share.
+
+        Raises:
+            ValueError: if shapes do not fit or a label is no class.
+            InvalidLogitsError: if a logit is NaN or infinite; nothing is counted then.
+        """
+        if logits.ndim != 2 or logits.shape[1] != self.class_num:
+            raise ValueError(f"TopkAcc: logits must be [N, {self.class_num}], got {list(logits.shape)}")
+        samples = logits.shape[0]
+        if samples == 0:
+            return
+        with paddle.no_grad(), paddle.amp.auto_cast(enable=False):
+            logits = logits.detach().astype("float32")
+            finite = paddle.isfinite(logits).numpy()
+            if not finite.all():
+                raise InvalidLogitsError(
+                    f"TopkAcc: {int((~finite).any(axis=1).sum())} of {samples} samples have NaN or infinite logits; "
+                    "an accuracy of them would mean nothing"
+                )
+            _, ranked = paddle.topk(logits, max(self.topk), axis=1)
+        classes = self._classes(labels.numpy(), samples)
+        hits = ranked.numpy() == classes[:, None]
+        self._sums += [samples] + [hits[:, :k].any(axis=1).sum() for k in self.topk]
+
+    def _classes(self, labels: np.ndarray, samples: int) -> np.ndarray:
+        if np.issubdtype(labels.dtype, np.floating):
+            if labels.shape != (samples, self.class_num):
+                raise ValueError(f"TopkAcc: soft labels must be [{samples}, {self.class_num}], got {labels.shape}")
+            return labels.argmax(axis=1)
+        if labels.shape not in ((samples,), (samples, 1)):
+            raise ValueError(f"TopkAcc: labels must be [{samples}] or [{samples}, 1], got {labels.shape}")
+        labels = labels.reshape(samples)
+        outside = labels[(labels < 0) | (labels >= self.class_num)]
+        if outside.size:
+            raise ValueError(f"TopkAcc: labels must be from 0 to {self.class_num - 1}, got {outside[0]}")
+        return labels
+
+    def state(self) -> np.ndarray:
+        """Return the sums; those of several processes may be added."""
+        return self._sums.copy()
+
+    def load_state(self, state: np.ndarray) -> None:
+        """Take over sums that :meth:`state` returned, or a sum of such.
+
+        Raises:
+            ValueError: if the length is wrong.
+        """
+        state = np.asarray(state, dtype=np.float64)
+        if state.shape != self._sums.shape:
+            raise ValueError(f"TopkAcc: the state must have shape {self._sums.shape}, got {state.shape}")
+        self._sums = state.copy()
+
+    def compute(self) -> dict:
+        """Return ``{"top1": share, ...}`` in [0, 1].
+
+        Raises:
+            ValueError: if no sample was counted.
+        """
+        if not self._sums[0]:
+            raise ValueError("TopkAcc: no sample was counted, so there is no accuracy")
+        return {name: float(hits / self._sums[0]) for name, hits in zip(self.names, self._sums[1:])}

@@ -1,0 +1,171 @@
+"""Learning-rate schedules with PaddleClas's arguments and values.
+
+A schedule counts in optimizer steps, or in epochs with ``by_epoch``. Linear warm-up comes first; the schedule proper
+begins after it and has the remaining length.
+"""
+
+from __future__ import annotations
+
+from typing import Mapping, Optional, Sequence, Union
+
+from paddle.optimizer import lr as paddle_lr
+
+from ..registry import nearest
+
+
+class Constant(paddle_lr.LRScheduler):
+    """The same learning rate at every step."""
+
+    def get_lr(self) -> float:
+        """Return the learning rate."""
+        return self.base_lr
+
+
+class _Span:
+    """Lengths in the units that the schedule counts: optimizer steps, or epochs."""
+
+    def __init__(self, epochs: int, steps_per_epoch: int, warmup_epoch: float, by_epoch: bool):
+        self._steps_per_epoch = steps_per_epoch
+        self._by_epoch = by_epoch
+        if by_epoch:
+            self.warmup = self.whole("warmup_epoch", min(warmup_epoch, epochs))
+            self.remaining = epochs - self.warmup
+        else:
+            self.warmup = round(min(warmup_epoch, epochs) * steps_per_epoch)
+            self.remaining = epochs * steps_per_epoch - self.warmup
+
+    def whole(self, name: str, epochs: float) -> int:
+        """Return a number of epochs in units, cut to whole steps; a schedule by epoch takes whole epochs only."""
+        if not self._by_epoch:
+            return int(epochs * self._steps_per_epoch)
+        if epochs != int(epochs):
+            raise ValueError(f"{name} must be a whole number with by_epoch, got {epochs}")
+        return int(epochs)
+
+
+def _constant(span: _Span, learning_rate: float):
+    return Constant(learning_rate)
+
+
+def _linear(span: _Span, learning_rate: float, end_lr: float = 0.0, power: float = 1.0, cycle: bool = False):
+    if span.remaining <= 0:
+        return Constant(learning_rate)
+    return paddle_lr.PolynomialDecay(learning_rate, span.remaining, end_lr=end_lr, power=power, cycle=cycle)
+
+
+def _cosine(span: _Span, learning_rate: float, eta_min: float = 0.0):
+    if span.remaining <= 0:
+        return Constant(learning_rate)
+    return paddle_lr.CosineAnnealingDecay(learning_rate, span.remaining, eta_min=eta_min)
+
+
+def _step(span: _Span, learning_rate: float, step_size: float, gamma: float):
+    return paddle_lr.StepDecay(learning_rate, max(1, span.whole("step_size", step_size)), gamma=gamma)
+
+
+def _piecewise(span: _Span, decay_epochs: Sequence[float], values: Sequence[float]):
+    if not decay_epochs:
+        return Constant(values[0])
+    return paddle_lr.PiecewiseDecay([span.whole("decay_epochs", epoch) for epoch in decay_epochs], list(values))
+
+
+def _multi_step(span: _Span, learning_rate: float, milestones: Sequence[float], gamma: float = 0.1):
+    return paddle_lr.MultiStepDecay(
+        learning_rate, [span.whole("milestones", epoch) for epoch in milestones], gamma=gamma
+    )
+
+
+SCHEDULERS = {
+    "Constant": _constant,
+    "ConstLR": _constant,
+    "Linear": _linear,
+    "Cosine": _cosine,
+    "Step": _step,
+    "Piecewise": _piecewise,
+    "MultiStepDecay": _multi_step,
+}
+
+
+def piecewise_table(
+    epochs: int,
+    learning_rate: Optional[float] = None,
+    decay_epochs: Optional[Sequence[float]] = None,
+    values: Optional[Sequence[float]] = None,
+) -> tuple:
+    """Return ``(decay_epochs, values)`` of a Piecewise schedule.
+
+    The table that the YAML gives is honoured. ``learning_rate`` alone stands for a tenth every 30 epochs; beside a
+    table it may only repeat the first value.
+
+    Raises:
+        ValueError: if the arguments contradict each other or are incomplete.
+    """
+    if decay_epochs is None and values is None:
+        if learning_rate is None:
+            raise ValueError("Piecewise needs decay_epochs and values, or learning_rate alone")
+        decay_epochs = list(range(30, epochs, 30))
+        return decay_epochs, [learning_rate * 0.1**index for index in range(len(decay_epochs) + 1)]
+    if decay_epochs is None or values is None:
+        raise ValueError("Piecewise needs both decay_epochs and values")
+    if len(values) != len(decay_epochs) + 1:
+        raise ValueError(
+            f"Piecewise: values must be one longer than decay_epochs, got {len(values)} values for "
+            f"{len(decay_epochs)} decay_epochs"
+        )
+    if list(decay_epochs) != sorted(set(decay_epochs)):
+        raise ValueError(f"Piecewise: decay_epochs must increase, got {list(decay_epochs)}")
+    if learning_rate is not None and learning_rate != values[0]:
+        raise ValueError(
+            f"Piecewise: learning_rate {learning_rate} contradicts values[0] {values[0]}; "
+            "scale values, or leave values and decay_epochs out"
+        )
+    return list(decay_epochs), list(values)
+
+
+def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> paddle_lr.LRScheduler:
+    """Build the schedule of ``Optimizer.lr``.
+
+    Args:
+        section: ``{"name": ..., "learning_rate": ..., "warmup_epoch": 0, "warmup_start_lr": 0.0, "by_epoch": False,
+            **arguments of the schedule}``; without a name the rate is constant.
+        epochs: length of the run.
+        steps_per_epoch: optimizer steps an epoch.
+
+    Returns:
+        A scheduler with two attributes of ours: ``by_epoch`` says whether to call ``step()`` after an epoch or after
+        each optimizer step, ``kind`` is the schedule's name for the log.
+
+    Raises:
+        KeyError: if the name is unknown; the message names the nearest.
+        ValueError: if arguments are missing or contradict each other.
+        TypeError: if an argument does not belong to the schedule.
+    """
+    section = {key: value for key, value in section.items() if value is not None}
+    kind = section.pop("name", "Constant")
+    if kind not in SCHEDULERS:
+        raise KeyError(f"unknown schedule {kind!r}; supported: {', '.join(nearest(kind, SCHEDULERS) or SCHEDULERS)}")
+    if epochs < 1 or steps_per_epoch < 1:
+        raise ValueError(f"a schedule needs at least one epoch of one step, got {epochs} epochs of {steps_per_epoch}")
+    by_epoch = section.pop("by_epoch", False)
+    warmup_epoch = section.pop("warmup_epoch", 0)
+    warmup_start_lr: Union[int, float] = section.pop("warmup_start_lr", 0.0)
+    span = _Span(epochs, steps_per_epoch, warmup_epoch, by_epoch)
+    if kind == "Piecewise":
+        names = ("learning_rate", "decay_epochs", "values")
+        table = piecewise_table(epochs, **{name: section.pop(name) for name in names if name in section})
+        section.update(zip(("decay_epochs", "values"), table))
+        peak = section["values"][0]
+    elif "learning_rate" not in section:
+        raise ValueError(f"the schedule {kind} needs learning_rate")
+    else:
+        peak = section["learning_rate"]
+    scheduler = SCHEDULERS[kind](span, **section)
+    if span.warmup > 0:
+        if not warmup_start_lr < peak:
+            raise ValueError(f"warmup_start_lr must be below the learning rate {peak}, got {warmup_start_lr}")
+        scheduler = paddle_lr.LinearWarmup(
+            learning_rate=scheduler, warmup_steps=span.warmup, start_lr=warmup_start_lr, end_lr=peak
+        )
+    scheduler.by_epoch = by_epoch
+    scheduler.kind = kind
+    return scheduler
