@@ -7,6 +7,7 @@ the standard library only, fills in nothing that the user has set, and does noth
 
 import os
 import sys
+import zlib  # noqa: F401 - loaded after Paddle 2.6 it binds to Paddle's own inflate and crashes
 from pathlib import Path
 
 #: Set to "0" to leave the environment alone.
