@@ -1,0 +1,324 @@
+"""The contract that every backbone of ours keeps, and the maker of factories with PaddleClas's signature."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+from typing import Callable, Iterable, Optional, Sequence
+
+import paddle
+from paddle import nn
+
+from ppcls_ext.arch.checks import check_integer
+from ppcls_ext.plugin import TheseusLayer
+from ppcls_ext.registry import Weights, nearest
+
+#: Factory arguments that are PaddleClas's own: they choose outputs, freeze or cut a model, and build nothing.
+THESEUS_ARGUMENTS = ("return_patterns", "return_stages", "freeze_befor", "stop_after")
+
+
+class Backbone(TheseusLayer):
+    """An image classifier made of ``stem``, ``stages`` (a ``Sequential``), ``norm``, ``pool`` and ``head``.
+
+    The sub-layers are registered in the order in which they run, and each takes one argument: PaddleClas's
+    ``stop_after`` and ``freeze_befor`` depend on both. A family's constructor hands ``locals()`` to this one, sets the
+    attributes below, and ends with :meth:`reset_head`.
+
+    Attributes:
+        class_num: Number of classes; 0 means that the model returns pooled features.
+        num_features: Width of the pooled features.
+        stage_channels: Channels of each stage's output.
+        stage_strides: Input pixels per step of each stage's output, the same for height and width.
+        channels_last: Whether stage outputs are ``[N, H, W, C]`` inside the network.
+        position_tables: Names of position embeddings, which are exempt from weight decay like norms and biases.
+    """
+
+    class_num: int
+    in_channels: int
+    num_features: int
+    stage_channels: list
+    stage_strides: list
+    channels_last: bool = False
+    position_tables: tuple = ()
+
+    def __init__(self, arguments: dict):
+        super().__init__()
+        self._arguments = {key: value for key, value in arguments.items() if key not in ("self", "__class__")}
+
+    # ---- running -----------------------------------------------------------------------------------------------
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take images ``[N, in_channels, H, W]``, return logits ``[N, class_num]``, or features if that is 0."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_stem(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Check the images and return what the first stage takes."""
+        self.check_input(x)
+        return self.stem(x)
+
+    def forward_features(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Return the last stage's normalised map of ``[N, in_channels, H, W]``, in the network's own layout."""
+        return self.norm(self.stages(self.forward_stem(x)))
+
+    def forward_head(self, x: paddle.Tensor, pre_logits: bool = False) -> paddle.Tensor:
+        """Pool the result of :meth:`forward_features` and classify it.
+
+        Args:
+            x: The map.
+            pre_logits: Stop before the classifier and return ``[N, num_features]``.
+        """
+        x = self.pool(x)
+        return x if pre_logits else self.head(x)
+
+    def extract_features(self, x: paddle.Tensor, indices: Optional[Sequence[int]] = None) -> list:
+        """Return stage outputs as ``[N, C, H, W]`` maps; :attr:`feature_info` tells their channels and strides.
+
+        Args:
+            x: Images ``[N, in_channels, H, W]``.
+            indices: Which stages, in the order wanted; negative ones count from the end; None means all. Stages after
+                the last one wanted do not run.
+
+        Raises:
+            ValueError: if an index is out of range or none is given.
+        """
+        count = len(self.stage_channels)
+        wanted = list(range(count)) if indices is None else list(indices)
+        if not wanted or any(not -count <= index < count for index in wanted):
+            raise ValueError(f"indices must be stages between {-count} and {count - 1}, got {wanted}")
+        wanted = [index % count for index in wanted]
+        x = self.forward_stem(x)
+        maps = []
+        for stage in list(self.stages)[: max(wanted) + 1]:
+            x = stage(x)
+            maps.append(x)
+        # (N, H, W, C) -> (N, C, H, W)
+        return [maps[index].transpose([0, 3, 1, 2]) if self.channels_last else maps[index] for index in wanted]
+
+    @property
+    def feature_info(self) -> list:
+        """One ``{"name", "channels", "stride"}`` for each map of :meth:`extract_features`."""
+        rows = zip(self.stage_channels, self.stage_strides)
+        return [{"name": f"stages[{i}]", "channels": c, "stride": s} for i, (c, s) in enumerate(rows)]
+
+    # ---- input -------------------------------------------------------------------------------------------------
+
+    @paddle.jit.not_to_static
+    def check_input(self, x: paddle.Tensor) -> None:
+        """Check the shape of a batch; a dimension that is unknown while a graph is traced passes.
+
+        Raises:
+            ValueError: if it is not ``[N, in_channels, H, W]``, or the network cannot take its height or width.
+        """
+        shape = list(x.shape)
+        if len(shape) != 4 or shape[1] not in (self.in_channels, -1):
+            raise ValueError(
+                f"{type(self).__name__} takes [N, {self.in_channels}, height, width], got an input of shape {shape}"
+            )
+        self.check_resolution(shape[2], shape[3])
+
+    def check_resolution(self, height: int, width: int) -> None:
+        """Check that the network can take images of this size; -1 stands for an unknown side.
+
+        The default rule asks for multiples of the last stage's stride.
+
+        Raises:
+            ValueError: with the nearest sizes that it can take, if it cannot.
+        """
+        multiple = max(self.stage_strides)
+        problems = []
+        for name, side in (("height", height), ("width", width)):
+            if side >= 0 and (side % multiple or side == 0):
+                below = side // multiple * multiple
+                choices = [str(size) for size in (below, below + multiple) if size]
+                problems.append(f"{name} {side} (nearest: {' and '.join(choices)})")
+        if problems:
+            raise ValueError(
+                f"{type(self).__name__} takes images whose height and width are multiples of {multiple}; "
+                f"got {', '.join(problems)}"
+            )
+
+    # ---- head --------------------------------------------------------------------------------------------------
+
+    def reset_head(self, class_num: int) -> None:
+        """Replace the classifier by a fresh one for ``class_num`` classes (0: none); nothing else changes.
+
+        Raises:
+            TypeError: if ``class_num`` is no integer.
+            ValueError: if it is negative.
+        """
+        self.class_num = check_integer("class_num", class_num, minimum=0)
+        self.head = self.make_head(self.class_num) if self.class_num else nn.Identity()
+
+    def make_head(self, class_num: int) -> nn.Layer:
+        """Return a freshly initialised classifier of ``[N, num_features]``."""
+        return nn.Linear(self.num_features, class_num)
+
+    # ---- parameters --------------------------------------------------------------------------------------------
+
+    def layer_groups(self) -> list:
+        """Return ``(group, [parameter names])`` from the input to the head; every parameter occurs exactly once.
+
+        A group is the stem, one block, or the tail (final norm and head): what layer-wise learning-rate decay counts
+        as one layer. A downsampling layer belongs to the block that follows it.
+        """
+        groups: dict = {}
+        for name, _ in self.named_parameters():
+            groups.setdefault(self.group_of(name), []).append(name)
+        return list(groups.items())
+
+    def group_of(self, name: str) -> str:
+        """Return the layer group of the parameter ``name``."""
+        # ``freeze_befor`` wraps a layer: "stages.0.blocks.1.norm1.weight" becomes "stages.0.blocks.1.layer.norm1.…".
+        parts = [part for part in name.split(".") if part != "layer"]
+        if parts[0] in ("norm", "head"):
+            return "tail"
+        if parts[0] != "stages":
+            return "stem"
+        return ".".join(parts[:4]) if parts[2] == "blocks" else f"stages.{parts[1]}.blocks.0"
+
+    def no_weight_decay(self) -> list:
+        """Return the names of the parameters to train without weight decay: norms, biases, position embeddings."""
+        return [name for name, p in self.named_parameters() if p.ndim <= 1 or name in self.position_tables]
+
+    def set_recompute(self, enabled: bool = True) -> None:
+        """Trade time for memory in training: keep the input of each block only, and run it again in backward."""
+        for layer in self.sublayers():
+            if hasattr(layer, "recompute"):
+                layer.recompute = bool(enabled)
+
+    # ---- description -------------------------------------------------------------------------------------------
+
+    def config(self) -> dict:
+        """Return the constructor's arguments as plain data: ``type(model)(**model.config())`` builds the same."""
+        return {**copy.deepcopy(self._arguments), "class_num": self.class_num}
+
+    # ---- PaddleClas's own --------------------------------------------------------------------------------------
+
+    def set_outputs(self, return_patterns=None, return_stages=None, freeze_befor=None, stop_after=None) -> None:
+        """Apply PaddleClas's ``TheseusLayer`` options, named as there.
+
+        Args:
+            return_patterns: Sub-layers, such as ``"stages[1].blocks[0]"``, whose outputs are returned besides the
+                logits. The model then returns a dict; maps have the network's own layout.
+            return_stages: The same for stages, by index, a list of indices, or True for all.
+            freeze_befor: Stop gradients after this sub-layer.
+            stop_after: Replace everything after this sub-layer by the identity.
+
+        Raises:
+            RuntimeError: if no PaddleClas is importable.
+            ValueError: if a stage or sub-layer does not exist.
+        """
+        options = zip(THESEUS_ARGUMENTS, (return_patterns, return_stages, freeze_befor, stop_after))
+        given = [name for name, value in options if value is not None and value is not False]
+        if not given:
+            return
+        if not hasattr(TheseusLayer, "init_net"):
+            raise RuntimeError(
+                f"{', '.join(given)}: this is a feature of PaddleClas's TheseusLayer, and no PaddleClas is "
+                "importable; extract_features() returns stage outputs without it"
+            )
+        patterns = [f"stages[{i}]" for i in range(len(self.stage_channels))]
+        if return_stages is not None and return_stages is not False and return_stages is not True:
+            stages = return_stages if isinstance(return_stages, (list, tuple)) else [return_stages]
+            if any(isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < len(patterns) for i in stages):
+                raise ValueError(f"return_stages must be stages between 0 and {len(patterns) - 1}, got {return_stages}")
+            return_stages = list(stages)
+        if return_patterns:
+            if return_stages:
+                raise ValueError("give return_patterns or return_stages, not both")
+            return_patterns = [return_patterns] if isinstance(return_patterns, str) else list(return_patterns)
+        for argument, names in (
+            ("return_patterns", return_patterns or []),
+            ("freeze_befor", [freeze_befor] if freeze_befor else []),
+            ("stop_after", [stop_after] if stop_after else []),
+        ):
+            for name in names:
+                self._check_sublayer(argument, name)
+        self.init_net(
+            stages_pattern=patterns,
+            return_patterns=return_patterns,
+            return_stages=return_stages,
+            freeze_befor=freeze_befor,
+            stop_after=stop_after,
+        )
+
+    def _check_sublayer(self, argument: str, pattern: str) -> None:
+        names = [name for name, _ in self.named_sublayers()]
+        wanted = pattern.replace("[", ".").replace("]", "")
+        if wanted not in names:
+            hint = nearest(wanted, names)
+            raise ValueError(f"{argument}: there is no sub-layer {pattern!r}" + (f"; nearest: {hint}" if hint else ""))
+
+
+def make_factory(
+    cls: type,
+    name: str,
+    variant: dict,
+    doc: str,
+    weights: Iterable[Weights] = (),
+) -> Callable:
+    """Return the function ``name(pretrained=False, use_ssld=False, **kwargs)``, PaddleClas's way to build a model.
+
+    Args:
+        cls: The family's class.
+        name: Name of the function.
+        variant: Constructor arguments that make this variant; the caller's own win.
+        doc: First line of its docstring.
+        weights: Published checkpoints.
+    """
+    weights = tuple(weights)
+    valid = [parameter for parameter in inspect.signature(cls.__init__).parameters if parameter != "self"]
+
+    def factory(pretrained=False, use_ssld=False, **kwargs):
+        unknown = [key for key in kwargs if key not in valid and key not in THESEUS_ARGUMENTS]
+        if unknown:
+            hint = nearest(unknown[0], [*valid, *THESEUS_ARGUMENTS], count=1)
+            raise TypeError(
+                f"{name}() got an unexpected keyword argument {unknown[0]!r}"
+                + (f"; did you mean {hint[0]}?" if hint else f"; it takes {', '.join(valid)}")
+            )
+        if use_ssld:
+            raise ValueError(f"use_ssld: there are no SSLD weights of {name}")
+        path = _weights_path(name, pretrained, weights)
+        outputs = {key: kwargs.pop(key) for key in THESEUS_ARGUMENTS if key in kwargs}
+        model = cls(**{**variant, **kwargs})
+        if path is not None:
+            from ppcls_ext.weights.loading import load_pretrained  # a room above this one: only when asked for
+
+            load_pretrained(model, path)
+        model.set_outputs(**outputs)
+        return model
+
+    factory.__name__ = factory.__qualname__ = name
+    factory.__module__ = cls.__module__
+    factory.__doc__ = f"""{doc}
+
+    Args:
+        pretrained: Path of a checkpoint to load strictly, or False.
+        use_ssld: PaddleClas's switch for distilled weights; there are none, so it must be False.
+        **kwargs: Arguments of :class:`{cls.__name__}` ({", ".join(valid)}) and PaddleClas's
+            {", ".join(THESEUS_ARGUMENTS)}.
+
+    Raises:
+        TypeError: if a keyword is unknown.
+        ValueError: if an argument is out of range.
+    """
+    return factory
+
+
+def _weights_path(name: str, pretrained, weights: Sequence[Weights]) -> Optional[str]:
+    """Return the path in ``pretrained``, or None if it is false; True is refused until weights can be converted."""
+    if pretrained is None or pretrained is False:
+        return None
+    if isinstance(pretrained, (str, os.PathLike)):
+        return os.fspath(pretrained)
+    if pretrained is not True:
+        raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")
+    if not weights:
+        raise ValueError(f"pretrained=True: no weights of {name} are published; give pretrained=<path>")
+    known = "; ".join(f"{item.url} ({item.layout} layout, licence: {item.licence})" for item in weights)
+    raise ValueError(
+        f"pretrained=True: the published weights of {name} are PyTorch files, which have to be converted to Paddle "
+        f"first: {known}. Give pretrained=<path of a .pdparams file>"
+    )

@@ -1,0 +1,10 @@
+"""Layers that two or more families share, and nothing else."""
+
+from __future__ import annotations
+
+from ppcls_ext.arch.layers.drop_path import DropPath, drop_path_rates
+from ppcls_ext.arch.layers.mlp import ACTIVATIONS, Mlp
+from ppcls_ext.arch.layers.patch_embed import PatchEmbed
+from ppcls_ext.arch.layers.recompute import RecomputeSequential
+
+__all__ = ["ACTIVATIONS", "DropPath", "Mlp", "PatchEmbed", "RecomputeSequential", "drop_path_rates"]

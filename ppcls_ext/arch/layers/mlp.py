@@ -1,0 +1,24 @@
+"""The two-layer perceptron that follows the token mixer in a block."""
+
+from __future__ import annotations
+
+import paddle
+from paddle import nn
+
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.Silu}
+
+
+class Mlp(nn.Layer):
+    """Linear, activation (exact GELU unless told otherwise), dropout, linear, dropout, on the last axis."""
+
+    def __init__(self, dim: int, hidden_dim: int, activation: str = "gelu", drop_rate: float = 0.0):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.act = ACTIVATIONS[activation]()
+        self.drop1 = nn.Dropout(drop_rate)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.drop2 = nn.Dropout(drop_rate)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take and return ``[..., dim]``."""
+        return self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
