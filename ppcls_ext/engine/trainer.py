@@ -1,0 +1,527 @@
+"""Training: one loop that loses nothing.
+
+Order of a step: seed from the step number, forward, backward, optimizer, schedule, moving average. The result of a step
+(losses, logits) is read while the next one runs, so that the device never waits for the log; a non-finite loss is
+therefore seen one step late, and always before anything is saved.
+
+A run stops at a step boundary, on all processes at the same one, and saves first. What a checkpoint holds, and how it
+stays whole, is told in :mod:`ppcls_ext.engine.checkpoint`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import paddle
+from tqdm import tqdm
+
+from ppcls_ext.data import build_dataloader
+from ppcls_ext.engine.bad_images import BadImageCounter
+from ppcls_ext.engine.checkpoint import CheckpointError, CheckpointStore, load_checkpoint
+from ppcls_ext.engine.ema import ModelEMA
+from ppcls_ext.engine.evaluator import Evaluator
+from ppcls_ext.engine.meters import EpochMeter, StepTimer
+from ppcls_ext.engine.model import build_model, logits_of
+from ppcls_ext.engine.optimizer_state import from_disk, to_disk
+from ppcls_ext.engine.precision import Precision
+from ppcls_ext.engine.session import Session, seed_everything, start_logging
+from ppcls_ext.engine.stop import StopRequest
+from ppcls_ext.losses import build_loss
+from ppcls_ext.metrics import InvalidLogitsError, build_metrics
+from ppcls_ext.optim import build_optimizer
+from ppcls_ext.weights.loading import load_state, state_arrays
+
+logger = logging.getLogger("ppcls_ext")
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss became NaN or infinite; the message says at which step, learning rate and files."""
+
+
+@dataclass
+class Progress:
+    """Where the run is. ``epoch`` counts finished epochs, ``iteration`` the batches done of the next one."""
+
+    epoch: int = 0
+    iteration: int = 0
+    step: int = 0  # optimizer steps since the start of the run
+
+
+@dataclass
+class Best:
+    """The best value of the criterion so far, and its epoch; -inf before the first evaluation."""
+
+    metric: float = float("-inf")
+    epoch: int = 0
+
+
+@dataclass
+class _Pending:
+    """A step whose result has not been read yet."""
+
+    epoch: int
+    iteration: int
+    lr: float
+    losses: dict
+    logits: paddle.Tensor
+    batch: object
+
+
+class Trainer:
+    """Builds all parts of a run from the config and trains.
+
+    Attributes:
+        model: the bare model (not its DataParallel wrapper).
+        history: one dict of figures an epoch.
+    """
+
+    def __init__(self, cfg, session: Session):
+        self.cfg, self.session = cfg, session
+        self.output_dir = Path(cfg.Global.output_dir)
+        self.store = CheckpointStore(self.output_dir)
+        self.seed = cfg.Global.seed or 0
+        self.epochs = cfg.Global.epochs
+        self.accumulate = cfg.Global.update_freq
+
+        seed_everything(self.seed)
+        checkpoint = load_checkpoint(cfg.Global.checkpoints) if cfg.Global.checkpoints else None
+        self.model = build_model(cfg, pretrained=checkpoint is None)
+        self.loss = build_loss(cfg.section("Loss.Train"))
+        self.loader = build_dataloader(
+            cfg.section("DataLoader.Train"),
+            "Train",
+            seed=self.seed,
+            rank=session.rank,
+            world_size=session.world_size,
+        )
+        self.iterations = self._iterations_per_epoch()
+        self.precision = Precision.from_config(cfg)
+        self.optimizer, self.lr = build_optimizer(
+            cfg.section("Optimizer"), self.model, self.epochs, self.iterations // self.accumulate
+        )
+        self.precision.decorate(self.model, self.optimizer)
+        self.scaler = self.precision.scaler()
+        self.ema = ModelEMA(self.model, cfg.EMA.decay, cfg.EMA.warmup) if cfg.EMA else None
+        train_metric = cfg.section("Metric.Train")
+        self.meter = EpochMeter(
+            [*self.loss.names, "loss"], build_metrics(train_metric, cfg.Arch.class_num) if train_metric else None
+        )
+        self.evaluator = Evaluator(cfg, session, self.precision) if cfg.Global.eval_during_train else None
+        self.bad_images = BadImageCounter(cfg.Global.max_bad_image_ratio, len(self.loader.dataset))
+
+        self.progress, self.best, self.best_ema = Progress(), Best(), Best()
+        self.history: list[dict] = []
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        self.parallel = self.model
+        if session.world_size > 1:
+            self.parallel = paddle.DataParallel(self.model, find_unused_parameters=cfg.Global.find_unused_parameters)
+        self._writer = self._visualdl_writer()
+
+    # ---------------------------------------------------------------- the run
+
+    def run(self) -> dict:
+        """Train to the last epoch and return a summary: ``best_metric``, ``best_epoch``, ``history`` …
+
+        Raises:
+            NonFiniteLossError: if the loss becomes NaN or infinite.
+            SystemExit: with 128 plus the signal's number after Ctrl-C or SIGTERM, once the checkpoint is written.
+        """
+        self._say_hello()
+        with StopRequest() as self._stop:
+            while self.progress.epoch < self.epochs:
+                self._train_epoch()
+                self._after_epoch()
+        self.bad_images.summarise()
+        if self._writer:
+            self._writer.close()
+        criterion = self.evaluator.criterion if self.evaluator else None
+        return {
+            "epochs": self.epochs,
+            "steps": self.progress.step,
+            "criterion": criterion,
+            "best_metric": self.best.metric if self.best.epoch else None,
+            "best_epoch": self.best.epoch or None,
+            "history": self.history,
+        }
+
+    def _train_epoch(self) -> None:
+        epoch = self.progress.epoch + 1
+        if self.progress.iteration == 0:
+            self.meter.reset()
+        self.model.train()
+        timer, pending = StepTimer(), None
+        bar = tqdm(
+            total=self.iterations,
+            initial=self.progress.iteration,
+            desc=f"epoch {epoch}/{self.epochs}",
+            unit="batch",
+            leave=False,
+            disable=not (self.session.is_main and sys.stdout.isatty()),
+        )
+        batches = self.loader.epoch(epoch, start_batch=self.progress.iteration)
+        try:
+            for iteration in range(self.progress.iteration, self.iterations):
+                timer.restart()
+                batch = next(batches)
+                timer.data_ready()
+                self.bad_images.add(batch.bad)
+                done = self._step(epoch, iteration, batch)
+                self._read(pending)
+                pending = done
+                timer.step_done()
+                bar.update()
+                self.progress.iteration = iteration + 1
+                log, save = self._is_log_step(iteration), self._is_save_step(iteration)
+                ask = self._is_stop_step(iteration)
+                if log or save or ask:
+                    self._read(pending)
+                    pending = None
+                if log:
+                    self._log_step(epoch, iteration, timer)
+                if save:
+                    self._save("latest")
+                if ask:
+                    self._leave_if_asked()
+            self._read(pending)
+        finally:
+            batches.close()
+            bar.close()
+        self._log_epoch(epoch)
+
+    def _step(self, epoch: int, iteration: int, batch) -> _Pending:
+        """Do one micro-batch, and every ``update_freq``-th time one optimizer step."""
+        seed_everything(self.seed, self.session.rank, (epoch - 1) * self.iterations + iteration)
+        if len(batch.indices) == 0:
+            raise RuntimeError(f"epoch {epoch}, batch {iteration}: not one of its images can be read: {batch.bad[0]}")
+        lr = self.optimizer.get_lr()
+        last_of_group = (iteration + 1) % self.accumulate == 0
+        # Gradients travel once an optimizer step, not once a micro-batch.
+        communication = nullcontext() if last_of_group or self.parallel is self.model else self.parallel.no_sync()
+        with communication:
+            with self.precision.autocast():
+                logits = logits_of(self.parallel(batch.images))
+            losses = self.loss(logits, batch.labels)
+            total = losses["loss"] / self.accumulate
+            (self.scaler.scale(total) if self.scaler else total).backward()
+        if last_of_group:
+            self._update()
+        detached = {name: value.detach() for name, value in losses.items()}
+        return _Pending(epoch, iteration, lr, detached, logits.detach(), batch)
+
+    def _update(self) -> None:
+        if self.scaler:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+        self.optimizer.clear_grad()
+        if not self.lr.by_epoch:
+            self.lr.step()
+        if self.ema:
+            self.ema.update(self.optimizer.state_dict().get("master_weights") if self.precision.casts_weights else None)
+        self.progress.step += 1
+
+    def _read(self, pending: Optional[_Pending]) -> None:
+        """Read a step's result into the meters.
+
+        Raises:
+            NonFiniteLossError: naming the step, the learning rate and the files.
+        """
+        if pending is None:
+            return
+        losses = {name: float(value) for name, value in pending.losses.items()}
+        if not np.isfinite(losses["loss"]):
+            raise self._non_finite(pending, f"the loss is {losses['loss']}")
+        self.meter.add(losses, len(pending.batch.indices))
+        if self.meter.metrics:
+            try:
+                self.meter.metrics.update(pending.logits, pending.batch.labels)
+            except InvalidLogitsError as error:
+                raise self._non_finite(pending, str(error)) from error
+
+    def _non_finite(self, pending: _Pending, what: str) -> NonFiniteLossError:
+        files = [self.loader.dataset.image_path(int(index)) for index in pending.batch.indices]
+        return NonFiniteLossError(
+            f"{what} at epoch {pending.epoch}, iteration {pending.iteration} "
+            f"(learning rate {pending.lr:.3e}); nothing of this step was saved, the checkpoints are from before it. "
+            f"The batch on process {self.session.rank}: {', '.join(map(str, files))}"
+        )
+
+    # ---------------------------------------------------------------- after an epoch
+
+    def _after_epoch(self) -> None:
+        self.progress.epoch += 1
+        self.progress.iteration = 0
+        if self.lr.by_epoch:
+            self.lr.step()
+        epoch, settings = self.progress.epoch, self.cfg.Global
+        due = epoch >= settings.start_eval_epoch and (epoch % settings.eval_interval == 0 or epoch == self.epochs)
+        if self.evaluator and due:
+            self._evaluate(epoch)
+        if settings.save_interval > 0 and epoch % settings.save_interval == 0:
+            self._save(f"epoch_{epoch}")
+            if self.session.is_main:
+                self.store.keep_last_epochs(settings.keep_last)
+        self._save("latest")
+        self._leave_if_asked()
+
+    def _evaluate(self, epoch: int) -> None:
+        result = self.evaluator.run(self.model, epoch)
+        self.history[-1].update({f"eval_{name}": value for name, value in result.items()})
+        self._keep_if_best(result, epoch, self.best, "best_model", "best metric")
+        if self.ema:
+            with self.ema.applied():
+                averaged = self.evaluator.run(self.model, epoch)
+            self.history[-1].update({f"eval_ema_{name}": value for name, value in averaged.items()})
+            self._keep_if_best(averaged, epoch, self.best_ema, "best_model_ema", "best metric ema")
+
+    def _keep_if_best(self, result: dict, epoch: int, best: Best, name: str, label: str) -> None:
+        criterion = self.evaluator.criterion
+        if criterion is None:
+            return
+        value = result[criterion]
+        if value > best.metric:  # a tie keeps the earlier one
+            best.metric, best.epoch = value, epoch
+            self._save(name)
+        logger.info("[Eval][Epoch %d][%s: %s]", epoch, label, best.metric)
+        self._record({f"eval_{criterion}{'_ema' if best is self.best_ema else ''}": value}, epoch)
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def _save(self, name: str) -> None:
+        """Write a checkpoint on the main process; every process must call it."""
+        states = self._states(self._all_sums())
+        if not self.session.is_main:
+            return
+        if name == "best_model_ema":
+            # The averaged weights under the name that evaluation, export and prediction read.
+            parts = {"pdparams": self.ema.state_dict(), "pdstates": states}
+        else:
+            parts = {"pdparams": self._model_state(), "pdopt": to_disk(self.optimizer, self.model), "pdstates": states}
+            if self.ema:
+                parts["pdema"] = self.ema.state_dict()
+        self.store.save(name, parts, self.progress.step)
+
+    def _model_state(self) -> dict[str, np.ndarray]:
+        """Return the weights in float32, under AMP O2 the optimizer's master weights."""
+        state = state_arrays(self.model)
+        master = self.optimizer.state_dict().get("master_weights", {}) if self.precision.casts_weights else {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.name in master:
+                state[name] = master[parameter.name].numpy()
+        return state
+
+    def _states(self, sums: np.ndarray) -> dict:
+        return {
+            "metric": self.best.metric,  # with "epoch", what PaddleClas's .pdstates holds
+            "epoch": self.progress.epoch,
+            "best_epoch": self.best.epoch,
+            "metric_ema": self.best_ema.metric,
+            "best_epoch_ema": self.best_ema.epoch,
+            "iteration": self.progress.iteration,
+            "iterations": self.iterations,
+            "step": self.progress.step,
+            "seed": self.seed,
+            "samples_per_step": self._samples_per_step(),
+            "arch": self.cfg.Arch.name,
+            "epochs": self.epochs,
+            "meter": sums,
+            "bad_images": self.bad_images.state(),
+            "ema_updates": self.ema.updates if self.ema else 0,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+        }
+
+    def _restore(self, checkpoint) -> None:
+        parts, states = checkpoint.parts, checkpoint.parts["pdstates"]
+        self._check_same_run(checkpoint)
+        report = load_state(self.model, parts["pdparams"])
+        if report.problems():
+            raise CheckpointError(
+                f"{checkpoint.prefix}.pdparams does not fit {self.cfg.Arch.name}:\n  " + "\n  ".join(report.problems())
+            )
+        from_disk(parts["pdopt"], self.optimizer, self.model)
+        if self.ema:
+            if "pdema" not in parts:
+                raise CheckpointError(f"the config has an EMA section, but {checkpoint.prefix}.pdema is not there")
+            self.ema.load_state_dict(parts["pdema"], states["ema_updates"])
+        if self.scaler and states["scaler"]:
+            self.scaler.load_state_dict(states["scaler"])
+        self.progress = Progress(states["epoch"], states["iteration"], states["step"])
+        self.best = Best(states["metric"], states["best_epoch"])
+        self.best_ema = Best(states["metric_ema"], states["best_epoch_ema"])
+        self.bad_images.load_state(states["bad_images"])
+        if len(self.meter.state()) == len(states["meter"]):
+            # The sums are those of all processes together; one of them carries them on.
+            self.meter.load_state(states["meter"] if self.session.is_main else 0 * states["meter"])
+        logger.info(
+            "Finish load checkpoints from %s: epoch %d, iteration %d, step %d",
+            checkpoint.prefix,
+            self.progress.epoch,
+            self.progress.iteration,
+            self.progress.step,
+        )
+
+    def _check_same_run(self, checkpoint) -> None:
+        states = checkpoint.parts["pdstates"]
+        if states["arch"] != self.cfg.Arch.name:
+            raise CheckpointError(
+                f"Global.checkpoints: {checkpoint.prefix} is of {states['arch']}, Arch.name is {self.cfg.Arch.name}; "
+                "to start a new run from its weights, use Global.pretrained_model"
+            )
+        same_batches = (states["iterations"], states["samples_per_step"], states["seed"]) == (
+            self.iterations,
+            self._samples_per_step(),
+            self.seed,
+        )
+        if states["iteration"] and not same_batches:
+            raise CheckpointError(
+                f"Global.checkpoints: {checkpoint.prefix} stopped within an epoch, at batch {states['iteration']} of "
+                f"{states['iterations']} ({states['samples_per_step']} samples a step, seed {states['seed']}); this "
+                f"run has {self.iterations} batches ({self._samples_per_step()} samples a step, seed {self.seed}). "
+                "Resume with the same batches, or from a checkpoint at the end of an epoch"
+            )
+        if not same_batches:
+            logger.warning(
+                "batches differ from the checkpoint's run (%d samples a step, seed %d): the run goes on, but is not "
+                "the one that would have been",
+                states["samples_per_step"],
+                states["seed"],
+            )
+        if states["epochs"] != self.epochs:
+            logger.warning(
+                "Global.epochs is %d, in the checkpoint's run it was %d: the learning-rate schedule changes",
+                self.epochs,
+                states["epochs"],
+            )
+
+    # ---------------------------------------------------------------- log
+
+    def _is_log_step(self, iteration: int) -> bool:
+        return iteration % self.cfg.Global.print_batch_step == 0
+
+    def _is_boundary(self, iteration: int) -> bool:
+        """Whether an optimizer step has just ended, within the epoch: what a checkpoint can describe."""
+        return (iteration + 1) % self.accumulate == 0 and iteration + 1 < self.iterations
+
+    def _is_save_step(self, iteration: int) -> bool:
+        interval = self.cfg.Global.save_interval_steps
+        return interval > 0 and self._is_boundary(iteration) and self.progress.step % interval == 0
+
+    def _is_stop_step(self, iteration: int) -> bool:
+        """Whether to ask for signals now. Several processes must ask at the same step, and do so now and then."""
+        if self.session.world_size == 1:
+            return self._stop.signal_number is not None and self._is_boundary(iteration)
+        return self._is_boundary(iteration) and self.progress.step % self.cfg.Global.print_batch_step == 0
+
+    def _log_step(self, epoch: int, iteration: int, timer: StepTimer) -> None:
+        """Log the epoch's means over all processes."""
+        total = self._all_sums()
+        figures = {f"lr({self.lr.kind})": self.optimizer.get_lr(), **self.meter.figures(total)}
+        steps_left = (self.epochs - epoch) * self.iterations + self.iterations - iteration - 1
+        logger.info(
+            "[Train][Epoch %d/%d][Iter: %d/%d]%s, batch_cost: %.5fs, reader_cost: %.5f, ips: %.5f samples/s, eta: %s",
+            epoch,
+            self.epochs,
+            iteration,
+            self.iterations,
+            _format(figures),
+            timer.batch_cost,
+            timer.reader_cost,
+            self.loader.batch_size / max(timer.batch_cost, 1e-9),
+            timer.eta(steps_left),
+        )
+        self._record({name if name.startswith("lr") else f"train_{name}": v for name, v in figures.items()})
+
+    def _log_epoch(self, epoch: int) -> None:
+        figures = self.meter.figures(self._all_sums())
+        logger.info("[Train][Epoch %d/%d][Avg]%s", epoch, self.epochs, _format(figures))
+        self.history.append({"epoch": epoch, **{f"train_{name}": value for name, value in figures.items()}})
+
+    def _all_sums(self) -> np.ndarray:
+        return self.session.sum(self.meter.state())
+
+    def _leave_if_asked(self) -> None:
+        """Save and leave if any process got a signal; all of them ask at the same step."""
+        asked = self.session.sum(np.array([self._stop.signal_number is not None]))[0]
+        if not asked or self.progress.epoch == self.epochs:
+            return
+        if self.progress.iteration:
+            self._save("latest")
+        logger.warning(
+            "stopped by a signal after epoch %d, iteration %d; go on with -o Global.checkpoints=%s",
+            self.progress.epoch,
+            self.progress.iteration,
+            self.output_dir / "latest",
+        )
+        raise SystemExit(self._stop.exit_code)
+
+    def _say_hello(self) -> None:
+        parameters = sum(int(np.prod(p.shape)) for p in self.model.parameters() if p.trainable)
+        logger.info(
+            "train %s (%s trainable parameters) on %d × %s, %d images, %d batches an epoch, %d samples a step, "
+            "seed %d, Paddle %s",
+            self.cfg.Arch.name,
+            f"{parameters:,}",
+            self.session.world_size,
+            self.session.device,
+            len(self.loader.dataset),
+            self.iterations,
+            self._samples_per_step(),
+            self.seed,
+            paddle.__version__,
+        )
+
+    def _visualdl_writer(self):
+        if not (self.cfg.Global.use_visualdl and self.session.is_main):
+            return None
+        from visualdl import LogWriter  # slow to import, and only some runs want it
+
+        return LogWriter(logdir=str(self.output_dir))
+
+    def _record(self, figures: dict[str, float], step: Optional[int] = None) -> None:
+        if self._writer:
+            for name, value in figures.items():
+                self._writer.add_scalar(tag=name, value=float(value), step=self.progress.step if step is None else step)
+
+    # ---------------------------------------------------------------- helpers
+
+    def _iterations_per_epoch(self) -> int:
+        """Return the batches of an epoch: a whole number of optimizer steps."""
+        batches = min(len(self.loader), self.cfg.Global.iter_per_epoch or len(self.loader))
+        if batches < self.accumulate:
+            raise ValueError(
+                f"Global.update_freq is {self.accumulate}, but an epoch has only {batches} batches: "
+                "not one optimizer step"
+            )
+        return batches // self.accumulate * self.accumulate
+
+    def _samples_per_step(self) -> int:
+        return self.loader.batch_size * self.session.world_size * self.accumulate
+
+
+def _format(figures: dict[str, float]) -> str:
+    return ", ".join(
+        f"{name}: {value:.8f}" if name.startswith("lr") else f"{name}: {value:.5f}" for name, value in figures.items()
+    )
+
+
+def train(cfg) -> dict:
+    """Train as the config says: what ``tools/train.py`` does.
+
+    Returns:
+        The summary of :meth:`Trainer.run`.
+    """
+    session = Session(cfg.Global.device)
+    output_dir = Path(cfg.Global.output_dir)
+    start_logging(session.is_main, output_dir / "train.log")
+    if session.is_main:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        cfg.save(output_dir / "config.yaml")
+    return Trainer(cfg, session).run()

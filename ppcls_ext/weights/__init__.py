@@ -1,0 +1,1 @@
+"""Weights: reading files as data, and loading them into models strictly."""

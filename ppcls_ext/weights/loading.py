@@ -1,0 +1,184 @@
+"""Strict loading: every tensor of the file is used, every tensor of the model is filled, or it is an error.
+
+The one exception is fine-tuning: a classifier of another class count keeps its fresh initial values, and a line in the
+log says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional, Union
+
+import numpy as np
+import paddle
+
+from ppcls_ext.weights.reader import pdparams_path, read_pdparams
+
+logger = logging.getLogger("ppcls_ext")
+
+
+class WeightMismatchError(ValueError):
+    """The weights do not belong to the model."""
+
+
+@dataclass
+class LoadReport:
+    """What a load did, as names of tensors."""
+
+    loaded: list = field(default_factory=list)
+    reinitialised: list = field(default_factory=list)  # a classifier of another class count
+    left_out: list = field(default_factory=list)  # the file's classifier, for a model without one
+    missing: list = field(default_factory=list)
+    unexpected: list = field(default_factory=list)
+    misshaped: list = field(default_factory=list)  # (name, shape in the file, shape in the model)
+
+    def problems(self) -> list[str]:
+        """Return one line for each tensor that does not fit."""
+        lines = [f"missing in the file: {name}" for name in self.missing]
+        lines += [f"unexpected in the file: {name}" for name in self.unexpected]
+        lines += [f"{name}: file has shape {list(a)}, model has {list(b)}" for name, a, b in self.misshaped]
+        return lines
+
+
+def unique_tensors(model: paddle.nn.Layer) -> dict[str, tuple[paddle.Tensor, tuple[str, ...]]]:
+    """Return ``first name -> (tensor, all its names)`` for the model's state, each tensor once.
+
+    Paddle's ``state_dict()`` lists every tensor of an LSTM twice, under a flat name (``rnn.weight_ih_l0``) and under
+    its cell's (``rnn.0.cell_fw.weight_ih``). The flat one, PyTorch's, comes first.
+    """
+    names: dict[int, list[str]] = {}
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        names.setdefault(id(tensor), []).append(name)
+        tensors.setdefault(id(tensor), tensor)
+    return {all_names[0]: (tensors[key], tuple(all_names)) for key, all_names in names.items()}
+
+
+def state_arrays(model: paddle.nn.Layer) -> dict[str, np.ndarray]:
+    """Return the model's state as arrays, each tensor once, under its first name."""
+    return {name: tensor_to_array(tensor) for name, (tensor, _) in unique_tensors(model).items()}
+
+
+def tensor_to_array(tensor: paddle.Tensor) -> np.ndarray:
+    """Return a copy of ``tensor`` as an array; bfloat16, which NumPy lacks, becomes float32."""
+    return (tensor.astype("float32") if tensor.dtype == paddle.bfloat16 else tensor).numpy()
+
+
+def load_state(model: paddle.nn.Layer, state: dict[str, np.ndarray], class_num: Optional[int] = None) -> LoadReport:
+    """Copy ``state`` into ``model`` if every name and shape fits, and report what was found either way.
+
+    The model is changed only when the report holds no problem.
+
+    Args:
+        model: any Paddle layer.
+        state: arrays by name; an LSTM tensor may come under either of its names, or both.
+        class_num: width of the model's classifier. A layer whose tensors differ from the file's in this dimension alone
+            is taken for the classifier, and keeps its initial values. ``None``: the classifier must fit too. ``0``: the
+            model has no classifier, and the file's is left out.
+
+    Raises:
+        WeightMismatchError: if two names of one tensor come with different values.
+    """
+    report = LoadReport()
+    known, wrong_shape, fitting = set(), {}, []
+    for name, (tensor, aliases) in unique_tensors(model).items():
+        known.update(aliases)
+        given = [alias for alias in aliases if alias in state]
+        if not given:
+            report.missing.append(name)
+            continue
+        array = state[given[0]]
+        if any(not np.array_equal(array, state[alias]) for alias in given[1:]):
+            raise WeightMismatchError(f"{' and '.join(given)} are one tensor, yet the file gives two values for it")
+        if tuple(array.shape) == tuple(tensor.shape):
+            fitting.append((name, tensor, array))
+        else:
+            wrong_shape[name] = (tuple(array.shape), tuple(tensor.shape))
+    report.loaded = [name for name, _, _ in fitting]
+    report.unexpected = [name for name in state if name not in known]
+    report.reinitialised = _other_classifier(wrong_shape, class_num)
+    report.misshaped = [(name, *shapes) for name, shapes in wrong_shape.items() if name not in report.reinitialised]
+    if class_num == 0:
+        report.left_out = _only_a_classifier(report.unexpected, state)
+        report.unexpected = [name for name in report.unexpected if name not in report.left_out]
+    if not report.problems():
+        for _, tensor, array in fitting:
+            tensor.set_value(array.astype(_numpy_dtype(tensor), copy=False))
+    return report
+
+
+def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: Optional[int] = None) -> LoadReport:
+    """Load the weights at ``path`` into ``model``, strictly.
+
+    Args:
+        model: any Paddle layer.
+        path: a ``.pdparams`` file; the suffix may be left out.
+        class_num: width of the model's classifier; ``None`` takes ``model.class_num`` where there is one.
+
+    Raises:
+        WeightMismatchError: listing every missing, unexpected and mis-shaped tensor.
+        FileNotFoundError, UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.reader`.
+    """
+    path = pdparams_path(path)
+    if class_num is None:
+        class_num = getattr(model, "class_num", None)
+    report = load_state(model, read_pdparams(path), class_num=class_num)
+    problems = report.problems()
+    if problems:
+        shown = "\n  ".join(problems[:40] + ([f"… and {len(problems) - 40} more"] if len(problems) > 40 else []))
+        raise WeightMismatchError(
+            f"{path} does not fit {type(model).__name__}: {len(problems)} of its tensors differ\n  {shown}"
+        )
+    if report.reinitialised:
+        logger.warning(
+            "%s has another class count: %s keep their initial values (class_num is %s)",
+            path,
+            ", ".join(report.reinitialised),
+            class_num,
+        )
+    if report.left_out:
+        logger.warning("class_num is 0: %s of %s are left out", ", ".join(report.left_out), path)
+    logger.info("Finish load pretrained model from %s: %d tensors", path, len(report.loaded))
+    return report
+
+
+def _numpy_dtype(tensor: paddle.Tensor) -> str:
+    """Return the NumPy dtype to hand to ``set_value``, which converts float32 to bfloat16 by itself."""
+    name = str(tensor.dtype).replace("paddle.", "")
+    return "float32" if name == "bfloat16" else name
+
+
+def _other_classifier(wrong_shape: dict, class_num: Optional[int]) -> list[str]:
+    """Return the names in ``wrong_shape`` that belong to a classifier of another class count.
+
+    That is a layer with the weight of a linear layer, ``[in, classes]``, or of a 1×1 convolution,
+    ``[classes, in, 1, 1]``, that differs from the file's in the number of classes alone.
+    """
+    if not class_num:
+        return []
+    found = []
+    for name, (file_shape, model_shape) in wrong_shape.items():
+        layer, _, kind = name.rpartition(".")
+        if kind != "weight" or len(file_shape) != len(model_shape) or len(model_shape) not in (2, 4):
+            continue
+        axis = 0 if len(model_shape) == 4 else 1
+        others_equal = all(a == b for i, (a, b) in enumerate(zip(file_shape, model_shape)) if i != axis)
+        if not others_equal or model_shape[axis] != class_num:
+            continue
+        found.append(name)
+        if wrong_shape.get(f"{layer}.bias") == ((file_shape[axis],), (class_num,)):
+            found.append(f"{layer}.bias")
+    return found
+
+
+def _only_a_classifier(unexpected: list[str], state: dict[str, np.ndarray]) -> list[str]:
+    """Return ``unexpected`` if it is one linear layer and nothing else, which is a classifier, else nothing."""
+    layers = {name.rpartition(".")[0] for name in unexpected}
+    if len(layers) != 1:
+        return []
+    (layer,) = layers
+    weight, bias = state.get(f"{layer}.weight"), state.get(f"{layer}.bias")
+    is_linear = weight is not None and weight.ndim == 2 and (bias is None or bias.shape == weight.shape[1:])
+    return list(unexpected) if is_linear and set(unexpected) <= {f"{layer}.weight", f"{layer}.bias"} else []
