@@ -1,0 +1,30 @@
+"""Datasets, preprocessing, samplers and loaders, in PaddleClas's schema."""
+
+from ppcls_ext.data.build import build_dataloader, build_dataset
+from ppcls_ext.data.datasets import ImageFolder, ImageNetDataset
+from ppcls_ext.data.errors import BadImageError, DecodeError, LabelFileError, TransformError, WorkerDiedError
+from ppcls_ext.data.loader import Loader
+from ppcls_ext.data.preprocess import build_transforms, check_transform_ops, operator_arguments
+from ppcls_ext.data.sample import BadImage, Batch, Sample
+from ppcls_ext.data.summary import LabelSummary, inspect_labels
+
+__all__ = [
+    "BadImage",
+    "BadImageError",
+    "Batch",
+    "DecodeError",
+    "ImageFolder",
+    "ImageNetDataset",
+    "LabelFileError",
+    "LabelSummary",
+    "Loader",
+    "Sample",
+    "TransformError",
+    "WorkerDiedError",
+    "build_dataloader",
+    "build_dataset",
+    "build_transforms",
+    "check_transform_ops",
+    "inspect_labels",
+    "operator_arguments",
+]

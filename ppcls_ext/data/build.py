@@ -1,0 +1,136 @@
+"""From a section of the configuration to datasets and loaders."""
+
+from __future__ import annotations
+
+import inspect
+
+from ppcls_ext.data.datasets import ClassificationDataset, ImageFolder, ImageNetDataset
+from ppcls_ext.data.loader import Loader
+from ppcls_ext.data.sampler import EpochSampler
+from ppcls_ext.registry import nearest
+
+MODES = ("Train", "Eval", "Test")
+#: ClsDataset is PaddleX's name for ImageNetDataset.
+DATASETS = {"ImageNetDataset": ImageNetDataset, "ImageFolder": ImageFolder, "ClsDataset": ImageNetDataset}
+SAMPLERS = ("DistributedBatchSampler",)
+
+#: Names that PaddleClas has and ppcls_ext has not, refused by name.
+PADDLECLAS_ONLY_DATASETS = (
+    "AdaFaceDataset Cifar10 Cifar100 CommonDataset CompCars CustomLabelDataset DukeMTMC FiveValidationDataset "
+    "ICartoonDataset LogoDataset MLClsDataset MSMT17 Market1501 MixDataset MultiLabelDataset MultiScaleDataset "
+    "PersonDataset ShiTuRecDataset VeriWild"
+).split()
+PADDLECLAS_ONLY_SAMPLERS = (
+    "DistributedRandomIdentitySampler DomainShuffleBatchSampler MixSampler MultiScaleSampler NaiveIdentityBatchSampler "
+    "PKSampler RASampler"
+).split()
+
+
+def dataset_arguments(name: str) -> dict[str, inspect.Parameter]:
+    """Return the arguments of dataset ``name`` that a configuration may give, with their defaults.
+
+    Raises:
+        ValueError: if there is no such dataset; the nearest name is given.
+    """
+    if name not in DATASETS:
+        raise ValueError(unknown_name("dataset", name, DATASETS, PADDLECLAS_ONLY_DATASETS))
+    parameters = list(inspect.signature(DATASETS[name].__init__).parameters.items())[1:]
+    return {key: value for key, value in parameters if value.kind is not value.KEYWORD_ONLY}
+
+
+def unknown_name(kind: str, name, known, paddleclas_only) -> str:
+    """Return the sentence that refuses ``name``."""
+    if name in paddleclas_only:
+        return f"{name} is a {kind} of PaddleClas that ppcls_ext does not support; it has {', '.join(known)}"
+    hint = nearest(str(name), known, count=1)
+    return f"unknown {kind} {name!r}; " + (f"did you mean {hint[0]!r}?" if hint else f"there are {', '.join(known)}")
+
+
+def build_dataset(section: dict, mode: str, *, seed: int = 0, check_files: bool = True) -> ClassificationDataset:
+    """Build the dataset of one mode.
+
+    Args:
+        section: ``DataLoader.<mode>.dataset``: ``{name: ..., image_root: ..., ...}``.
+        mode: "Train" (unreadable images are left out and reported) or "Eval" or "Test" (they are errors).
+        seed: of the random operators.
+        check_files: look for every image file first.
+
+    Raises:
+        ValueError: if the section holds a mistake.
+        FileNotFoundError: if the list, the folder, or an image file does not exist.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+    arguments = dict(section)
+    name = arguments.pop("name", None)
+    allowed = dataset_arguments(name)
+    if arguments.pop("batch_transform_ops", None):
+        raise ValueError("batch_transform_ops: batch operators (Mixup, Cutmix, ...) are not supported by ppcls_ext")
+    for argument in arguments:
+        if argument not in allowed:
+            hint = nearest(str(argument), allowed, count=1)
+            known = f"did you mean {hint[0]!r}?" if hint else f"it takes {', '.join(allowed)}"
+            raise ValueError(f"{name} has no argument {argument!r}; {known}")
+    for argument, parameter in allowed.items():
+        if parameter.default is parameter.empty and argument not in arguments:
+            raise ValueError(f"{name} needs the argument {argument!r}")
+    dataset = DATASETS[name](**arguments, skip_bad=mode == "Train", seed=seed)
+    if check_files:
+        dataset.check_files()
+    return dataset
+
+
+def build_dataloader(
+    section: dict, mode: str, *, seed: int = 0, rank: int = 0, world_size: int = 1, places=None
+) -> Loader:
+    """Build the loader of one mode and rank.
+
+    Args:
+        section: ``DataLoader.<mode>``: ``{dataset, sampler, loader}``. ``sampler.batch_size`` is per process.
+        mode: "Train", "Eval" or "Test".
+        seed: of order and augmentation; the same on all ranks.
+        rank: this process.
+        world_size: number of processes.
+        places: device for the tensors, default Paddle's current one.
+
+    Raises:
+        ValueError: if the section holds a mistake.
+        FileNotFoundError: if the list, the folder, or an image file does not exist.
+    """
+    dataset = build_dataset(section["dataset"], mode, seed=seed)
+    options = sampler_options(section.get("sampler") or {}, mode)
+    sampler = EpochSampler(len(dataset), **options, seed=seed, rank=rank, world_size=world_size, exact=mode != "Train")
+    loader = dict(section.get("loader") or {})
+    num_workers = loader.pop("num_workers", 0)
+    use_shared_memory = loader.pop("use_shared_memory", True)
+    if loader:
+        raise ValueError(f"loader: unknown key {next(iter(loader))!r}; it takes num_workers, use_shared_memory")
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
+        raise ValueError(f"loader.num_workers: expected an integer of at least 0, got {num_workers!r}")
+    return Loader(dataset, sampler, min(num_workers, len(sampler)), bool(use_shared_memory), places)
+
+
+def sampler_options(section: dict, mode: str) -> dict:
+    """Return batch_size, shuffle and drop_last of a ``sampler`` section. A missing name means the usual sampler.
+
+    Raises:
+        ValueError: if a name, key or value is wrong.
+    """
+    options = {"batch_size": None, "shuffle": mode == "Train", "drop_last": False}
+    section = dict(section)
+    name = section.pop("name", SAMPLERS[0])
+    if name not in SAMPLERS:
+        raise ValueError(unknown_name("sampler", name, SAMPLERS, PADDLECLAS_ONLY_SAMPLERS))
+    for key, value in section.items():
+        if key not in options:
+            hint = nearest(str(key), options, count=1)
+            known = f"did you mean {hint[0]!r}?" if hint else f"it takes {', '.join(options)}"
+            raise ValueError(f"sampler: unknown key {key!r}; {known}")
+        options[key] = value
+    size = options["batch_size"]
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"sampler.batch_size: expected an integer of at least 1, got {size!r}")
+    for key in ("shuffle", "drop_last"):
+        if not isinstance(options[key], bool):
+            raise ValueError(f"sampler.{key}: expected True or False, got {options[key]!r}")
+    return options

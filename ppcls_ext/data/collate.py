@@ -1,0 +1,40 @@
+"""From samples to the arrays of one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence, Union
+
+import numpy as np
+
+from ppcls_ext.data.sample import BadImage, Sample
+
+
+@dataclass
+class ArrayBatch:
+    """A batch on the host: float32 ``[n, channels, height, width]``, int64 ``[n]``, int64 ``[n]``, and the rest."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    indices: np.ndarray
+    bad: list[BadImage]
+
+
+def collate(items: Sequence[Union[Sample, BadImage]]) -> ArrayBatch:
+    """Stack samples and set bad images aside. Without any sample, ``images`` is ``[0, 3, 1, 1]``.
+
+    Raises:
+        ValueError: if two images have different shapes; both samples are named.
+    """
+    samples = [item for item in items if isinstance(item, Sample)]
+    bad = [item for item in items if isinstance(item, BadImage)]
+    for sample in samples:
+        if sample.image.shape != samples[0].image.shape:
+            raise ValueError(
+                f"images of one batch have different shapes: sample {samples[0].index} {list(samples[0].image.shape)}, "
+                f"sample {sample.index} {list(sample.image.shape)} [channels, height, width]; "
+                f"transform_ops must end with one size (ResizeImage with size, CropImage or RandCropImage)"
+            )
+    images = np.stack([sample.image for sample in samples]) if samples else np.zeros((0, 3, 1, 1), np.float32)
+    labels = np.array([sample.label for sample in samples], np.int64)
+    return ArrayBatch(images, labels, np.array([sample.index for sample in samples], np.int64), bad)

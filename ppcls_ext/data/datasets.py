@@ -1,0 +1,229 @@
+"""Datasets: a label list beside an image folder, or one folder a class."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Optional, Sequence, Union
+
+import numpy as np
+
+from ppcls_ext.data.errors import BadImageError, DecodeError, LabelFileError, TransformError
+from ppcls_ext.data.label_list import SHOWN, read_label_list, relabelled
+from ppcls_ext.data.preprocess import CHW, build_transforms
+from ppcls_ext.data.sample import BadImage, Sample
+
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+class ClassificationDataset:
+    """Images with one label each; the parent of the layouts below.
+
+    The randomness of a sample's operators is a function of (seed, epoch, index) alone: whoever loads it, in whatever
+    order and process, gets the same pixels.
+
+    Args:
+        paths: the image files.
+        labels: int64 ``[n]``.
+        transform_ops: operators as in YAML, the first of which is DecodeImage.
+        skip_bad: whether an unreadable image becomes a :class:`BadImage` (training) rather than an error (evaluation).
+        seed: of the random operators.
+
+    Raises:
+        ValueError: if the operators are wrong or a label is negative.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: np.ndarray,
+        transform_ops: Optional[Sequence[dict]] = None,
+        *,
+        skip_bad: bool = False,
+        seed: int = 0,
+    ):
+        self.paths = list(paths)
+        self.labels = np.asarray(labels, np.int64)
+        self.transforms = build_transforms(transform_ops, from_bytes=True)
+        self.skip_bad = skip_bad
+        self.seed = seed
+        self.epoch = 0
+        if self.labels.min() < 0:
+            worst = int(self.labels.argmin())
+            raise LabelFileError(f"{self.paths[worst]}: label {self.labels[worst]} is negative; see relabel")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Union[Sample, BadImage]:
+        """Load one sample in the epoch of :meth:`set_epoch`; see :meth:`load`."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of a dataset with {len(self)} samples")
+        return self.load(int(index) % len(self), self.epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose augmentation ``dataset[i]`` shows."""
+        self.epoch = int(epoch)
+
+    def image_path(self, index: int) -> str:
+        """Return the file of a sample."""
+        return self.paths[index]
+
+    def class_num_in_labels(self) -> int:
+        """Return the least number of classes that holds all labels: the greatest label + 1."""
+        return int(self.labels.max()) + 1
+
+    def load(self, index: int, epoch: int) -> Union[Sample, BadImage]:
+        """Read, decode and transform one image.
+
+        Returns:
+            The sample, its image float32 ``[channels, height, width]``; or, in training, a BadImage.
+
+        Raises:
+            BadImageError: if the file cannot be read or decoded, in evaluation.
+            TransformError: if an operator fails on the decoded image.
+        """
+        path = self.paths[index]
+        try:
+            with open(path, "rb") as stream:
+                data = stream.read()
+            image = self.transforms(data, np.random.default_rng([self.seed, epoch, index]))
+        except (OSError, DecodeError) as error:
+            reason = f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
+            if self.skip_bad:
+                return BadImage(index, path, reason)
+            raise BadImageError(f"{path} (sample {index}): {reason}") from error
+        except TransformError as error:
+            raise TransformError(f"sample {index}, {path}, {error}") from error.__cause__
+        if self.transforms.layout != CHW:
+            image = image.transpose(2, 0, 1)
+        return Sample(np.ascontiguousarray(image, np.float32), int(self.labels[index]), index)
+
+    def missing_files(self) -> list[str]:
+        """Return the files that do not exist. Each folder is listed once, which is quick on network disks too."""
+        listings: dict[str, set] = {}
+        missing = []
+        for path in self.paths:
+            folder, name = os.path.split(path)
+            if folder not in listings:
+                listings[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            # A file system may ignore case or normalise names: what the listing lacks is asked for by itself.
+            if name not in listings[folder] and not os.path.exists(path):
+                missing.append(path)
+        return missing
+
+    def check_files(self) -> None:
+        """Look for every image file.
+
+        Raises:
+            FileNotFoundError: with the number of missing files and the first few names.
+        """
+        missing = self.missing_files()
+        if missing:
+            shown = "\n".join(f"  {path}" for path in missing[:SHOWN])
+            raise FileNotFoundError(f"{len(missing)} of {len(self)} image files do not exist, the first:\n{shown}")
+
+
+class ImageNetDataset(ClassificationDataset):
+    """A label list (one ``<path> <int>`` a line) and the folder that its relative paths start from.
+
+    Args:
+        image_root: the folder; absolute paths in the list stand for themselves.
+        cls_label_path: the list.
+        transform_ops: operators as in YAML.
+        delimiter: between path and label, by default any run of spaces or tabs.
+        relabel: number the classes anew, 0, 1, ..., in the sorted order of the labels in this list.
+        skip_bad: see :class:`ClassificationDataset`.
+        seed: see :class:`ClassificationDataset`.
+
+    Raises:
+        FileNotFoundError: if the list or the folder does not exist.
+        LabelFileError: if the list is malformed, with file and line.
+        ValueError: if the operators are wrong.
+    """
+
+    def __init__(
+        self,
+        image_root: str,
+        cls_label_path: str,
+        transform_ops: Optional[Sequence[dict]] = None,
+        delimiter: Optional[str] = None,
+        relabel: bool = False,
+        *,
+        skip_bad: bool = False,
+        seed: int = 0,
+    ):
+        if not os.path.isdir(image_root):
+            raise FileNotFoundError(f"image_root {str(image_root)!r} is not a folder")
+        names, labels = read_label_list(cls_label_path, delimiter)
+        paths = [os.path.join(image_root, name) for name in names]
+        labels = relabelled(labels) if relabel else labels
+        super().__init__(paths, labels, transform_ops, skip_bad=skip_bad, seed=seed)
+
+
+class ImageFolder(ClassificationDataset):
+    """One folder a class: ``image_root/<class>/**/<image>``. Classes are numbered in the sorted order of their names.
+
+    Args:
+        image_root: the folder of class folders.
+        transform_ops: operators as in YAML.
+        class_id_map_file: lines ``<id> <folder name>``, to number the classes otherwise.
+        skip_bad: see :class:`ClassificationDataset`.
+        seed: see :class:`ClassificationDataset`.
+
+    Raises:
+        FileNotFoundError: if the folder or the map does not exist.
+        LabelFileError: if there is no class folder, a class folder holds no image, or the map lacks a class.
+        ValueError: if the operators are wrong.
+    """
+
+    def __init__(
+        self,
+        image_root: str,
+        transform_ops: Optional[Sequence[dict]] = None,
+        class_id_map_file: Optional[str] = None,
+        *,
+        skip_bad: bool = False,
+        seed: int = 0,
+    ):
+        if not os.path.isdir(image_root):
+            raise FileNotFoundError(f"image_root {str(image_root)!r} is not a folder")
+        with os.scandir(image_root) as entries:
+            folders = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        if not folders:
+            raise LabelFileError(f"image_root {str(image_root)!r} holds no class folder")
+        class_ids = _read_class_ids(class_id_map_file) if class_id_map_file else {n: i for i, n in enumerate(folders)}
+        self.classes = folders
+        paths, labels = [], []
+        for folder in folders:
+            if folder not in class_ids:
+                raise LabelFileError(f"class folder {folder!r} has no line in {class_id_map_file}")
+            images = _images_below(os.path.join(image_root, folder))
+            if not images:
+                raise LabelFileError(f"class folder {os.path.join(image_root, folder)!r} holds no image")
+            paths.extend(images)
+            labels.extend([class_ids[folder]] * len(images))
+        super().__init__(paths, np.array(labels, np.int64), transform_ops, skip_bad=skip_bad, seed=seed)
+
+
+def _images_below(folder: str) -> list[str]:
+    """Return the image files in ``folder`` and below, sorted."""
+    found = []
+    for parent, _, names in os.walk(folder, followlinks=True):
+        found.extend(os.path.join(parent, name) for name in names if name.lower().endswith(IMAGE_EXTENSIONS))
+    return sorted(found)
+
+
+def _read_class_ids(path: str) -> dict[str, int]:
+    """Read lines ``<id> <name>``, the form of Infer.PostProcess.class_id_map_file."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"class_id_map_file {str(path)!r} does not exist")
+    ids = {}
+    for count, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            continue
+        number, _, name = line.strip().partition(" ")
+        if not number.isdigit() or not name.strip():
+            raise LabelFileError(f'{os.path.basename(path)}:{count}: expected "<id> <name>", got "{line.strip()}"')
+        ids[name.strip()] = int(number)
+    return ids

@@ -1,0 +1,99 @@
+"""The loader: batches on the device, the same for any number of workers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Iterator, Optional
+
+import numpy as np
+
+from ppcls_ext.data.collate import ArrayBatch, collate
+from ppcls_ext.data.datasets import ClassificationDataset
+from ppcls_ext.data.sample import Batch
+from ppcls_ext.data.sampler import EpochSampler
+from ppcls_ext.data.workers import WorkerPool
+
+logger = logging.getLogger(__name__)
+
+
+class Loader:
+    """Hands out the batches of one rank.
+
+    Args:
+        dataset: where samples come from.
+        sampler: which samples belong to which batch.
+        num_workers: processes that load; 0 loads in this one.
+        use_shared_memory: let images travel through shared memory where the system has it.
+        places: device for ``Batch.images`` and ``Batch.labels``, default Paddle's current one.
+    """
+
+    def __init__(
+        self,
+        dataset: ClassificationDataset,
+        sampler: EpochSampler,
+        num_workers: int = 0,
+        use_shared_memory: bool = True,
+        places=None,
+    ):
+        self.dataset, self.sampler = dataset, sampler
+        self.num_workers = num_workers
+        self.use_shared_memory = use_shared_memory
+        self.places = places
+        self._pool: Optional[WorkerPool] = None
+        self._image_shape = (3, 1, 1)
+
+    def __len__(self) -> int:
+        """Return the number of batches of this rank in an epoch."""
+        return len(self.sampler)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Iterate over the batches of ``epoch`` from ``start_batch`` on; what comes before is not even read.
+
+        Worker processes stay for the next epoch when the iteration runs to its end, and end with it when the caller
+        stops early (or closes the iterator).
+
+        Raises:
+            ValueError: if ``start_batch`` is out of range, or images of one batch differ in shape.
+            BadImageError: if an image cannot be read, in evaluation.
+            TransformError: if an operator fails.
+            WorkerDiedError: if a worker process ends by itself.
+        """
+        if not 0 <= start_batch <= len(self):
+            raise ValueError(f"start_batch: expected 0 to {len(self)}, got {start_batch}")
+        return self._iterate(int(epoch), start_batch)
+
+    def close(self) -> None:
+        """End the worker processes, if there are any."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def _iterate(self, epoch: int, start: int) -> Iterator[Batch]:
+        self.dataset.set_epoch(epoch)
+        if self.num_workers == 0:
+            for indices in self.sampler.batches(epoch)[start:]:
+                yield self._on_device(collate([self.dataset.load(int(index), epoch) for index in indices]))
+            return
+        if self._pool is None or self._pool.closed:
+            self._pool = WorkerPool(self.dataset, self.sampler, self.num_workers, self.use_shared_memory)
+        arrays = self._pool.batches(epoch, start, len(self))
+        try:
+            for batch in arrays:
+                yield self._on_device(batch)
+        finally:
+            arrays.close()
+
+    def _on_device(self, batch: ArrayBatch) -> Batch:
+        import paddle
+
+        images = batch.images
+        if len(images):
+            self._image_shape = images.shape[1:]
+        else:
+            images = np.zeros((0, *self._image_shape), np.float32)
+        return Batch(
+            paddle.to_tensor(images, place=self.places),
+            paddle.to_tensor(batch.labels, place=self.places),
+            batch.indices,
+            batch.bad,
+        )

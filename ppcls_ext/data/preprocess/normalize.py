@@ -1,0 +1,76 @@
+"""NormalizeImage and ToCHWImage."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence, Union
+
+import numpy as np
+
+from ppcls_ext.data.preprocess.arguments import flag, number, numbers
+from ppcls_ext.data.preprocess.operator import CHW, HWC, Operator
+from ppcls_ext.registry import IMAGENET_MEAN, IMAGENET_STD
+
+
+class NormalizeImage(Operator):
+    """``(image * scale - mean) / std`` in float32.
+
+    Args:
+        scale: a number, or a fraction as a string, default 1/255.
+        mean: of the three channels, after scaling; default ImageNet's.
+        std: of the three channels, after scaling; default ImageNet's.
+        order: "chw" (PaddleClas's default) for an image ``[3, height, width]``; "" or "hwc" for
+            ``[height, width, 3]``, which is what a dataset's operators see.
+        output_fp16: only False; mixed precision casts the input itself.
+        channel_num: 3, or 4 to append a channel of zeros.
+    """
+
+    def __init__(
+        self,
+        scale: Union[float, str, None] = None,
+        mean: Optional[Sequence[float]] = None,
+        std: Optional[Sequence[float]] = None,
+        order: str = "chw",
+        output_fp16: bool = False,
+        channel_num: int = 3,
+    ):
+        if flag(output_fp16, "output_fp16"):
+            raise ValueError("output_fp16: not supported by ppcls_ext, mixed precision (AMP) casts the input itself")
+        if isinstance(channel_num, bool) or channel_num not in (3, 4):
+            raise ValueError(f"channel_num: expected 3 or 4, got {channel_num!r}")
+        if order is not None and not isinstance(order, str):
+            raise TypeError(f"order: expected 'chw', 'hwc' or '', got {order!r}")
+        if (order or "").lower() not in ("chw", "hwc", ""):
+            raise ValueError(f"order: expected 'chw', 'hwc' or '', got {order!r}")
+        self.layout_in = CHW if (order or "").lower() == "chw" else HWC
+        self.channel_num = channel_num
+        self.scale = np.float32(1 / 255 if scale is None else number(scale, "scale"))
+        shape = (3, 1, 1) if self.layout_in == CHW else (1, 1, 3)
+        self.mean = np.array(numbers(IMAGENET_MEAN if mean is None else mean, "mean", 3), np.float32).reshape(shape)
+        self.std = np.array(numbers(IMAGENET_STD if std is None else std, "std", 3), np.float32).reshape(shape)
+        if not self.std.all():
+            raise ValueError(f"std: expected numbers other than 0, got {std!r}")
+
+    def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
+        """Return the image as float32, its axes as they came.
+
+        Raises:
+            ValueError: if the channel axis does not hold three channels.
+        """
+        axis = 0 if self.layout_in == CHW else 2
+        if image.ndim != 3 or image.shape[axis] != 3:
+            raise ValueError(f"expected a {self.layout_in} image with 3 channels, got shape {list(image.shape)}")
+        image = (image.astype(np.float32) * self.scale - self.mean) / self.std
+        if self.channel_num == 4:
+            zeros = np.zeros_like(image[:1] if axis == 0 else image[:, :, :1])
+            image = np.concatenate((image, zeros), axis=axis)
+        return image
+
+
+class ToCHWImage(Operator):
+    """``[height, width, channels] -> [channels, height, width]``."""
+
+    layout_out = CHW
+
+    def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
+        """Return the transposed image."""
+        return image.transpose(2, 0, 1)

@@ -1,0 +1,30 @@
+"""The contract of an operator."""
+
+from __future__ import annotations
+
+from typing import Optional, Union
+
+import numpy as np
+
+HWC, CHW = "HWC", "CHW"
+
+
+class Operator:
+    """One step of preprocessing: ``op(image, rng=None) -> image``.
+
+    Arguments are checked by the constructor, so a wrong one is found when a configuration is read. ``layout_in`` is
+    the axis order that an operator needs (None: any) and ``layout_out`` the one that it leaves (None: as it came).
+    Random operators draw from ``rng`` alone, so that a sample's augmentation is a function of its seed.
+    """
+
+    layout_in: Optional[str] = HWC
+    layout_out: Optional[str] = None
+
+    def __call__(self, image: Union[bytes, np.ndarray], rng: Optional[np.random.Generator] = None) -> np.ndarray:
+        """Return the processed image; the input is left as it is."""
+        raise TypeError(f"{type(self).__name__} defines no __call__")
+
+
+def generator(rng: Optional[np.random.Generator]) -> np.random.Generator:
+    """Return ``rng``, or a freshly seeded generator where the caller does not care."""
+    return np.random.default_rng() if rng is None else rng

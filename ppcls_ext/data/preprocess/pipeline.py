@@ -1,0 +1,185 @@
+"""From ``transform_ops`` of a YAML file to a checked chain of operators."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from dataclasses import dataclass
+from typing import Optional, Sequence, Union
+
+import numpy as np
+
+from ppcls_ext.data.errors import DecodeError, TransformError
+from ppcls_ext.data.preprocess.crop import CropImage, RandCropImage
+from ppcls_ext.data.preprocess.decode import DecodeImage
+from ppcls_ext.data.preprocess.flip import RandFlipImage
+from ppcls_ext.data.preprocess.normalize import NormalizeImage, ToCHWImage
+from ppcls_ext.data.preprocess.operator import CHW, HWC, Operator
+from ppcls_ext.data.preprocess.resize import ResizeImage
+from ppcls_ext.registry import nearest
+
+OPERATORS = {
+    operator.__name__: operator
+    for operator in (DecodeImage, ResizeImage, CropImage, RandCropImage, RandFlipImage, NormalizeImage, ToCHWImage)
+}
+
+#: Operators that PaddleClas has and ppcls_ext has not, refused by name.
+PADDLECLAS_ONLY = (
+    "AugMix AutoAugment CenterCrop ColorJitter CropImageAtRatio CropWithPadding Cutout GridMask HideAndSeek Normalize "
+    "PCALighting Pad Padv2 RandAugment RandAugmentV2 RandAugmentV3 RandAugmentV4 RandCropImageV2 RandomApply "
+    "RandomCropImage RandomErasing RandomGrayscale RandomHorizontalFlip RandomInterpolationAugment RandomResizedCrop "
+    "RandomRot90 RandomRotation Resize TimmAutoAugment ToTensor"
+).split()
+
+
+@dataclass(frozen=True)
+class OperatorProblem:
+    """One mistake in ``transform_ops``; ``key`` is the dotted place below it, such as ``1.ResizeImage.sice``."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"transform_ops.{self.key}: {self.message}" if self.key else f"transform_ops: {self.message}"
+
+
+def operator_arguments(name: str) -> dict[str, inspect.Parameter]:
+    """Return the arguments of operator ``name``, in order, with their defaults.
+
+    Raises:
+        KeyError: if there is no such operator; the nearest name is given.
+    """
+    if name not in OPERATORS:
+        raise KeyError(_unknown(name))
+    if OPERATORS[name].__init__ is object.__init__:
+        return {}
+    return dict(list(inspect.signature(OPERATORS[name].__init__).parameters.items())[1:])
+
+
+def check_transform_ops(transform_ops: Optional[Sequence[dict]], from_bytes: bool = False) -> list[OperatorProblem]:
+    """Return every mistake in ``transform_ops``: names, arguments, values, and the order of axes between operators.
+
+    Args:
+        transform_ops: list of one-key mappings ``{operator: {argument: value}}``, as in YAML.
+        from_bytes: whether the chain starts from a file's bytes, so that DecodeImage must come first (a dataset).
+    """
+    return _build(transform_ops, from_bytes)[1]
+
+
+def build_transforms(transform_ops: Optional[Sequence[dict]], from_bytes: bool = False) -> Pipeline:
+    """Build the chain of operators.
+
+    Args:
+        transform_ops: list of one-key mappings ``{operator: {argument: value}}``, as in YAML.
+        from_bytes: as in :func:`check_transform_ops`.
+
+    Raises:
+        ValueError: with every mistake that :func:`check_transform_ops` finds.
+    """
+    operators, problems = _build(transform_ops, from_bytes)
+    if problems:
+        raise ValueError("\n".join(str(problem) for problem in problems))
+    return Pipeline(operators)
+
+
+class Pipeline:
+    """A chain of operators: ``pipeline(image, rng=None) -> array``.
+
+    ``layout`` is the axis order of what comes out, "HWC" or "CHW".
+    """
+
+    def __init__(self, operators: Sequence[Operator]):
+        self.operators = list(operators)
+        self.layout = HWC
+        for operator in self.operators:
+            self.layout = operator.layout_out or self.layout
+
+    def __call__(self, image: Union[bytes, np.ndarray], rng: Optional[np.random.Generator] = None) -> np.ndarray:
+        """Run all operators in turn.
+
+        Args:
+            image: the bytes of a file, or an array ``[height, width, 3]``, uint8, in OpenCV's order (BGR) if the
+                first operator is DecodeImage, else as the second operator wants it.
+            rng: where random operators draw from.
+
+        Raises:
+            DecodeError: if the bytes are no readable image.
+            TransformError: if another operator fails; the message names it and holds the traceback.
+        """
+        for position, operator in enumerate(self.operators):
+            try:
+                image = operator(image, rng)
+            except DecodeError:
+                raise
+            except Exception as error:  # reported with the operator
+                where = f"operator {position} ({type(operator).__name__})"
+                raise TransformError(f"{where}: {error}\n{traceback.format_exc()}") from error
+        return image
+
+
+def _build(transform_ops: Optional[Sequence[dict]], from_bytes: bool) -> tuple[list[Operator], list[OperatorProblem]]:
+    if transform_ops is None:
+        transform_ops = []
+    if not isinstance(transform_ops, (list, tuple)):
+        return [], [OperatorProblem("", f"expected a list of operators, got {type(transform_ops).__name__}")]
+    operators, problems, layout = [], [], HWC
+    for position, item in enumerate(transform_ops):
+        operator, found = _build_one(position, item)
+        problems.extend(found)
+        if operator is None:
+            continue
+        if operator.layout_in not in (None, layout):
+            problems.append(_layout_problem(position, operator, layout))
+        layout = operator.layout_out or layout
+        operators.append(operator)
+    if from_bytes and not problems and not (operators and isinstance(operators[0], DecodeImage)):
+        problems.append(OperatorProblem("0", "the first operator of a dataset must be DecodeImage"))
+    return operators, problems
+
+
+def _build_one(position: int, item: dict) -> tuple[Optional[Operator], list[OperatorProblem]]:
+    if not isinstance(item, dict) or len(item) != 1:
+        return None, [OperatorProblem(str(position), f"expected one 'Operator: {{arguments}}', got {item!r}")]
+    (name, arguments), *_ = item.items()
+    key = f"{position}.{name}"
+    if name not in OPERATORS:
+        return None, [OperatorProblem(key, _unknown(name))]
+    arguments = {} if arguments is None else arguments
+    if not isinstance(arguments, dict):
+        return None, [OperatorProblem(key, f"expected arguments as a mapping, got {arguments!r}")]
+    allowed = operator_arguments(name)
+    problems = []
+    for argument in arguments:
+        if argument not in allowed:
+            hint = nearest(str(argument), allowed, count=1)
+            known = f"; did you mean {hint[0]!r}?" if hint else f"; it takes {', '.join(allowed) or 'no argument'}"
+            problems.append(OperatorProblem(f"{key}.{argument}", f"{name} has no argument {argument!r}{known}"))
+    for argument, parameter in allowed.items():
+        if parameter.default is parameter.empty and argument not in arguments:
+            problems.append(OperatorProblem(f"{key}.{argument}", f"{name} needs the argument {argument!r}"))
+    if problems:
+        return None, problems
+    try:
+        return OPERATORS[name](**arguments), []
+    except (TypeError, ValueError) as error:
+        return None, [OperatorProblem(key, str(error))]
+
+
+def _unknown(name: str) -> str:
+    if name in PADDLECLAS_ONLY:
+        return f"{name} is an operator of PaddleClas that ppcls_ext does not support; it has {', '.join(OPERATORS)}"
+    hint = nearest(str(name), OPERATORS, count=1)
+    return f"unknown operator {name!r}" + (
+        f"; did you mean {hint[0]!r}?" if hint else f"; there are {', '.join(OPERATORS)}"
+    )
+
+
+def _layout_problem(position: int, operator: Operator, layout: str) -> OperatorProblem:
+    name = type(operator).__name__
+    if isinstance(operator, NormalizeImage):
+        advice = "write order: ''" if layout == HWC else "write order: 'chw'"
+    elif layout == CHW:
+        advice = "put it before ToCHWImage, and leave DecodeImage's channel_first False"
+    else:
+        advice = "put ToCHWImage before it"
+    return OperatorProblem(f"{position}.{name}", f"needs {operator.layout_in} but the image is {layout} here; {advice}")

@@ -1,0 +1,95 @@
+"""ResizeImage, and the resizing that RandCropImage shares with it."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence, Union
+
+import numpy as np
+from PIL import Image
+
+from ppcls_ext.data.preprocess.arguments import choice, flag, positive_int, width_height
+from ppcls_ext.data.preprocess.operator import Operator, generator
+
+OPENCV_FILTERS = {
+    "nearest": "INTER_NEAREST",
+    "bilinear": "INTER_LINEAR",
+    "area": "INTER_AREA",
+    "bicubic": "INTER_CUBIC",
+    "lanczos": "INTER_LANCZOS4",
+}
+PILLOW_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+    "lanczos": Image.Resampling.LANCZOS,
+    "hamming": Image.Resampling.HAMMING,
+}
+RANDOM_FILTERS = ("bilinear", "bicubic")
+
+
+class Resizer:
+    """Resize an image ``[height, width, 3]`` with OpenCV or Pillow.
+
+    OpenCV's filters have a fixed support: when an image shrinks they alias, where Pillow's average. The two backends
+    therefore differ on purpose; evaluate with the one that the weights were trained with.
+    """
+
+    def __init__(self, interpolation: Optional[str], backend: str):
+        self.backend = choice(backend, "backend", ("cv2", "pil"))
+        filters = OPENCV_FILTERS if self.backend == "cv2" else PILLOW_FILTERS
+        name = "bilinear" if interpolation is None else interpolation
+        self.interpolation = choice(name, "interpolation", (*filters, "random"))
+
+    def __call__(self, image: np.ndarray, size: tuple[int, int], rng: Optional[np.random.Generator]) -> np.ndarray:
+        """Return the image in ``size`` = (width, height)."""
+        name = self.interpolation
+        if name == "random":
+            name = RANDOM_FILTERS[generator(rng).integers(len(RANDOM_FILTERS))]
+        if self.backend == "cv2":
+            import cv2
+
+            return cv2.resize(np.ascontiguousarray(image), size, interpolation=getattr(cv2, OPENCV_FILTERS[name]))
+        return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, PILLOW_FILTERS[name]))
+
+
+class ResizeImage(Operator):
+    """Resize to a fixed size, or such that the shorter side has a given length.
+
+    Args:
+        size: an integer or ``[width, height]``.
+        resize_short: length of the shorter side; wins over ``size``.
+        interpolation: nearest, bilinear (default), bicubic, lanczos, random (bilinear or bicubic by chance); "cv2"
+            also area, "pil" also box and hamming.
+        backend: "cv2" or "pil".
+        return_numpy: accepted for PaddleClas's sake; images are arrays between operators in either case.
+    """
+
+    def __init__(
+        self,
+        size: Union[int, Sequence[int], None] = None,
+        resize_short: Optional[int] = None,
+        interpolation: Optional[str] = None,
+        backend: str = "cv2",
+        return_numpy: bool = True,
+    ):
+        self.resize_short = self.size = None
+        if resize_short is not None:
+            self.resize_short = positive_int(resize_short, "resize_short")
+        elif size is not None:
+            self.size = width_height(size)
+        else:
+            raise ValueError("give size or resize_short, both are missing")
+        flag(return_numpy, "return_numpy")
+        self.resize = Resizer(interpolation, backend)
+
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (width, height) that an image of ``height`` × ``width`` gets."""
+        if self.size is not None:
+            return self.size
+        percent = float(self.resize_short) / min(width, height)
+        return round(width * percent), round(height * percent)
+
+    def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
+        """Return the image ``[new_height, new_width, 3]``."""
+        return self.resize(image, self.target(*image.shape[:2]), rng)

@@ -1,0 +1,50 @@
+"""What datasets and loaders hand out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import paddle
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image, ready for the model: float32 ``[channels, height, width]``, its label and its place in the list."""
+
+    image: np.ndarray
+    label: int
+    index: int
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """One file that could not be read as an image, and why."""
+
+    index: int
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} (sample {self.index}): {self.reason}"
+
+
+@dataclass
+class Batch:
+    """One batch on the device.
+
+    ``images`` is float32 ``[n, channels, height, width]``, ``labels`` int64 ``[n]``, ``indices`` int64 ``[n]`` on the
+    host. ``bad`` lists the files of this batch that were left out, so n may be less than the batch size, and 0 when
+    not one of them could be read.
+    """
+
+    images: paddle.Tensor
+    labels: paddle.Tensor
+    indices: np.ndarray
+    bad: list[BadImage] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.indices)

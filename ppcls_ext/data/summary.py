@@ -1,0 +1,57 @@
+"""What a configuration check needs to know of the labels, without reading an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+
+from ppcls_ext.data.build import build_dataset
+from ppcls_ext.data.label_list import SHOWN
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """The labels of one dataset: how many samples, the least and greatest label, the number of distinct ones."""
+
+    count: int
+    min: int
+    max: int
+    classes: int
+    missing_count: int
+    missing: tuple  # the first few files that do not exist
+
+    def problem(self, class_num: int) -> Optional[str]:
+        """Return a sentence if the labels do not fit a model with ``class_num`` classes, else None."""
+        if self.max < class_num:
+            return None
+        text = f"labels go from {self.min} to {self.max}, but class_num {class_num} allows 0 to {class_num - 1}"
+        if self.min == 1 and self.max == class_num:
+            return f"{text}; the labels look 1-based: subtract 1, or set dataset.relabel: True"
+        return f"{text}; set Arch.class_num to {self.max + 1}, or mend the list"
+
+
+def inspect_labels(section: dict, check_files: bool = True) -> LabelSummary:
+    """Read the label list (or the class folders) of a ``dataset`` section.
+
+    Args:
+        section: ``DataLoader.<mode>.dataset``; its ``transform_ops`` are not looked at.
+        check_files: also look for every image file (each folder is listed once).
+
+    Raises:
+        FileNotFoundError: if the list or the folder does not exist.
+        ValueError: if the section or the list is malformed; lines are named as ``file:line``.
+    """
+    section = {**section, "transform_ops": [{"DecodeImage": None}], "batch_transform_ops": None}
+    dataset = build_dataset(section, "Eval", check_files=False)
+    missing = dataset.missing_files() if check_files else []
+    labels = dataset.labels
+    return LabelSummary(
+        count=len(labels),
+        min=int(labels.min()),
+        max=int(labels.max()),
+        classes=len(np.unique(labels)),
+        missing_count=len(missing),
+        missing=tuple(missing[:SHOWN]),
+    )

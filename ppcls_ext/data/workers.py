@@ -1,0 +1,209 @@
+"""Worker processes that load batches in order.
+
+Why not ``paddle.io.DataLoader``: it starts its processes anew each epoch, waits in steps of a second when an iteration
+ends early, blocks for good when a dataset raises in its single-process mode, sends images through ``/dev/shm`` (a bus
+error where that is small, as in containers), and has no workers on Windows and macOS.
+
+Here each worker has a pipe of its own; batch k is the task of worker k mod n, so no queue, lock or thread is needed
+and the order is fixed. Images travel in anonymous memory (``memfd``), which no limit on ``/dev/shm`` concerns and which
+the system frees with its last user; where there is none, through the pipe.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from multiprocessing import connection, reduction, util
+from typing import Iterator
+
+import numpy as np
+
+from ppcls_ext.data.collate import ArrayBatch, collate
+from ppcls_ext.data.datasets import ClassificationDataset
+from ppcls_ext.data.errors import BadImageError, TransformError, WorkerDiedError
+from ppcls_ext.data.sampler import EpochSampler
+
+PREFETCH = 2  # batches that each worker is ahead
+_RAISED_AS_THEY_ARE = {error.__name__: error for error in (BadImageError, TransformError, ValueError, MemoryError)}
+
+
+def has_anonymous_memory() -> bool:
+    """Return whether images can travel in anonymous shared memory (Linux)."""
+    return hasattr(os, "memfd_create") and reduction.HAVE_SEND_HANDLE
+
+
+class WorkerPool:
+    """Processes that load the batches of a dataset; they live until :meth:`close`, or until this process ends.
+
+    Args:
+        dataset: what to load.
+        sampler: which samples belong to which batch.
+        count: number of processes, at least 1.
+        use_shared_memory: send images through shared memory where the system has it.
+    """
+
+    def __init__(self, dataset: ClassificationDataset, sampler: EpochSampler, count: int, use_shared_memory: bool):
+        method = "fork" if sys.platform.startswith("linux") else "spawn"
+        context = multiprocessing.get_context(method)
+        shared = use_shared_memory and has_anonymous_memory()
+        self.pipes, self.processes = [], []
+        for number in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=_work,
+                args=(dataset, sampler, theirs, shared),
+                name=f"ppcls_ext-data-{number}",
+                daemon=True,
+            )
+            process.start()
+            theirs.close()
+            self.pipes.append(ours)
+            self.processes.append(process)
+        # Runs at exit before multiprocessing joins its children, and when the pool is collected.
+        self._finalizer = util.Finalize(self, _stop, args=(self.pipes, self.processes), exitpriority=10)
+
+    def batches(self, epoch: int, start: int, stop: int) -> Iterator[ArrayBatch]:
+        """Yield batches ``start`` to ``stop`` - 1 of ``epoch`` in order.
+
+        When the caller stops early the processes are ended: nothing is left over for a later epoch to receive.
+
+        Raises:
+            BadImageError: if an image cannot be read, in evaluation.
+            TransformError: if an operator fails.
+            WorkerDiedError: if a process ends by itself.
+        """
+        finished = False
+        try:
+            sent = start
+            for wanted in range(start, stop):
+                while sent < min(stop, wanted + PREFETCH * len(self.pipes)):
+                    self._send(sent, (epoch, sent))
+                    sent += 1
+                yield self._receive(wanted)
+            finished = True
+        finally:
+            if not finished:
+                self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the processes have ended."""
+        return not self._finalizer.still_active()
+
+    def close(self) -> None:
+        """End the processes at once."""
+        self._finalizer()
+
+    def _send(self, batch: int, task: tuple) -> None:
+        worker = batch % len(self.pipes)
+        try:
+            self.pipes[worker].send(task)
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._death(worker, batch) from None
+
+    def _receive(self, batch: int) -> ArrayBatch:
+        worker = batch % len(self.pipes)
+        pipe = self.pipes[worker]
+        connection.wait([pipe, self.processes[worker].sentinel])
+        try:
+            if not pipe.poll():
+                raise EOFError
+            kind, content = pipe.recv()
+            if kind == "error":
+                name, message, trace = content
+                raise _RAISED_AS_THEY_ARE.get(name, RuntimeError)(
+                    message if name in _RAISED_AS_THEY_ARE else f"a data worker failed:\n{trace}"
+                )
+            return _receive_images(pipe, *content) if kind == "shared" else content
+        except (EOFError, ConnectionResetError):
+            raise self._death(worker, batch) from None
+
+    def _death(self, worker: int, batch: int) -> WorkerDiedError:
+        process = self.processes[worker]
+        process.join(timeout=1)
+        return WorkerDiedError(
+            f"data worker {worker} (pid {process.pid}) ended with exit code {process.exitcode} while loading batch "
+            f"{batch}; -9 often means that memory ran out: lower loader.num_workers or sampler.batch_size"
+        )
+
+
+def _stop(pipes: list, processes: list) -> None:
+    for pipe in pipes:
+        pipe.close()
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
+        process.close()
+
+
+def _work(dataset: ClassificationDataset, sampler: EpochSampler, pipe: connection.Connection, shared: bool) -> None:
+    """Serve tasks ``(epoch, batch)`` until the parent is gone."""
+    _leave_signals_to_the_parent()
+    _use_one_thread()
+    parent = multiprocessing.parent_process().sentinel
+    known_epoch, batches = None, []
+    while pipe in connection.wait([pipe, parent]):
+        try:
+            epoch, batch = pipe.recv()
+            if epoch != known_epoch:
+                known_epoch, batches = epoch, sampler.batches(epoch)
+            try:
+                loaded = collate([dataset.load(int(index), epoch) for index in batches[batch]])
+            except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
+                pipe.send(("error", (type(error).__name__, str(error), traceback.format_exc())))
+                continue
+            if shared and loaded.images.size:
+                _send_images(pipe, loaded)
+            else:
+                pipe.send(("pickled", loaded))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return
+
+
+def _leave_signals_to_the_parent() -> None:
+    """Ctrl-C reaches a whole process group; only the parent shall act on it (save, then end its workers)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(os, "setsid"):
+        os.setsid()
+
+
+def _use_one_thread() -> None:
+    """Parallelism comes from the processes; OpenCV's own threads would only compete, and do not survive a fork."""
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(0)
+        return
+    try:
+        import cv2
+    except ImportError:
+        return
+    cv2.setNumThreads(0)
+
+
+def _send_images(pipe: connection.Connection, batch: ArrayBatch) -> None:
+    images = np.ascontiguousarray(batch.images)
+    handle = os.memfd_create("ppcls_ext-batch")
+    try:
+        with open(handle, "wb", closefd=False) as stream:
+            stream.write(memoryview(images).cast("B"))
+        pipe.send(("shared", (images.shape, batch.labels, batch.indices, batch.bad)))
+        reduction.send_handle(pipe, handle, os.getppid())
+    finally:
+        os.close(handle)
+
+
+def _receive_images(
+    pipe: connection.Connection, shape: tuple, labels: np.ndarray, indices: np.ndarray, bad: list
+) -> ArrayBatch:
+    handle = reduction.recv_handle(pipe)
+    try:
+        memory = mmap.mmap(handle, 0, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    finally:
+        os.close(handle)
+    # The array keeps the mapping alive.
+    return ArrayBatch(np.frombuffer(memory, np.float32).reshape(shape), labels, indices, bad)
