@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 import warnings
 from dataclasses import dataclass
@@ -22,16 +23,19 @@ from typing import Callable, Optional
 
 from paddle import nn
 
-from . import registry
+from ppcls_ext import registry
 
 #: The packages that may hold a PaddleClas, the one that trains first.
 CHECKOUT, WHEEL = "ppcls", "paddleclas.ppcls"
-PREFIX = "ppcls_ext"
+PACKAGES = (CHECKOUT, WHEEL)
+#: Environment variable: the root of a checkout to use, put first on ``sys.path`` when ppcls_ext is imported.
+CHECKOUT_VARIABLE = "PPCLS_EXT_CHECKOUT"
+NAMESPACE = "ppcls_ext"
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A PaddleClas that was imported: ``package`` is its import name, ``arch`` holds ``build_model``."""
+    """A PaddleClas that was imported: ``package`` is its import name; ``arch`` holds ``build_model``."""
 
     package: str
     arch: ModuleType
@@ -44,16 +48,46 @@ class Tree:
 
     @property
     def namespaces(self) -> list[ModuleType]:
-        """Return the modules that hold the table: the star imports of PaddleClas copied it from one to the next."""
-        top = sys.modules.get(self.package.split(".")[0]) if self.package == WHEEL else None
-        return [module for module in (self.backbone, self.arch, top) if module is not None]
+        """Return the modules that hold the table: star imports copied it from the first to the others."""
+        tops = [sys.modules["paddleclas"]] if self.package == WHEEL else []
+        return [self.backbone, self.arch, *tops]
+
+    @property
+    def table(self) -> list[str]:
+        """Return the names in the table, ours included."""
+        exported = getattr(self.backbone, "__all__", None)  # set last, so missing while the package is being imported
+        if exported is None:
+            return [name for name, value in vars(self.backbone).items() if callable(value)]
+        return list(exported)
+
+
+_loaded: dict[str, Tree] = {}
+
+
+def checkout_root(path: str | os.PathLike) -> Path:
+    """Return the root of the PaddleClas checkout that ``path`` is, or is in.
+
+    Raises:
+        ValueError: if neither ``path`` nor a folder above it holds ``ppcls/arch/__init__.py``.
+    """
+    path = Path(path).resolve()
+    for folder in (path, *path.parents):
+        if (folder / "ppcls" / "arch" / "__init__.py").is_file():
+            return folder
+    raise ValueError(f"{path} is in no PaddleClas checkout: no folder above it holds ppcls/arch/__init__.py")
+
+
+def _put_first_on_path(root: Path) -> None:
+    if str(root) not in sys.path[:1]:
+        sys.path.insert(0, str(root))
+    importlib.invalidate_caches()
 
 
 def _is_findable(package: str) -> bool:
-    """Return whether a regular package of the name is there, without importing it.
+    """Return whether the package's parent is there, without importing it.
 
-    The checkout's own ``paddleclas.py`` hides the wheel when its root comes first on ``sys.path``; and a folder
-    ``ppcls`` without ``__init__.py`` (the wheel has one) is no checkout.
+    A checkout whose root comes first on ``sys.path`` hides the wheel by its own file ``paddleclas.py``. And a folder
+    ``ppcls`` without ``__init__.py``, such as the one in the wheel, is no checkout.
     """
     top = package.split(".")[0]
     if top in sys.modules:
@@ -62,17 +96,10 @@ def _is_findable(package: str) -> bool:
     return spec is not None and spec.origin is not None and spec.submodule_search_locations is not None
 
 
-def _load(package: str) -> Optional[Tree]:
-    """Import a PaddleClas; None if there is none; a warning with the reason if it cannot be imported."""
-    if not _is_findable(package):
-        return None
-    try:
-        arch = importlib.import_module(f"{package}.arch")
-        backbone = importlib.import_module(f"{package}.arch.backbone")
-    except (ImportError, AttributeError) as error:  # AttributeError: old code under a new NumPy
-        reason = f"{type(error).__name__}: {error}"
-        warnings.warn(f"PaddleClas ({package}) is there but cannot be imported: {reason}", RuntimeWarning, stacklevel=3)
-        return None
+def _load(package: str) -> Tree:
+    """Import a PaddleClas, or take the one that is being imported."""
+    arch = importlib.import_module(f"{package}.arch")
+    backbone = importlib.import_module(f"{package}.arch.backbone")
     _prepare_logger(package)
     return Tree(package, arch, backbone)
 
@@ -80,115 +107,155 @@ def _load(package: str) -> Optional[Tree]:
 def _prepare_logger(package: str) -> None:
     """Give PaddleClas its logger.
 
-    A checkout has none until its engine runs, and every message before, such as TheseusLayer's, would be an
-    AttributeError. Both trees share one ``logging`` logger and each adds a handler: one is enough.
+    A checkout has none until its engine runs, and any message before, such as TheseusLayer's, is an AttributeError.
+    Both trees share one ``logging`` logger and each adds a handler to it: with two, every line would appear twice.
     """
     module = importlib.import_module(f"{package}.utils.logger")
     if getattr(module, "_logger", False) is None:
         module.init_logger()
     shared = logging.getLogger("ppcls")
-    streams = [handler for handler in shared.handlers if type(handler) is logging.StreamHandler]
+    streams = [handler for handler in shared.handlers if handler.get_name() == "stream_handler"]
     for handler in streams[1:]:
         shared.removeHandler(handler)
 
 
+def find_trees() -> list[Tree]:
+    """Import every PaddleClas that can be imported, and return them, a checkout first.
+
+    One that is there but cannot be imported is a ``RuntimeWarning`` with the reason.
+    """
+    for package in PACKAGES:
+        if package in _loaded or not _is_findable(package):
+            continue
+        try:
+            _loaded[package] = _load(package)
+        except (ImportError, AttributeError) as error:  # AttributeError: its code under a NumPy that is too new
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"there is a PaddleClas ({package}) but its import fails: {reason}", RuntimeWarning, 2)
+    return trees()
+
+
 def trees() -> list[Tree]:
-    """Import and return every PaddleClas that can be imported, a checkout first."""
-    return [tree for tree in map(_load, (CHECKOUT, WHEEL)) if tree]
+    """Return the PaddleClas packages found so far, a checkout first."""
+    return [_loaded[package] for package in PACKAGES if package in _loaded]
 
 
-def _theseus_layer() -> type:
-    for tree in trees():
-        return importlib.import_module(f"{tree.package}.arch.backbone.base.theseus_layer").TheseusLayer
-    return nn.Layer
+def _choose_base() -> type:
+    if os.environ.get(CHECKOUT_VARIABLE):
+        _put_first_on_path(checkout_root(os.environ[CHECKOUT_VARIABLE]))
+    found = find_trees()
+    if not found:
+        return nn.Layer
+    return importlib.import_module(f"{found[0].package}.arch.backbone.base.theseus_layer").TheseusLayer
 
 
 #: The base class of our models.
-TheseusLayer = _theseus_layer()
+TheseusLayer = _choose_base()
 #: Whether it is PaddleClas's.
 HAS_PADDLECLAS = TheseusLayer is not nn.Layer
 
 
-def _is_ours(candidate: object) -> bool:
-    return any(candidate is spec.factory for spec in registry.specs())
+def _our_factories() -> set[int]:
+    return {id(spec.factory) for spec in registry.specs()}
 
 
 def register(override: bool = False) -> list[Tree]:
     """Enter our backbones into every PaddleClas that can be imported; doing it again changes nothing.
 
-    ``ppcls_ext.<Name>`` is entered always, ``<Name>`` where PaddleClas has no backbone of that name.
+    ``ppcls_ext.<Name>`` is entered always, ``<Name>`` where PaddleClas has no backbone of that name. Call it again
+    when a PaddleClas has come to ``sys.path`` after ``import ppcls_ext``.
 
     Args:
-        override: replace PaddleClas's backbones by ours where the names are equal.
+        override: Replace PaddleClas's backbones by ours where the names are equal.
 
     Returns:
-        The trees that now hold them.
+        The PaddleClas packages that hold our backbones now, a checkout first.
     """
-    found = trees()
-    for tree in found:
-        setattr(tree.arch, PREFIX, sys.modules[PREFIX])
+    ours = _our_factories()
+    for tree in find_trees():
+        # `getattr(arch, "ppcls_ext.Name")` is what build_model does, `eval("ppcls_ext.Name")` what the others do.
+        setattr(tree.arch, NAMESPACE, sys.modules[NAMESPACE])
         for spec in registry.specs():
-            setattr(tree.arch, f"{PREFIX}.{spec.name}", spec.factory)
-            _set_bare_name(tree, spec, override)
-    return found
+            setattr(tree.arch, f"{NAMESPACE}.{spec.name}", spec.factory)
+            present = [getattr(module, spec.name, spec.factory) for module in (tree.arch, tree.backbone)]
+            if override or all(id(factory) in ours for factory in present):
+                _set_bare_name(tree, spec)
+    return trees()
 
 
-def _set_bare_name(tree: Tree, spec: registry.BackboneSpec, override: bool) -> None:
-    taken = any(not _is_ours(getattr(module, spec.name, spec.factory)) for module in (tree.arch, tree.backbone))
-    if taken and not override:
-        return
+def _set_bare_name(tree: Tree, spec: registry.BackboneSpec) -> None:
     for module in tree.namespaces:
         setattr(module, spec.name, spec.factory)
-    exported = getattr(tree.backbone, "__all__", None)  # not there yet while the package is being imported
+    exported = getattr(tree.backbone, "__all__", None)
     if exported is not None and spec.name not in exported:
         exported.append(spec.name)
 
 
+def load_checkout(path: str | os.PathLike) -> Tree:
+    """Put a PaddleClas checkout first on ``sys.path``, import it and register our backbones there.
+
+    Our models keep the base class that they have. If that is not the checkout's ``TheseusLayer``, its ``Slim`` section
+    passes them over, and a ``RuntimeWarning`` says so: name the checkout in ``PPCLS_EXT_CHECKOUT`` to avoid that.
+
+    Args:
+        path: The root of the checkout, or a file in it.
+
+    Raises:
+        ValueError: if ``path`` is in no checkout.
+        ImportError: if the checkout cannot be imported, or another one has been imported already.
+    """
+    root = checkout_root(path)
+    _put_first_on_path(root)
+    tree = _loaded[CHECKOUT] if CHECKOUT in _loaded else _load(CHECKOUT)
+    if tree.location.resolve() != root / "ppcls":
+        raise ImportError(f"cannot use the PaddleClas in {root}: another is imported already, {tree.location}")
+    _loaded[CHECKOUT] = tree
+    if not TheseusLayer.__module__.startswith(f"{CHECKOUT}."):
+        message = f"our models do not derive from this checkout's TheseusLayer; set {CHECKOUT_VARIABLE} if you use Slim"
+        warnings.warn(message, RuntimeWarning, 2)
+    register()
+    return tree
+
+
 def paddleclas_factory(name: str) -> Optional[Callable]:
-    """Return PaddleClas's own backbone factory of that name, or None."""
+    """Return PaddleClas's own backbone factory of that name; None if there is none or ours has replaced it."""
+    ours = _our_factories()
     for tree in trees():
-        factory = getattr(tree.backbone, name, None)
-        if name in _table(tree) and not _is_ours(factory):
+        factory = getattr(tree.backbone, name, None) if name in tree.table else None
+        if factory is not None and id(factory) not in ours:
             return factory
     return None
 
 
 def paddleclas_names() -> list[str]:
     """Return the names of PaddleClas's own backbones, sorted; empty without PaddleClas."""
-    names = {name for tree in trees() for name in _table(tree) if not _is_ours(getattr(tree.backbone, name, None))}
-    return sorted(names)
-
-
-def _table(tree: Tree) -> list[str]:
-    return getattr(tree.backbone, "__all__", None) or [n for n, v in vars(tree.backbone).items() if callable(v)]
+    return sorted({name for tree in trees() for name in tree.table if paddleclas_factory(name)})
 
 
 def create_backbone(name: str, **kwargs) -> nn.Layer:
     """Build a backbone.
 
     Args:
-        name: ``ppcls_ext.<Name>`` or ``<Name>`` of ours, or any name of PaddleClas's table, which wins where both
-            have it.
-        **kwargs: go to the factory, for example ``class_num``.
+        name: ``ppcls_ext.<Name>`` or ``<Name>`` of ours, or any name in PaddleClas's table. A bare name that both have
+            is PaddleClas's, as in a YAML file, unless :func:`register` has replaced it.
+        **kwargs: Go to the factory, for example ``class_num``.
 
     Raises:
         KeyError: with the nearest names, if there is no such backbone.
     """
-    factory = None if name.startswith(f"{PREFIX}.") else paddleclas_factory(name)
-    if factory is None:
-        factory = _our_factory(name)
-    return factory(**kwargs)
+    factory = None if name.startswith(f"{NAMESPACE}.") else paddleclas_factory(name)
+    return (factory or _our_factory(name))(**kwargs)
 
 
 def _our_factory(name: str) -> Callable:
+    bare = name[len(NAMESPACE) + 1 :] if name.startswith(f"{NAMESPACE}.") else name
     ours = registry.list_backbones()
-    bare = name[len(PREFIX) + 1 :] if name.startswith(f"{PREFIX}.") else name
     if bare in ours:
         return registry.get_spec(bare).factory
-    hint = registry.nearest(bare, [*ours, *paddleclas_names()])
     message = f"unknown backbone {name!r}"
+    hint = registry.nearest(bare, [*ours, *paddleclas_names()])
     if hint:
         message += f"; did you mean {', '.join(hint)}?"
-    if not HAS_PADDLECLAS:
-        message += " PaddleClas is not installed, so its own backbones are not available."
+    if not trees():
+        message += "; PaddleClas is not installed, so its own backbones are not available"
     raise KeyError(message)

@@ -1,0 +1,9 @@
+"""Run a script of a PaddleClas source checkout with our backbones in its table.
+
+python tools/run_paddleclas.py /path/to/PaddleClas/tools/train.py -c configs/quick_start/sequencer2d_digits.yaml
+"""
+
+from ppcls_ext.checkout import main
+
+if __name__ == "__main__":
+    main()
