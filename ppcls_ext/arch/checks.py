@@ -73,7 +73,8 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
     if value not in choices:
         hint = nearest(str(value), choices, count=1)
         raise ValueError(
-            f"{name} must be one of {', '.join(choices)}; got {value!r}" + (f", did you mean {hint[0]}?" if hint else "")
+            f"{name} must be one of {', '.join(choices)}; got {value!r}"
+            + (f", did you mean {hint[0]}?" if hint else "")
         )
     return value
 

@@ -11,6 +11,7 @@ import paddle
 from paddle import nn
 
 from ppcls_ext.arch.checks import check_integer
+from ppcls_ext.arch.layers.recompute import RecomputeSequential
 from ppcls_ext.plugin import TheseusLayer
 from ppcls_ext.registry import Weights, nearest
 
@@ -44,7 +45,8 @@ class Backbone(TheseusLayer):
 
     def __init__(self, arguments: dict):
         super().__init__()
-        self._arguments = {key: value for key, value in arguments.items() if key not in ("self", "__class__")}
+        self._arguments = {key: _plain(value) for key, value in arguments.items() if key not in ("self", "__class__")}
+        self._outputs: dict = {}
 
     # ---- running -----------------------------------------------------------------------------------------------
 
@@ -184,7 +186,7 @@ class Backbone(TheseusLayer):
     def set_recompute(self, enabled: bool = True) -> None:
         """Trade time for memory in training: keep the input of each block only, and run it again in backward."""
         for layer in self.sublayers():
-            if hasattr(layer, "recompute"):
+            if isinstance(layer, RecomputeSequential):
                 layer.recompute = bool(enabled)
 
     # ---- description -------------------------------------------------------------------------------------------
@@ -192,6 +194,22 @@ class Backbone(TheseusLayer):
     def config(self) -> dict:
         """Return the constructor's arguments as plain data: ``type(model)(**model.config())`` builds the same."""
         return {**copy.deepcopy(self._arguments), "class_num": self.class_num}
+
+    def __reduce__(self) -> tuple:
+        # Paddle cannot pickle tensors on every version; a model is its configuration and its arrays.
+        state = {name: (tensor.numpy(), tensor.stop_gradient) for name, tensor in unique_tensors(self).items()}
+        modes = {
+            name: (layer.training, getattr(layer, "recompute", False))
+            for name, layer in self.named_sublayers(include_self=True)
+        }
+        return _rebuild, (type(self), self.config(), self._outputs, state, modes)
+
+    def __deepcopy__(self, memo: dict) -> Backbone:
+        # What ``copy`` does without ``__reduce__``: hooks are kept, and shared tensors stay shared.
+        clone = type(self).__new__(type(self))
+        memo[id(self)] = clone
+        clone.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return clone
 
     # ---- PaddleClas's own --------------------------------------------------------------------------------------
 
@@ -235,6 +253,12 @@ class Backbone(TheseusLayer):
         ):
             for name in names:
                 self._check_sublayer(argument, name)
+        self._outputs = {
+            "return_patterns": return_patterns,
+            "return_stages": return_stages,
+            "freeze_befor": freeze_befor,
+            "stop_after": stop_after,
+        }
         self.init_net(
             stages_pattern=patterns,
             return_patterns=return_patterns,
@@ -249,6 +273,47 @@ class Backbone(TheseusLayer):
         if wanted not in names:
             hint = nearest(wanted, names)
             raise ValueError(f"{argument}: there is no sub-layer {pattern!r}" + (f"; nearest: {hint}" if hint else ""))
+
+
+def unique_tensors(layer: nn.Layer) -> dict:
+    """Return ``layer.state_dict()`` with every tensor under one name only, its first.
+
+    Paddle's RNN layers appear in a state dict twice: ``rnn_v.weight_ih_l0`` and ``rnn_v.0.cell_fw.weight_ih`` are the
+    same tensor. A file with these names alone holds everything.
+    """
+    unique, seen = {}, set()
+    for name, tensor in layer.state_dict().items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            unique[name] = tensor
+    return unique
+
+
+def _plain(value):
+    """Return ``value`` with its tuples as lists, which JSON has."""
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _rebuild(cls: type, config: dict, outputs: dict, state: dict, modes: dict) -> Backbone:
+    """Undo :meth:`Backbone.__reduce__`.
+
+    Raises:
+        ValueError: if the model was changed by something that its configuration does not know.
+    """
+    model = cls(**config)
+    model.set_outputs(**outputs)
+    tensors = unique_tensors(model)
+    if set(tensors) != set(state):
+        differing = sorted(set(tensors) ^ set(state))[:3]
+        raise ValueError(f"the pickled {cls.__name__} was modified after it was built: {', '.join(differing)}, …")
+    for name, (array, stop_gradient) in state.items():
+        tensors[name].set_value(array)
+        tensors[name].stop_gradient = stop_gradient
+    for name, layer in model.named_sublayers(include_self=True):
+        layer.training, recompute = modes[name]
+        if isinstance(layer, RecomputeSequential):
+            layer.recompute = recompute
+    return model
 
 
 def make_factory(

@@ -5,8 +5,8 @@ Official code and weights: https://github.com/okojoalg/sequencer (Apache-2.0).
 
 Written from the paper and checked against the official code: with the same weights, every variant gives the same
 features and logits. The tree of sub-layers follows timm (a stage *begins* with its downsampling), so that a stage's
-output is what a detector would take. ``Sequence_2d`` is the model of a Chinese re-implementation; it mixes true rows and
-columns here. Differences are listed in ``docs/zh_CN/models/ImageNet1k/Sequencer.md``.
+output is what a detector would take. ``Sequence_2d`` is the model of a Chinese re-implementation, mixing true rows and
+columns. Differences are listed in ``docs/en/models/ImageNet1k/Sequencer.md``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Callable, Sequence, Union
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
-from paddle.nn import initializer as I  # noqa: E741 - Paddle's own customary name
+from paddle.nn import initializer as I
 
 from ppcls_ext import registry
 from ppcls_ext.arch.backbone.base import Backbone, make_factory
@@ -29,7 +29,16 @@ from ppcls_ext.arch.checks import (
     check_rate,
     check_size,
 )
-from ppcls_ext.arch.layers import ACTIVATIONS, DropPath, Mlp, PatchEmbed, RecomputeSequential, drop_path_rates
+from ppcls_ext.arch.layers import (
+    ACTIVATIONS,
+    Downsample,
+    DropPath,
+    GlobalAveragePool,
+    Mlp,
+    PatchEmbed,
+    RecomputeSequential,
+    drop_path_rates,
+)
 
 RNNS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.SimpleRNN}
 UNIONS = ("cat", "add", "vertical", "horizontal")
@@ -149,19 +158,6 @@ class SequencerBlock(nn.Layer):
         return x + self.drop_path2(self.mlp_channels(self.norm2(x)))
 
 
-class Downsample(nn.Layer):
-    """Convolution whose kernel equals its stride, on channels-last maps; with stride 1 it still mixes channels."""
-
-    def __init__(self, dim_in: int, dim_out: int, stride: int):
-        super().__init__()
-        self.down = nn.Conv2D(dim_in, dim_out, kernel_size=stride, stride=stride)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take ``[N, H, W, dim_in]``, return ``[N, H / stride, W / stride, dim_out]``."""
-        x = self.down(x.transpose([0, 3, 1, 2]))  # (N, H, W, C) -> (N, C, H, W)
-        return x.transpose([0, 2, 3, 1])
-
-
 class SequencerStage(nn.Layer):
     """Downsampling (none in the first stage), blocks, and a norm if the model has one after each stage."""
 
@@ -192,21 +188,19 @@ class PositionEmbedding(nn.Layer):
         return x + F.interpolate(table, size=size, mode="bicubic").transpose([0, 2, 3, 1])
 
 
-class GlobalAveragePool(nn.Layer):
-    """Mean over height and width of a channels-last map."""
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take ``[N, H, W, C]``, return ``[N, C]``."""
-        return x.mean(axis=[1, 2])
-
-
 class _SequencerBase(Backbone):
     """What Sequencer2D and VSequencer have in common: everything but the token mixer."""
 
     channels_last = True
 
-    def _build(self, mixer: Callable[[int, int], nn.Layer], has_position_embedding: bool, stage_norm: bool) -> None:
-        """Check the arguments that both have and build the network; ``mixer`` takes (dim, hidden size)."""
+    def _build(self, mixer: Callable[[int, int], nn.Layer], pos_embed: bool | None, stage_norm: bool) -> None:
+        """Check the arguments that both have and build the network.
+
+        Args:
+            mixer: Makes a token mixer from (dim, hidden size).
+            pos_embed: Whether a position embedding follows the stem; None leaves no place for one.
+            stage_norm: Whether a LayerNorm follows each stage but the last, whose norm is the model's.
+        """
         given = self._arguments
         depths = check_integers("depths", given["depths"])
         count = len(depths)
@@ -232,10 +226,10 @@ class _SequencerBase(Backbone):
         self._head_bias_from_class_num = given["nlhb"]
 
         self.stem = PatchEmbed(self.in_channels, dims[0], patch_sizes[0], epsilon if given["stem_norm"] else None)
-        if has_position_embedding:
+        if pos_embed is not None:
             grid = [side // patch_sizes[0] for side in self.img_size]
-            self.pos_embed = PositionEmbedding(*grid, dims[0])
-            self.position_tables = ("pos_embed.weight",)
+            self.pos_embed = PositionEmbedding(*grid, dims[0]) if pos_embed else nn.Identity()
+            self.position_tables = ("pos_embed.weight",) if pos_embed else ()
         stages = []
         for i, dim in enumerate(dims):
             blocks = [
@@ -351,7 +345,7 @@ class Sequencer2D(_SequencerBase):
         def mixer(dim: int, hidden_size: int) -> RNN2D:
             return RNN2D(dim, hidden_size, rnn_type, num_rnn_layers, bidirectional, union, with_fc)
 
-        self._build(mixer, has_position_embedding=False, stage_norm=stage_norm)
+        self._build(mixer, pos_embed=None, stage_norm=stage_norm)
 
 
 class VSequencer(_SequencerBase):
@@ -411,12 +405,12 @@ class VSequencer(_SequencerBase):
         def mixer(dim: int, hidden_size: int) -> RNN1D:
             return RNN1D(dim, hidden_size, rnn_type, num_rnn_layers, bidirectional)
 
-        self._build(mixer, has_position_embedding=use_pos_embed, stage_norm=False)
+        self._build(mixer, pos_embed=use_pos_embed, stage_norm=False)
 
     def forward_stem(self, x: paddle.Tensor) -> paddle.Tensor:
         """Check the images and return tokens ``[N, H', W', C]``, with the position embedding if there is one."""
-        x = super().forward_stem(x)
-        return self.pos_embed(x) if "pos_embed" in self._sub_layers else x
+        self.check_input(x)
+        return self.pos_embed(self.stem(x))
 
 
 # ---- variants --------------------------------------------------------------------------------------------------
@@ -430,28 +424,101 @@ _AT_392 = registry.Preprocessing(input_size=(3, 392, 392), resize_short=392)
 _M = {"depths": [4, 3, 14, 3]}
 _L = {"depths": [8, 8, 16, 4]}
 _WIDE_RNN = {"hidden_sizes": [96, 192, 192, 192]}
+_HIERARCHY = {"patch_sizes": [7, 2, 1, 1], "embed_dims": [192, 384, 384, 384], **_WIDE_RNN}
+_SEED = {"embed_dims": [64, 128, 128, 128], "hidden_sizes": [64, 128, 128, 128], "stage_norm": True}
+
+_ABLATION = {"notes": "ablation of the paper; no weights published"}
+
+
+def _published(letter: str, top1: float, top5: float) -> dict:
+    weights = registry.Weights(f"{RELEASE}sequencer2d_{letter}.pth", "sequencer", LICENCE)
+    return {"accuracy": registry.Accuracy(top1, _TIMM, top5), "weights": (weights,)}
+
 
 #: name: (class, constructor arguments, parameters, MACs, further fields of the registry's row)
 _VARIANTS = {
-    "Sequencer2D_S": (Sequencer2D, {}, 27_651_688, 0, {"accuracy": registry.Accuracy(82.336, _TIMM, 96.032)}),
-    "Sequencer2D_M": (Sequencer2D, _M, 38_307_688, 0, {"accuracy": registry.Accuracy(82.836, _TIMM, 96.276)}),
-    "Sequencer2D_L": (Sequencer2D, _L, 54_298_216, 0, {"accuracy": registry.Accuracy(83.406, _TIMM, 96.504)}),
+    "Sequencer2D_S": (Sequencer2D, {}, 27_651_688, 8_334_007_296, _published("s", 82.336, 96.032)),
+    "Sequencer2D_M": (Sequencer2D, _M, 38_307_688, 11_051_916_288, _published("m", 82.836, 96.276)),
+    "Sequencer2D_L": (Sequencer2D, _L, 54_298_216, 16_487_734_272, _published("l", 83.406, 96.504)),
+    "Sequencer2D_S_392": (Sequencer2D, {}, 27_651_688, 25_522_105_344, {"preprocessing": _AT_392}),
+    "Sequencer2D_M_392": (Sequencer2D, _M, 38_307_688, 33_845_701_632, {"preprocessing": _AT_392}),
+    "Sequencer2D_L_392": (
+        Sequencer2D,
+        _L,
+        54_298_216,
+        50_492_894_208,
+        {
+            "preprocessing": _AT_392,
+            "accuracy": registry.Accuracy(84.6, "abstract of arXiv 2205.01972"),
+            "notes": "fine-tuned from 224; the weights at 392 are not published",
+        },
+    ),
+    "Sequencer2D_L_d4_3x": (
+        Sequencer2D,
+        {**_L, "embed_dims": [256, 512, 512, 512], "hidden_sizes": [64, 128, 128, 128]},
+        96_252_392,
+        29_298_511_872,
+        {"notes": "in the official code only; no weights published"},
+    ),
+    "Sequencer2D_S_unidirectional": (Sequencer2D, {"bidirectional": False}, 20_991_592, 6_295_575_552, _ABLATION),
+    "Sequencer2D_S_add": (Sequencer2D, {"union": "add"}, 26_545_768, 7_994_268_672, _ABLATION),
+    "Sequencer2D_S_h2x": (Sequencer2D, _WIDE_RNN, 45_395_560, 13_769_825_280, _ABLATION),
+    "Sequencer2D_S_without_fc": (Sequencer2D, {"with_fc": False}, 25_433_704, 7_654_530_048, _ABLATION),
+    "Sequencer2D_S_vertical": (
+        Sequencer2D,
+        {**_WIDE_RNN, "union": "vertical", "with_fc": False},
+        27_645_544,
+        8_334_007_296,
+        _ABLATION,
+    ),
+    "Sequencer2D_S_horizontal": (
+        Sequencer2D,
+        {**_WIDE_RNN, "union": "horizontal", "with_fc": False},
+        27_645_544,
+        8_334_007_296,
+        _ABLATION,
+    ),
+    "GRUSequencer2D_S": (Sequencer2D, {"rnn_type": "gru"}, 24_874_600, 7_484_660_736, _ABLATION),
+    "RNNSequencer2D_S": (Sequencer2D, {"rnn_type": "rnn"}, 19_320_424, 5_785_967_616, _ABLATION),
+    "VSequencer_S": (VSequencer, {}, 33_016_552, 8_325_159_936, _ABLATION),
+    "VSequencer_S_H": (VSequencer, _HIERARCHY, 27_645_544, 8_334_007_296, _ABLATION),
+    "VSequencer_S_PE": (VSequencer, {"use_pos_embed": True}, 33_114_856, 8_325_159_936, _ABLATION),
+    "Sequence_2d": (
+        Sequencer2D,
+        {**_SEED, "init": "trunc_normal"},
+        10_611_176,
+        3_197_432_832,
+        {"notes": "a Chinese re-implementation: D = C, a norm after each stage, true rows and columns here"},
+    ),
 }
 
 
 def _register(name: str) -> Callable:
     """Enter a row of the table into the registry and return its factory."""
     cls, variant, params, macs, extra = _VARIANTS[name]
-    preprocessing = extra.get("preprocessing", registry.Preprocessing())
-    size = preprocessing.input_size[1]
+    size = extra.get("preprocessing", registry.Preprocessing()).input_size[1]
     doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at {size} x {size}; {PAPER}."
     factory = make_factory(cls, name, {"img_size": size, **variant}, doc, extra.get("weights", ()))
-    registry.add(
-        registry.BackboneSpec(name, "Sequencer", factory, paper=PAPER, params=params, macs=macs, **extra)
-    )
+    registry.add(registry.BackboneSpec(name, "Sequencer", factory, paper=PAPER, params=params, macs=macs, **extra))
     return factory
 
 
 Sequencer2D_S = _register("Sequencer2D_S")
 Sequencer2D_M = _register("Sequencer2D_M")
 Sequencer2D_L = _register("Sequencer2D_L")
+Sequencer2D_S_392 = _register("Sequencer2D_S_392")
+Sequencer2D_M_392 = _register("Sequencer2D_M_392")
+Sequencer2D_L_392 = _register("Sequencer2D_L_392")
+Sequencer2D_L_d4_3x = _register("Sequencer2D_L_d4_3x")
+Sequencer2D_S_unidirectional = _register("Sequencer2D_S_unidirectional")
+Sequencer2D_S_add = _register("Sequencer2D_S_add")
+Sequencer2D_S_h2x = _register("Sequencer2D_S_h2x")
+Sequencer2D_S_without_fc = _register("Sequencer2D_S_without_fc")
+Sequencer2D_S_vertical = _register("Sequencer2D_S_vertical")
+Sequencer2D_S_horizontal = _register("Sequencer2D_S_horizontal")
+GRUSequencer2D_S = _register("GRUSequencer2D_S")
+RNNSequencer2D_S = _register("RNNSequencer2D_S")
+VSequencer_S = _register("VSequencer_S")
+VSequencer_S_H = _register("VSequencer_S_H")
+VSequencer_S_PE = _register("VSequencer_S_PE")
+Sequence_2d = _register("Sequence_2d")

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from ppcls_ext.arch.layers.downsample import Downsample
 from ppcls_ext.arch.layers.drop_path import DropPath, drop_path_rates
 from ppcls_ext.arch.layers.mlp import ACTIVATIONS, Mlp
 from ppcls_ext.arch.layers.patch_embed import PatchEmbed
+from ppcls_ext.arch.layers.pool import GlobalAveragePool
 from ppcls_ext.arch.layers.recompute import RecomputeSequential
 
-__all__ = ["ACTIVATIONS", "DropPath", "Mlp", "PatchEmbed", "RecomputeSequential", "drop_path_rates"]
+__all__ = [
+    "ACTIVATIONS",
+    "Downsample",
+    "DropPath",
+    "GlobalAveragePool",
+    "Mlp",
+    "PatchEmbed",
+    "RecomputeSequential",
+    "drop_path_rates",
+]

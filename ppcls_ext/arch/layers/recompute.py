@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 import paddle
 from paddle import nn
+from paddle.distributed.fleet.utils import recompute as paddle_recompute
 
 
 class RecomputeSequential(nn.Sequential):
@@ -14,12 +17,31 @@ class RecomputeSequential(nn.Sequential):
         self.recompute = False
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Run the layers in order."""
+        """Run the layers in order; without gradients, or while a graph is traced, there is nothing to save."""
+        recomputes = self.recompute and paddle.in_dynamic_mode() and paddle.is_grad_enabled()
         for layer in self:
-            x = recompute(layer, x) if self.recompute else layer(x)
+            x = recompute(layer, x) if recomputes else layer(x)
         return x
 
 
-def recompute(layer: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
-    """Return ``layer(x)`` without keeping its activations; the backward pass draws the same random numbers again."""
-    return layer(x)
+def recompute(layer: Callable, x: paddle.Tensor) -> paddle.Tensor:
+    """Return ``layer(x)`` without keeping its activations; the backward pass draws the same random numbers again.
+
+    Paddle's hook implementation is used because its other one gives no gradients to a layer whose input needs none,
+    such as the first block behind a frozen stem. Paddle 2.6 cannot restore the random state there on a CPU, so the
+    random state is restored here.
+    """
+    states = []
+
+    def run(x: paddle.Tensor) -> paddle.Tensor:
+        if not states:
+            states.append(paddle.get_rng_state())
+            return layer(x)
+        current = paddle.get_rng_state()
+        paddle.set_rng_state(states[0])
+        try:
+            return layer(x)
+        finally:
+            paddle.set_rng_state(current)
+
+    return paddle_recompute(run, x, preserve_rng_state=False, use_reentrant=False)
