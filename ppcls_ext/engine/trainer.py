@@ -434,7 +434,7 @@ class Trainer:
             _format(figures),
             timer.batch_cost,
             timer.reader_cost,
-            self.loader.batch_size / max(timer.batch_cost, 1e-9),
+            self.loader.sampler.batch_size / max(timer.batch_cost, 1e-9),
             timer.eta(steps_left),
         )
         self._record({name if name.startswith("lr") else f"train_{name}": v for name, v in figures.items()})
@@ -503,7 +503,7 @@ class Trainer:
         return batches // self.accumulate * self.accumulate
 
     def _samples_per_step(self) -> int:
-        return self.loader.batch_size * self.session.world_size * self.accumulate
+        return self.loader.sampler.batch_size * self.session.world_size * self.accumulate
 
 
 def _format(figures: dict[str, float]) -> str:

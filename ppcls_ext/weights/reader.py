@@ -30,6 +30,13 @@ def _tensor_from_parts(parts: tuple = ()) -> np.ndarray:
     return items
 
 
+def _latin1_bytes(text: str, encoding: str) -> bytes:
+    """Rebuild bytes, which pickle protocol 2 (PaddleClas's published weights) writes as Latin-1 text."""
+    if encoding != "latin1":
+        raise UnsafeFileError(f"it asks for the codec {encoding!r}, which is not data")
+    return text.encode("latin1")
+
+
 # NumPy 2 moved its private modules; a file written by either NumPy is read by either.
 _multiarray = getattr(np, "_core", None) or np.core
 _ALLOWED = {
@@ -37,6 +44,7 @@ _ALLOWED = {
     ("numpy", "dtype"): np.dtype,
     ("builtins", "tuple"): _tensor_from_parts,
     ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _latin1_bytes,
 }
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _ALLOWED[_module, "_reconstruct"] = _multiarray.multiarray._reconstruct

@@ -1,0 +1,117 @@
+"""Strict loading: everything fits, or nothing is loaded and everything is listed."""
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from ppcls_ext.weights.loading import (
+    WeightMismatchError,
+    load_pretrained,
+    load_state,
+    state_arrays,
+    unique_tensors,
+)
+
+
+class Small(nn.Layer):
+    """An LSTM, a batch norm and a classifier: what names and buffers can do wrong."""
+
+    def __init__(self, class_num=3, width=4):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 2, direction="bidirect")
+        self.norm = nn.BatchNorm1D(width)
+        self.proj = nn.Linear(width, width)
+        self.head = nn.Linear(width, class_num) if class_num else nn.Identity()
+        self.class_num = class_num
+
+    def forward(self, x):
+        return self.head(self.proj(self.norm(self.rnn(x)[0].mean(1))))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = Small()
+    paddle.save(model.state_dict(), str(tmp_path / "m.pdparams"))
+    return model, tmp_path / "m.pdparams"
+
+
+@pytest.mark.compat
+def test_lstm_tensors_count_once():
+    """Paddle lists an LSTM tensor under two names; the state has each once, under PyTorch's name."""
+    model = Small()
+    names = list(state_arrays(model))
+    assert len(model.state_dict()) == len(names) + 8
+    assert [name for name in names if "rnn" in name] == [
+        f"rnn.{kind}_{part}_l0{suffix}"
+        for suffix in ("", "_reverse")
+        for kind, part in (("weight", "ih"), ("weight", "hh"), ("bias", "ih"), ("bias", "hh"))
+    ]
+    assert unique_tensors(model)["rnn.bias_hh_l0_reverse"][1] == ("rnn.bias_hh_l0_reverse", "rnn.0.cell_bw.bias_hh")
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("names", ["both", "flat", "cell"])
+def test_round_trip_under_either_name(names):
+    source, target = Small(), Small()
+    state = {name: tensor.numpy() for name, tensor in source.state_dict().items()}
+    if names == "flat":
+        state = state_arrays(source)
+    elif names == "cell":
+        state = {name: array for name, array in state.items() if "_l0" not in name}
+    report = load_state(target, state)
+    assert not report.problems() and len(report.loaded) == len(unique_tensors(target))
+    x = paddle.randn([2, 5, 4])
+    source.eval(), target.eval()
+    assert np.array_equal(source(x).numpy(), target(x).numpy())
+
+
+def test_two_values_for_one_tensor_is_an_error():
+    state = {name: tensor.numpy() for name, tensor in Small().state_dict().items()}
+    state["rnn.0.cell_fw.bias_ih"] = state["rnn.0.cell_fw.bias_ih"] + 1
+    with pytest.raises(WeightMismatchError, match=r"rnn.bias_ih_l0 and rnn.0.cell_fw.bias_ih are one tensor"):
+        load_state(Small(), state)
+
+
+def test_every_difference_is_listed_and_nothing_loaded(saved, tmp_path):
+    """Defect 8: missing, unexpected and mis-shaped tensors are errors, all in one message."""
+    model, _ = saved
+    state = state_arrays(model)
+    del state["proj.bias"]
+    state["extra.weight"] = np.zeros(2, dtype=np.float32)
+    state["norm._mean"] = np.zeros(7, dtype=np.float32)
+    paddle.save(state, str(tmp_path / "bad.pdparams"))
+    target = Small()
+    before = state_arrays(target)
+    with pytest.raises(WeightMismatchError) as error:
+        load_pretrained(target, tmp_path / "bad")
+    text = str(error.value)
+    assert "missing in the file: proj.bias" in text and "unexpected in the file: extra.weight" in text
+    assert "norm._mean: file has shape [7], model has [4]" in text and "3 of its tensors differ" in text
+    assert all(np.array_equal(before[name], array) for name, array in state_arrays(target).items())
+
+
+@pytest.mark.compat
+def test_other_class_count_keeps_the_fresh_classifier(saved, caplog):
+    model, path = saved
+    target = Small(class_num=10)
+    fresh = target.head.weight.numpy()
+    with caplog.at_level("INFO", logger="ppcls_ext"):
+        report = load_pretrained(target, path)
+    assert report.reinitialised == ["head.weight", "head.bias"] and "another class count" in caplog.text
+    assert np.array_equal(target.head.weight.numpy(), fresh)
+    assert np.array_equal(target.proj.weight.numpy(), model.proj.weight.numpy())
+
+
+def test_another_width_is_no_other_class_count(tmp_path):
+    """A layer that differs in more than the class dimension is no classifier, even if its width is class_num."""
+    paddle.save(Small(class_num=3, width=4).state_dict(), str(tmp_path / "m.pdparams"))
+    with pytest.raises(WeightMismatchError, match=r"proj.weight: file has shape \[4, 4\], model has \[6, 6\]"):
+        load_pretrained(Small(class_num=6, width=6), tmp_path / "m")
+
+
+def test_model_without_classifier_leaves_the_files_out(saved, caplog):
+    _, path = saved
+    with caplog.at_level("WARNING", logger="ppcls_ext"):
+        report = load_pretrained(Small(class_num=0), path)
+    assert sorted(report.left_out) == ["head.bias", "head.weight"] and "class_num is 0" in caplog.text
