@@ -1,0 +1,1 @@
+"""The engine: configuration, training, evaluation, export and prediction."""

@@ -1,0 +1,349 @@
+"""What no single key can tell: sections that need each other, files, devices, backbones, operators, labels."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Optional
+
+import paddle
+
+from ppcls_ext import plugin, registry
+from ppcls_ext.data.build import dataset_arguments
+from ppcls_ext.data.preprocess import check_transform_ops
+from ppcls_ext.data.summary import inspect_labels
+from ppcls_ext.optim.lr import piecewise_table
+
+from .config_source import Problem
+from .schema.base import Ignored, Section, markers
+
+if TYPE_CHECKING:
+    from .config import Config
+
+#: Models of PaddleClas's that are put together from others.
+COMPOSED = ("AttentionModel", "DistillationModel", "RecModel")
+
+
+class Report:
+    """Collects problems and warnings, each with the place of its key."""
+
+    def __init__(self, config: Config, mode: str):
+        self.config = config
+        self.mode = mode
+        self.problems: list[Problem] = []
+        self.warnings: list[str] = []
+
+    def wrong(self, key: str, message: str, kind: str = "wrong") -> None:
+        """Report a mistake at a dotted key."""
+        self.problems.append(Problem(self.config._source.where(_path(key)), key, message, kind))
+
+    def warn(self, key: str, message: str) -> None:
+        """Note something doubtful at a dotted key."""
+        self.warnings.append(f"{self.config._source.where(_path(key))}: {key}: {message}")
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the mode runs over ``DataLoader.Eval``."""
+        return self.mode == "eval" or (self.mode == "train" and self.config.Global.eval_during_train)
+
+
+def check(config: Config, mode: str) -> tuple:
+    """Return ``(problems, warnings)`` of a configuration whose keys and types are right."""
+    report = Report(config, mode)
+    for step in (_needed, _keys, _device, _backbone, _schedule, _optimizer, _metrics, _weights, _images, _infer):
+        step(report)
+    return report.problems, report.warnings
+
+
+def _path(key: str) -> tuple:
+    return tuple(int(step) if step.isdigit() else step for step in key.split("."))
+
+
+# ---- sections --------------------------------------------------------------------------------------------------
+
+
+def _needed(report: Report) -> None:
+    """Check that the sections of the mode are there."""
+    config, evaluates = report.config, report.evaluates
+    needed = {
+        "Global.epochs": report.mode == "train",
+        "Loss.Train": report.mode == "train",
+        "Optimizer": report.mode == "train",
+        "DataLoader.Train": report.mode == "train",
+        "DataLoader.Eval": evaluates,
+        "Metric.Eval": evaluates and (report.mode == "train" or not config.section("Loss.Eval")),
+        "Infer.infer_imgs": report.mode == "infer",
+    }
+    for key, is_needed in needed.items():
+        if is_needed and config.section(key) is None:
+            why = "train with Global.eval_during_train" if report.mode == "train" and "Eval" in key else report.mode
+            report.wrong(key, f"the key is missing; {why} needs it", "missing")
+
+
+def _keys(report: Report) -> None:
+    """Warn of keys that have no effect."""
+
+    def visit(section: Section, prefix: str) -> None:
+        for name, value in section:
+            for marker in markers(type(section), name, (Ignored,)):
+                if value not in (None, False):
+                    report.warn(prefix + name, f"has no effect: {marker.sentence}")
+            if isinstance(value, Section):
+                visit(value, f"{prefix}{name}.")
+
+    visit(report.config, "")
+
+
+# ---- device and precision --------------------------------------------------------------------------------------
+
+
+def _device(report: Report) -> None:
+    config = report.config
+    if config.Global.device == "gpu":
+        if not paddle.is_compiled_with_cuda():
+            report.wrong(
+                "Global.device",
+                "got 'gpu', but this Paddle is built without CUDA; install paddlepaddle-gpu or set Global.device=cpu",
+            )
+            return
+        if paddle.device.cuda.device_count() == 0:
+            report.wrong("Global.device", "got 'gpu', but no GPU is visible; set Global.device=cpu")
+            return
+    amp = config.AMP
+    uses_amp = amp is not None and amp.use_amp and (report.mode == "train" or (report.evaluates and amp.use_fp16_test))
+    if not uses_amp:
+        return
+    if config.Global.device == "cpu":
+        report.wrong("AMP.use_amp", "Paddle computes in float32 on a CPU; set AMP.use_amp=False or Global.device=gpu")
+    elif amp.dtype == "bfloat16" and not paddle.amp.is_bfloat16_supported():
+        report.wrong("AMP.dtype", "this GPU has no bfloat16; set AMP.dtype=float16")
+
+
+# ---- backbone --------------------------------------------------------------------------------------------------
+
+
+def _backbone(report: Report) -> None:
+    arch = report.config.Arch
+    if arch.name in COMPOSED:
+        report.wrong("Arch.name", f"{arch.name} of PaddleClas is not supported; name a backbone", "unsupported")
+        return
+    factory = backbone_factory(arch.name)
+    if factory is None:
+        known = [*registry.list_backbones(), *plugin.paddleclas_names()]
+        hint = registry.nearest(arch.name.rpartition(".")[2], known)
+        advice = f"; did you mean {', '.join(hint)}?" if hint else ""
+        missing = "" if plugin.HAS_PADDLECLAS else "; PaddleClas, which has others, is not installed"
+        report.wrong("Arch.name", f"unknown backbone {arch.name!r}{advice}{missing}")
+        return
+    allowed = factory_arguments(factory)
+    for name in arch.kwargs():
+        if allowed is not None and name not in allowed:
+            if name in ("class_num", "pretrained") and name not in arch.model_fields_set:
+                continue
+            hint = registry.nearest(name, [*allowed, "use_sync_bn", "infer_add_softmax"], count=1)
+            advice = f"did you mean {hint[0]}?" if hint else f"it takes {', '.join(allowed)}"
+            report.wrong(f"Arch.{name}", f"{arch.name} has no such argument; {advice}")
+    if arch.pretrained is True and _is_ours(arch.name) and not registry.get_spec(arch.name).weights:
+        report.wrong("Arch.pretrained", f"got True, but no weights of {arch.name} are published; give a path or False")
+
+
+def _is_ours(name: str) -> bool:
+    bare = name.rpartition(".")[2]
+    return bare in registry.list_backbones() and (name != bare or plugin.paddleclas_factory(bare) is None)
+
+
+def backbone_factory(name: str) -> Optional[Callable]:
+    """Return what builds the backbone ``name``, by the rule of :func:`ppcls_ext.create_backbone`; None if nothing."""
+    if _is_ours(name):
+        return registry.get_spec(name).factory
+    return plugin.paddleclas_factory(name)
+
+
+def factory_arguments(factory: Callable) -> Optional[list[str]]:
+    """Return the names of the arguments of a backbone; None if it takes any and does not say which."""
+    declared = getattr(factory, "arguments", None)
+    if declared is not None:
+        return list(declared)
+    parameters = inspect.signature(factory).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters]
+
+
+# ---- optimisation ----------------------------------------------------------------------------------------------
+
+
+def _schedule(report: Report) -> None:
+    optimizer, epochs = report.config.Optimizer, report.config.Global.epochs
+    if optimizer is None or report.mode != "train":
+        return
+    lr = optimizer.lr
+    peak = lr.learning_rate
+    if lr.name == "Piecewise":
+        try:
+            peak = piecewise_table(epochs or 1, lr.learning_rate, lr.decay_epochs, lr.values)[1][0]
+        except ValueError as error:
+            report.wrong("Optimizer.lr.values", str(error))
+    if lr.name == "MultiStepDecay" and lr.milestones != sorted(set(lr.milestones)):
+        report.wrong("Optimizer.lr.milestones", f"got {lr.milestones}; expected increasing epochs")
+    if lr.by_epoch:
+        for name in ("warmup_epoch", "step_size", "decay_epochs", "milestones"):
+            value = getattr(lr, name, None)
+            values = value if isinstance(value, list) else [] if value is None else [value]
+            if any(item != int(item) for item in values):
+                report.wrong(f"Optimizer.lr.{name}", f"got {value}; expected whole epochs with by_epoch")
+    if lr.warmup_epoch and peak is not None and lr.warmup_start_lr >= peak:
+        report.wrong(
+            "Optimizer.lr.warmup_start_lr", f"got {lr.warmup_start_lr}; expected less than the learning rate, {peak}"
+        )
+    if epochs and lr.warmup_epoch >= epochs:
+        report.warn(
+            "Optimizer.lr.warmup_epoch",
+            f"{lr.warmup_epoch:g} epochs of warm-up in a run of {epochs}: the learning rate rises to its peak and never "
+            "decays",
+        )
+
+
+def _optimizer(report: Report) -> None:
+    optimizer = report.config.Optimizer
+    if optimizer is None or report.mode != "train":
+        return
+    regularizer = getattr(optimizer, "regularizer", None)
+    if regularizer is not None and optimizer.weight_decay is not None:
+        report.wrong("Optimizer.weight_decay", "give weight_decay or regularizer, not both")
+    if optimizer.clip_norm is not None:
+        if optimizer.clip_global_norm is not None:
+            report.wrong("Optimizer.clip_norm", "give clip_global_norm or clip_norm, not both")
+        report.warn(
+            "Optimizer.clip_norm",
+            "clips the norm of each tensor by itself, as PaddleClas does; the usual clipping, of all gradients together, "
+            "is clip_global_norm",
+        )
+    if optimizer.name == "AdamWDL" and optimizer.layerwise_decay is None:
+        report.wrong(
+            "Optimizer.layerwise_decay", "the key is missing; AdamWDL needs it (AdamW does without)", "missing"
+        )
+
+
+def _metrics(report: Report) -> None:
+    if report.mode not in ("train", "eval") or report.config.Metric is None:
+        return
+    class_num = report.config.Arch.class_num
+    for split in ("Train", "Eval") if report.mode == "train" else ("Eval",):
+        seen: list = []
+        for index, item in enumerate(getattr(report.config.Metric, split) or []):
+            key = f"Metric.{split}.{index}.TopkAcc.topk"
+            for k in item.TopkAcc.topk:
+                if k > class_num:
+                    report.wrong(key, f"got {k}; expected at most the number of classes, Arch.class_num = {class_num}")
+                if k in seen:
+                    report.wrong(key, f"top{k} is asked for more than once")
+                seen.append(k)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------
+
+
+def _weights(report: Report) -> None:
+    for key in ("Global.pretrained_model", "Arch.pretrained"):
+        path = report.config.section(key)
+        if not isinstance(path, str):
+            continue
+        if path.startswith(("http://", "https://")):
+            report.wrong(key, f"got the address {path!r}; expected a file: download it first")
+        elif not (os.path.isfile(path) or os.path.isfile(path + ".pdparams")):
+            report.wrong(key, f"got {path!r}; there is neither such a file nor {path + '.pdparams'!r}")
+    prefix = report.config.Global.checkpoints
+    if report.mode == "train" and prefix is not None and not _has_checkpoint(Path(prefix)):
+        report.wrong(
+            "Global.checkpoints",
+            f"got {prefix!r}; there is no checkpoint of that prefix, such as output/latest for output/latest.pdparams",
+        )
+
+
+def _has_checkpoint(prefix: Path) -> bool:
+    """Return whether a file of the prefix is there, also one that an interrupted save left under another name."""
+    name = prefix.name.removesuffix(".pdparams")
+    return prefix.parent.is_dir() and any(file.startswith(f"{name}.") for file in os.listdir(prefix.parent))
+
+
+def _images(report: Report) -> None:
+    """Check the operators, the label lists and the class counts of the splits that the mode reads."""
+    splits = {"Train": report.mode == "train", "Eval": report.evaluates or report.mode == "export"}
+    for split, is_used in splits.items():
+        section = report.config.section(f"DataLoader.{split}.dataset")
+        if section is None or not is_used:
+            continue
+        key = f"DataLoader.{split}.dataset"
+        for problem in check_transform_ops(section["transform_ops"], from_bytes=True):
+            report.wrong(f"{key}.transform_ops.{problem.key}".rstrip("."), problem.message)
+        if report.mode == "export":
+            continue
+        allowed = dataset_arguments(section["name"])
+        for name in section:
+            if name not in allowed and name != "name":
+                report.wrong(f"{key}.{name}", f"{section['name']} has no such argument; it takes {', '.join(allowed)}")
+        missing = [name for name, p in allowed.items() if p.default is p.empty and name not in section]
+        for name in missing:
+            report.wrong(f"{key}.{name}", f"the key is missing; {section['name']} needs it", "missing")
+        if not missing:
+            _labels(report, key, section)
+
+
+def _labels(report: Report, key: str, section: dict) -> None:
+    absent = False
+    if not os.path.isdir(section["image_root"]):
+        absent = True
+        report.wrong(f"{key}.image_root", f"got {section['image_root']!r}; there is no such folder")
+    for name in ("cls_label_path", "class_id_map_file"):
+        path = section.get(name)
+        if path is not None and not os.path.isfile(path):
+            absent = True
+            report.wrong(f"{key}.{name}", f"got {path!r}; there is no such file")
+    if absent:
+        return
+    arguments = {name: value for name, value in section.items() if name in dataset_arguments(section["name"])}
+    try:
+        summary = inspect_labels({"name": section["name"], **arguments}, check_files=False)
+    except (OSError, ValueError) as error:
+        report.wrong(key, str(error))
+        return
+    class_num = report.config.Arch.class_num
+    complaint = summary.problem(class_num)
+    if complaint:
+        report.wrong(key, complaint)
+    elif key == "DataLoader.Train.dataset" and summary.classes < class_num:
+        report.warn(key, f"the list has {summary.classes} classes, Arch.class_num is {class_num}")
+
+
+def _infer(report: Report) -> None:
+    section = report.config.Infer
+    if section is None or report.mode not in ("infer", "export"):
+        return
+    for problem in check_transform_ops(report.config.section("Infer.transforms")):
+        report.wrong(f"Infer.transforms.{problem.key}".rstrip("."), problem.message)
+    class_num = report.config.Arch.class_num
+    if section.PostProcess.topk > class_num:
+        report.wrong(
+            "Infer.PostProcess.topk",
+            f"got {section.PostProcess.topk}; expected at most the number of classes, Arch.class_num = {class_num}",
+        )
+    label_file = section.PostProcess.class_id_map_file
+    if label_file is not None:
+        _label_file(report, label_file, class_num)
+    if report.mode == "infer":
+        for name in ("infer_imgs", "infer_list"):
+            path = getattr(section, name)
+            if path is not None and not os.path.exists(path):
+                report.wrong(f"Infer.{name}", f"got {path!r}; there is no such file or folder")
+
+
+def _label_file(report: Report, path: str, class_num: int) -> None:
+    key = "Infer.PostProcess.class_id_map_file"
+    if not os.path.isfile(path):
+        report.wrong(key, f"got {path!r}; there is no such file; None shows class ids alone")
+        return
+    lines = sum(1 for line in Path(path).read_bytes().splitlines() if line.strip())
+    if lines != class_num:
+        report.wrong(key, f"{path} names {lines} classes, Arch.class_num is {class_num}")

@@ -1,0 +1,67 @@
+"""The resolved configuration as YAML that says where each value came from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Callable, Iterator, Union
+
+import yaml
+
+from .config_source import Loader
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a string wherever PyYAML or our own loader would read something else."""
+
+    yaml_implicit_resolvers = {
+        first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *Loader.yaml_implicit_resolvers.get(first, [])]
+        for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *Loader.yaml_implicit_resolvers}
+    }
+
+
+def write_yaml(path: Union[str, Path], data: dict, origin: Callable[..., str]) -> None:
+    """Write ``data`` with ``origin(*path)`` as a comment after each value.
+
+    The file is written aside and renamed, so that a reader never sees half of it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text("\n".join(_lines(data, (), 0, origin)) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+def _lines(value: Any, path: tuple, depth: int, origin: Callable[..., str]) -> Iterator[str]:
+    indent = "  " * depth
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _entry(f"{indent}{_scalar(key)}:", item, (*path, key), depth, origin)
+        return
+    for index, item in enumerate(value):
+        where = (*path, index)
+        if _is_block(item):
+            # The first key of a list item stands on the line of the dash.
+            first, *rest = _lines(item, where, depth + 1, origin)
+            yield f"{indent}- {first.lstrip()}"
+            yield from rest
+        else:
+            yield f"{indent}- {_scalar(item)}  # {origin(*where)}"
+
+
+def _entry(head: str, item: Any, path: tuple, depth: int, origin: Callable[..., str]) -> Iterator[str]:
+    if _is_block(item):
+        yield head
+        yield from _lines(item, path, depth + 1, origin)
+    else:
+        yield f"{head} {_scalar(item)}  # {origin(*path)}"
+
+
+def _is_block(value: Any) -> bool:
+    """Return whether ``value`` takes lines of its own: sections, and lists that hold any."""
+    return bool(value) and (isinstance(value, dict) or (isinstance(value, list) and any(map(_is_block, value))))
+
+
+def _scalar(value: Any) -> str:
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    return text.strip().removesuffix("...").strip()

@@ -1,0 +1,33 @@
+"""The schema of a configuration: PaddleClas's sections and keys, ours, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from pydantic import Field
+
+from .base import Section, unsupported, with_keys
+from .data import DataLoaderSection, InferSection
+from .run import AMPSection, ArchSection, EMASection, GlobalSection
+from .training import LossSection, MetricSection, OptimizerSection
+
+__all__ = ["Sections"]
+
+_OF_PADDLECLAS = {
+    "Slim": unsupported("pruning and quantisation are not supported", allowed=(None,)),
+    "MLDecoder": unsupported("the ML-Decoder head is not supported", allowed=(None,)),
+}
+
+
+class Sections(with_keys(Section, _OF_PADDLECLAS)):
+    """A whole configuration."""
+
+    Global: GlobalSection = Field(description="the run")
+    Arch: ArchSection = Field(description="the backbone")
+    AMP: Optional[AMPSection] = Field(None, description="mixed precision")
+    EMA: Optional[EMASection] = Field(None, description="moving average of the weights")
+    Loss: Optional[LossSection] = Field(None, description="what is minimised")
+    Optimizer: Optional[OptimizerSection] = Field(None, description="how it is minimised")
+    DataLoader: Optional[DataLoaderSection] = Field(None, description="the images")
+    Metric: Optional[MetricSection] = Field(None, description="what is measured")
+    Infer: Optional[InferSection] = Field(None, description="prediction on images without labels")

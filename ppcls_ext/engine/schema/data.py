@@ -1,0 +1,135 @@
+"""Sections of the images: DataLoader and Infer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Dict, List, Optional
+
+from pydantic import Field
+
+from .base import Bool, Int, Section, Text, ignored, name_of, unsupported, with_keys
+
+DATASETS = ("ImageNetDataset", "ClsDataset", "ImageFolder")
+DATASETS_OF_PADDLECLAS = (
+    "AdaFaceDataset Cifar10 Cifar100 CompCars CustomLabelDataset DukeMTMC FiveValidationDataset ICartoonDataset "
+    "LogoDataset MLClsDataset MSMT17 Market1501 MixDataset MultiLabelDataset MultiScaleDataset PersonAttribute "
+    "ShiTuRecDataset VeriWild"
+).split()
+SAMPLERS_OF_PADDLECLAS = (
+    "DistributedRandomIdentitySampler DomainShuffleBatchSampler MixSampler MultiScaleSampler NaiveIdentityBatchSampler "
+    "PKSampler RASampler"
+).split()
+POSTPROCESSORS_OF_PADDLECLAS = (
+    "DistillationPostProcess MultiLabelThreshOutput PersonAttribute ScoreOutput TableAttribute ThreshOutput "
+    "VehicleAttribute"
+).split()
+
+Transforms = List[Dict[str, Any]]
+
+
+class Dataset(
+    with_keys(
+        Section,
+        {
+            "batch_transform_ops": unsupported(
+                "operators on batches (Mixup, CutMix, ...) are not supported", allowed=(None, [])
+            ),
+        },
+    )
+):
+    """Images with labels, and what is done to an image."""
+
+    name: name_of("dataset", DATASETS, DATASETS_OF_PADDLECLAS) = Field(
+        "ImageNetDataset", description="ImageNetDataset: a list file; ImageFolder: a folder for each class"
+    )
+    image_root: Text = Field(description="folder that relative paths start from")
+    cls_label_path: Optional[Text] = Field(None, description="list file: a path, the delimiter and a class id a line")
+    delimiter: Optional[Text] = Field(None, description="between path and class id; unset: a space or tab")
+    relabel: Optional[Bool] = Field(None, description="number the classes anew, in the order of their ids in the list")
+    class_id_map_file: Optional[Text] = Field(
+        None, description="ImageFolder: a class id and a folder name a line; unset: folders in the order of their names"
+    )
+    transform_ops: Transforms = Field([], description="operators in order, each Name: {arguments}")
+
+
+class Sampler(
+    with_keys(
+        Section,
+        dict.fromkeys(
+            ("scales", "first_bs", "divided_factor", "is_training", "num_instances", "sample_per_id", "num_repeats"),
+            unsupported("an argument of a sampler of PaddleClas that is not supported", allowed=(None,)),
+        ),
+    )
+):
+    """The order of the samples; it depends on the seed and the epoch alone."""
+
+    name: name_of("sampler", ("DistributedBatchSampler",), SAMPLERS_OF_PADDLECLAS) = Field(
+        "DistributedBatchSampler", description="each process takes its share"
+    )
+    batch_size: Annotated[Int, Field(ge=1)] = Field(description="images per batch and process")
+    shuffle: Bool = Field(False, description="new order each epoch (training)")
+    drop_last: Bool = Field(False, description="leave out a last batch that is not full")
+
+
+class Loader(Section):
+    """How batches are made."""
+
+    num_workers: Annotated[Int, Field(ge=0)] = Field(0, description="worker processes; 0: the training process itself")
+    use_shared_memory: Bool = Field(True, description="hand batches over in shared memory")
+
+
+class DataSplit(
+    with_keys(
+        Section,
+        {
+            "Gallery": unsupported("retrieval is not supported", allowed=(None,)),
+            "Query": unsupported("retrieval is not supported", allowed=(None,)),
+            "UnLabelTrain": unsupported("semi-supervised training is not supported", allowed=(None,)),
+        },
+    )
+):
+    """One split."""
+
+    dataset: Dataset = Field(description="the images")
+    sampler: Sampler = Field(description="their order")
+    loader: Loader = Field(default_factory=Loader, description="how batches are made")
+
+
+class DataLoaderSection(
+    with_keys(Section, {"UnLabelTrain": unsupported("semi-supervised training is not supported", allowed=(None,))})
+):
+    """The images of training and evaluation."""
+
+    Train: Optional[DataSplit] = Field(None, description="training")
+    Eval: Optional[DataSplit] = Field(None, description="evaluation")
+
+
+class PostProcessSection(
+    with_keys(
+        Section,
+        {
+            "func": ignored("an old spelling of name"),
+            "threshold": unsupported("an argument of a postprocessor that is not supported", allowed=(None,)),
+        },
+    )
+):
+    """From scores to the prediction."""
+
+    name: name_of("postprocessor", ("Topk",), POSTPROCESSORS_OF_PADDLECLAS) = Field(
+        "Topk", description="the most probable classes"
+    )
+    topk: Annotated[Int, Field(ge=1)] = Field(5, description="number of classes to show")
+    class_id_map_file: Optional[Text] = Field(None, description="label file: a class id and a name a line")
+    delimiter: Optional[Text] = Field(None, description="between class id and name; unset: a space")
+
+
+class InferSection(Section):
+    """Prediction on images without labels."""
+
+    infer_imgs: Optional[Text] = Field(None, description="an image, a folder, or a text file with an image a line")
+    infer_list: Optional[Text] = Field(None, description="text file with an image a line, relative to infer_imgs")
+    batch_size: Annotated[Int, Field(ge=1)] = Field(1, description="images per batch")
+    transforms: Transforms = Field([], description="operators in order, each Name: {arguments}")
+    save_dir: Optional[Text] = Field(None, description="where to write the predictions as JSON")
+    PostProcess: PostProcessSection = Field(
+        default_factory=PostProcessSection, description="from scores to the prediction"
+    )
