@@ -37,15 +37,16 @@ setup(
         'paddleclas>=2.6.0; python_version < "3.12"',
         # Below 3.12 PaddleClas brings OpenCV; two OpenCV packages in one environment overwrite each other.
         'opencv-python-headless; python_version >= "3.12"',
-        # Paddle 2.6 imports pkg_resources; setuptools 81 dropped it.
-        "setuptools<81",
+        # Paddle imports it and asks for it from Python 3.12 on only; a virtual environment may come without.
+        "setuptools",
     ],
     extras_require={
         "cpu": ["paddlepaddle>=2.6.2"],
         "gpu": ["paddlepaddle-gpu>=2.6.2"],
         "test": ["pytest>=7"],
-        "export": [],
-        "parity": ["torch", "timm"],
+        # Resolved together with PaddleClas, whose numpy 1.24.4 an onnx installed afterwards would replace.
+        "export": ["paddle2onnx>=2.0", "onnx>=1.16", "onnxruntime>=1.17"],
+        "parity": ["torch", "torchvision", "timm"],
     },
     entry_points={"console_scripts": ["ppcls_ext = ppcls_ext.cli:main"]},
     classifiers=[

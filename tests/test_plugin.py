@@ -1,0 +1,228 @@
+"""Registration into the PaddleClas that is installed, proven through PaddleClas's own functions."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import sys
+
+import paddle
+import pytest
+from paddle import nn
+
+import ppcls_ext
+from ppcls_ext import plugin, registry
+
+needs_wheel = pytest.mark.skipif(
+    sys.version_info >= (3, 12) and importlib.util.find_spec("paddleclas") is None,
+    reason="PaddleClas 2.6.0 cannot be installed on Python 3.12 and later",
+)
+pytestmark = pytest.mark.compat
+
+SMALL = {
+    "class_num": 5,
+    "img_size": 8,
+    "depths": [1, 1],
+    "patch_sizes": [2, 2],
+    "embed_dims": [8, 16],
+    "hidden_sizes": [2, 4],
+    "mlp_ratios": [1.0, 1.0],
+}
+BOTH_NAMES = pytest.mark.parametrize("name", ["Sequencer2D_S", "ppcls_ext.Sequencer2D_S"])
+EVERY_BACKBONE = pytest.mark.parametrize("name", ppcls_ext.list_backbones())
+IMAGES = [2, 3, 8, 12]
+
+
+@pytest.fixture(scope="module")
+def arch():
+    return importlib.import_module("paddleclas.ppcls.arch")
+
+
+@pytest.fixture
+def restored(monkeypatch):
+    """Undo at the end what a test does to the registry and to PaddleClas's table."""
+    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    modules = [module for tree in plugin.trees() for module in tree.namespaces]
+    before = [dict(vars(module)) for module in modules]
+    lists = [(tree.backbone.__all__, list(tree.backbone.__all__)) for tree in plugin.trees()]
+    yield
+    for module, content in zip(modules, before):
+        vars(module).clear()
+        vars(module).update(content)
+    for exported, content in lists:
+        exported[:] = content
+
+
+def enter(name: str):
+    """Enter a backbone of one layer into our registry, under a name that may be PaddleClas's."""
+
+    def factory(pretrained=False, use_ssld=False, class_num=1000):
+        return nn.Sequential(nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(3, class_num))
+
+    factory.__name__ = name
+    registry.add(registry.BackboneSpec(name, "Test", factory, paper="none", params=4 * 1000, macs=3000))
+    return factory
+
+
+# ---- PaddleClas's functions -------------------------------------------------------------------------------------
+
+
+@needs_wheel
+@EVERY_BACKBONE
+def test_every_backbone_is_in_the_wheels_table_under_both_names(arch, name):
+    factory = registry.get_spec(name).factory
+    assert getattr(arch, name) is factory
+    assert getattr(arch, f"ppcls_ext.{name}") is factory  # what build_model does
+    assert eval(f"ppcls_ext.{name}", vars(arch)) is factory  # noqa: S307  what RecModel does
+    assert getattr(arch.backbone, name) is factory
+    assert arch.backbone.__all__.count(name) == 1
+    assert getattr(sys.modules["paddleclas"], name) is factory
+
+
+@EVERY_BACKBONE
+def test_a_factory_bears_its_registered_name(name):
+    """PaddleClas's star import lists functions by ``__name__``; another one would be an AttributeError there."""
+    assert registry.get_spec(name).factory.__name__ == name
+
+
+@needs_wheel
+@BOTH_NAMES
+def test_build_model(arch, name):
+    """pain 4: a registered name builds through PaddleClas's own builder, its arguments and TheseusLayer included."""
+    model = arch.build_model({"Arch": {"name": name, **SMALL, "return_stages": [1]}, "Global": {"device": "cpu"}})
+    assert isinstance(model, arch.TheseusLayer)
+    outputs = model(paddle.randn(IMAGES))
+    assert outputs["logits"].shape == [2, 5]
+    assert outputs["stages[1]"].shape == [2, 2, 3, 16]
+
+
+@needs_wheel
+@BOTH_NAMES
+def test_rec_model(arch, name):
+    model = arch.RecModel(
+        Backbone={"name": name, **SMALL},
+        BackboneStopLayer={"name": "pool"},
+        Neck={"name": "FC", "embedding_size": 16, "class_num": 6},
+        Head={"name": "FC", "embedding_size": 6, "class_num": 7},
+    )
+    outputs = model(paddle.randn(IMAGES))
+    assert outputs["backbone"].shape == [2, 16]
+    assert outputs["logits"].shape == [2, 7]
+
+
+@needs_wheel
+@BOTH_NAMES
+def test_distillation_model(arch, name):
+    models = [{"Teacher": {"name": name, **SMALL}}, {"Student": {"name": "PPLCNet_x0_25", "class_num": 5}}]
+    model = arch.DistillationModel(models=models, freeze_params_list=[True, False])
+    outputs = model(paddle.randn([2, 3, 32, 32]))
+    assert {key: value.shape for key, value in outputs.items()} == {"Teacher": [2, 5], "Student": [2, 5]}
+    assert not any(parameter.trainable for parameter in model.Teacher.parameters())
+
+
+@needs_wheel
+def test_log_lines_appear_once():
+    """The wheel and a checkout log through one ``logging`` logger, and each adds a handler to it."""
+    importlib.import_module("paddleclas")
+    plugin._prepare_logger(plugin.WHEEL)
+    names = [handler.get_name() for handler in logging.getLogger("ppcls").handlers]
+    assert names.count("stream_handler") == 1
+
+
+# ---- register ---------------------------------------------------------------------------------------------------
+
+
+@needs_wheel
+def test_registering_again_changes_nothing(arch):
+    modules = (arch, arch.backbone, sys.modules["paddleclas"])
+    before = [dict(vars(module)) for module in modules]
+    exported = list(arch.backbone.__all__)
+    first, second = ppcls_ext.register(), ppcls_ext.register()
+    assert [tree.package for tree in first] == [tree.package for tree in second] == ["paddleclas.ppcls"]
+    assert [dict(vars(module)) for module in modules] == before
+    assert arch.backbone.__all__ == exported
+
+
+@needs_wheel
+def test_paddleclas_keeps_its_own_names(arch, restored):
+    theirs = arch.ResNet18
+    ours = enter("ResNet18")
+    ppcls_ext.register()
+    assert arch.ResNet18 is arch.backbone.ResNet18 is sys.modules["paddleclas"].ResNet18 is theirs
+    assert getattr(arch, "ppcls_ext.ResNet18") is ours
+    assert eval("ppcls_ext.ResNet18", vars(arch)) is ours  # noqa: S307
+    assert plugin.paddleclas_factory("ResNet18") is theirs
+    assert type(ppcls_ext.create_backbone("ResNet18", class_num=5)).__name__ == "ResNet"
+    assert type(ppcls_ext.create_backbone("ppcls_ext.ResNet18", class_num=5)).__name__ == "Sequential"
+
+
+@needs_wheel
+def test_override_replaces_paddleclass_own(arch, restored):
+    ours = enter("ResNet18")
+    ppcls_ext.register(override=True)
+    for _ in range(2):
+        assert arch.ResNet18 is arch.backbone.ResNet18 is sys.modules["paddleclas"].ResNet18 is ours
+        assert arch.backbone.__all__.count("ResNet18") == 1
+        assert "ResNet18" not in plugin.paddleclas_names()
+        assert type(ppcls_ext.create_backbone("ResNet18", class_num=5)).__name__ == "Sequential"
+        ppcls_ext.register()  # does not bring PaddleClas's back
+
+
+# ---- our own builder --------------------------------------------------------------------------------------------
+
+
+@BOTH_NAMES
+def test_create_backbone_of_ours(name):
+    model = ppcls_ext.create_backbone(name, **SMALL)
+    assert isinstance(model, plugin.TheseusLayer)
+    assert model(paddle.randn(IMAGES)).shape == [2, 5]
+
+
+@needs_wheel
+def test_create_backbone_of_paddleclas(arch):
+    model = ppcls_ext.create_backbone("PPLCNet_x0_25", class_num=5)
+    assert type(model).__module__ == "paddleclas.ppcls.arch.backbone.legendary_models.pp_lcnet"
+    assert model(paddle.randn([2, 3, 32, 32])).shape == [2, 5]
+
+
+@needs_wheel
+def test_paddleclas_names_are_the_table_without_ours(arch):
+    names = plugin.paddleclas_names()
+    assert len(names) == 373  # counted in the wheel of 2.6.0
+    assert {"ResNet50", "PPLCNet_x0_25", "SwinTransformer_tiny_patch4_window7_224"} <= set(names)
+    assert not set(names) & set(ppcls_ext.list_backbones())
+    assert plugin.paddleclas_factory("ResNet50") is arch.ResNet50
+    assert plugin.paddleclas_factory("Sequencer2D_S") is None
+    assert plugin.paddleclas_factory("build_model") is None
+
+
+@pytest.mark.parametrize(
+    "wrong, nearest",
+    [
+        ("Sequencer2d_s", "Sequencer2D_S"),
+        ("ppcls_ext.Sequencer2DS", "Sequencer2D_S"),
+        pytest.param("ResNet_50", "ResNet50", marks=needs_wheel),
+        pytest.param("PPLCNet_0_25", "PPLCNet_x0_25", marks=needs_wheel),
+    ],
+)
+def test_a_wrong_name_suggests_the_nearest_of_both_tables(wrong, nearest):
+    with pytest.raises(KeyError, match=f"unknown backbone '{wrong}'; did you mean .*{nearest}"):
+        ppcls_ext.create_backbone(wrong)
+
+
+def test_the_prefix_means_ours_only():
+    with pytest.raises(KeyError, match="unknown backbone 'ppcls_ext.PPLCNet_x0_25'"):
+        ppcls_ext.create_backbone("ppcls_ext.PPLCNet_x0_25")
+
+
+@EVERY_BACKBONE
+def test_a_backbone_is_an_attribute_of_the_package(name):
+    assert getattr(ppcls_ext, name) is registry.get_spec(name).factory
+    assert name in dir(ppcls_ext)
+
+
+def test_an_unknown_attribute_suggests_the_nearest():
+    with pytest.raises(AttributeError, match="no attribute 'Sequencer_S'.*did you mean .*Sequencer2D_S"):
+        ppcls_ext.Sequencer_S  # noqa: B018
+    assert not hasattr(ppcls_ext, "__wrapped__")
