@@ -1,0 +1,145 @@
+"""``inference.yml``: what a predictor must know beside the exported graph, written at export and read at prediction.
+
+Three sections are PaddleClas's own, in the form that PaddleX and FastDeploy read: ``Global.model_name``,
+``PreProcess.transform_ops`` (decoding, which those do by themselves, is left out) and ``PostProcess.Topk`` with the
+label names. The section ``Export`` is ours, and other readers pass over it: how images are decoded, the input's shape,
+whether the graph ends in a softmax, and what it was made with.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Optional, Union
+
+import yaml
+
+FILE_NAME = "inference.yml"
+#: How an image is decoded when the file does not say: an inference.yml that PaddleClas wrote never does, and its
+#: readers take RGB.
+PADDLECLAS_DECODE = {"to_rgb": True, "channel_first": False}
+
+
+class InferenceConfigError(ValueError):
+    """An ``inference.yml`` that cannot be used; the message names the file and the key."""
+
+
+@dataclass
+class InferenceConfig:
+    """The content of an ``inference.yml``."""
+
+    model_name: str
+    transform_ops: list
+    topk: int
+    label_list: list
+    decode: dict = field(default_factory=lambda: dict(PADDLECLAS_DECODE))
+    softmax: bool = True  # whether the graph's output are probabilities
+    facts: dict = field(default_factory=dict)
+
+    def save(self, path: Union[str, Path]) -> None:
+        """Write the file."""
+        content = {
+            "Global": {"model_name": self.model_name},
+            "PreProcess": {"transform_ops": self.transform_ops},
+            "PostProcess": {"Topk": {"topk": self.topk, "label_list": self.label_list}},
+            "Export": {"softmax": self.softmax, "decode": self.decode, **self.facts},
+        }
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+        Path(path).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Union[str, Path]) -> InferenceConfig:
+        """Read the file; nothing that decides a prediction is filled in from defaults.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            InferenceConfigError: it is no YAML, or a section is missing or has another form.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is not there: it holds the preprocessing and the labels; write it with `ppcls_ext export`"
+            )
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise InferenceConfigError(f"{path} is not YAML: {error}") from error
+        ops = _section(path, content, "PreProcess", "transform_ops", kind=list)
+        label_list = _section(path, content, "PostProcess", "Topk", "label_list", kind=list)
+        topk = _section(path, content, "PostProcess", "Topk", "topk", kind=int)
+        facts = dict(content.get("Export") or {})
+        return cls(
+            model_name=str((content.get("Global") or {}).get("model_name", "")),
+            transform_ops=ops,
+            topk=topk,
+            label_list=[str(label) for label in label_list],
+            decode=facts.pop("decode", dict(PADDLECLAS_DECODE)),
+            softmax=facts.pop("softmax", True),
+            facts=facts,
+        )
+
+    @property
+    def preprocessing(self) -> list:
+        """Return ``transform_ops`` with the decoding in front, for images as files."""
+        return [{"DecodeImage": dict(self.decode)}, *copy.deepcopy(self.transform_ops)]
+
+    def to_dict(self) -> dict:
+        """Return all fields as plain data."""
+        return asdict(self)
+
+
+def _section(path: Path, content: object, *keys: str, kind: type):
+    for depth, key in enumerate(keys):
+        if not isinstance(content, dict) or content.get(key) is None:
+            raise InferenceConfigError(f"{path} has no {'.'.join(keys[: depth + 1])}; expected {'.'.join(keys)}")
+        content = content[key]
+    if not isinstance(content, kind):
+        raise InferenceConfigError(
+            f"{path}: {'.'.join(keys)} is a {type(content).__name__}; expected a {kind.__name__}"
+        )
+    return content
+
+
+def portable_transforms(transform_ops: list) -> tuple[list, dict]:
+    """Return ``transform_ops`` in the form other readers take, and the arguments of the decoding that was in front.
+
+    The scale of NormalizeImage becomes a number, channels-last its usual empty ``order``, ToCHWImage is added where the
+    data set did that by itself.
+
+    Raises:
+        ValueError: the scale of NormalizeImage is neither a number nor a fraction such as ``1.0/255.0``.
+    """
+    ops, decode = [], dict(PADDLECLAS_DECODE)
+    for op in copy.deepcopy(transform_ops):
+        (name, arguments), *_ = op.items()
+        if name == "DecodeImage":
+            decode = {**decode, **(arguments or {})}
+        elif name == "NormalizeImage":
+            ops.append({name: _portable_normalize(arguments or {})})
+        else:
+            ops.append({name: arguments})
+    channels_first = decode["channel_first"] or any("ToCHWImage" in op for op in ops)
+    if not channels_first:
+        ops.append({"ToCHWImage": None})
+    return ops, decode
+
+
+def _portable_normalize(arguments: dict) -> dict:
+    arguments = {**arguments, "scale": _number(arguments.get("scale"))}
+    if arguments.get("order") in (None, "hwc") and "order" in arguments:
+        arguments["order"] = ""
+    arguments.setdefault("channel_num", 3)
+    return arguments
+
+
+def _number(scale: Optional[Union[str, float]]) -> float:
+    if scale is None:
+        return 1.0 / 255.0
+    numerator, _, denominator = str(scale).partition("/")
+    try:
+        return float(numerator) / float(denominator or 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(
+            f"NormalizeImage.scale is {scale!r}; expected a number or a fraction such as 1.0/255.0"
+        ) from None
