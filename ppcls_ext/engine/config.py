@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, Iterable, Optional, Union
 
@@ -22,6 +23,8 @@ MODES = {
     "infer": ("Global", "Arch", "Infer"),
     "export": ("Global", "Arch", "DataLoader.Eval", "Infer"),
 }
+#: Keys of Global that say how to train.
+_TRAINING_KEYS = ("Global.to_static", "Global.train_mode")
 
 
 class Config(Sections):
@@ -94,14 +97,37 @@ def load_config(path: Union[str, Path], overrides: Iterable[str] = (), mode: str
     if warnings:
         config, problems = _validate(source)
     problems = source.problems + problems
-    if config is not None:
-        config._mode, config._source, config._warnings = mode, source, warnings
-        found, doubts = check(config, mode)
-        problems += found
-        config._warnings += doubts
+    rest = config or _without(source, problems)
+    if rest is not None:
+        rest._mode, rest._source, rest._warnings = mode, source, warnings
+        found, doubts = check(rest, mode)
+        taken_out = [problem.key for problem in problems]
+        problems += [problem for problem in found if not _is_about(problem.key, taken_out)]
+        warnings += doubts
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _without(source: Source, problems: list) -> Optional[Config]:
+    """Return the configuration without the values that are wrong, so that the rest can be checked as well."""
+    data = copy.deepcopy(source.data)
+    for problem in problems:
+        *parents, last = problem.key.split(".")
+        container: Any = data
+        for step in parents:
+            container = container.get(step) if isinstance(container, dict) else None
+        if isinstance(container, dict):
+            container.pop(last, None)
+    try:
+        return Config.model_validate(data)
+    except ValidationError:
+        return None
+
+
+def _is_about(key: str, others: Iterable[str]) -> bool:
+    """Return whether ``key`` is one of ``others``, above or below it."""
+    return any(f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.") for other in others if other)
 
 
 def _validate(source: Source) -> tuple:
@@ -144,14 +170,11 @@ def _from_list_form(source: Source, optimizer: list) -> None:
     if len(optimizer) != 1:
         refuse(f"a list of {len(optimizer)} optimizers is not supported, only a single one", "unsupported")
         return
-    if (
-        not isinstance(optimizer[0], dict)
-        or len(optimizer[0]) != 1
-        or not isinstance([*optimizer[0].values()][0], dict)
-    ):
+    item = optimizer[0]
+    if not isinstance(item, dict) or len(item) != 1 or not isinstance([*item.values()][0], dict):
         refuse("expected a mapping with name and lr, or a list of one {Name: {scope: all, lr: ...}}")
         return
-    ((name, arguments),) = optimizer[0].items()
+    ((name, arguments),) = item.items()
     scope = arguments.pop("scope", "all")
     if scope != "all":
         refuse(f"scope {scope!r} is not supported, only all", "unsupported")
@@ -162,11 +185,15 @@ def _from_list_form(source: Source, optimizer: list) -> None:
 
 def _unit(key: str) -> str:
     """Return the part of the configuration that is used or not as a whole, such as ``DataLoader.Train``."""
+    if key in _TRAINING_KEYS:
+        return key
     parts = key.split(".")
     return ".".join(parts[: 2 if parts[0] in ("DataLoader", "Loss", "Metric") else 1])
 
 
 def _is_used(unit: str, mode: str) -> bool:
+    if unit in _TRAINING_KEYS:
+        return mode == "train"
     return any(unit == used or unit.startswith(used + ".") or used.startswith(unit + ".") for used in MODES[mode])
 
 

@@ -200,8 +200,8 @@ def _schedule(report: Report) -> None:
     if epochs and lr.warmup_epoch >= epochs:
         report.warn(
             "Optimizer.lr.warmup_epoch",
-            f"{lr.warmup_epoch:g} epochs of warm-up in a run of {epochs}: the learning rate rises to its peak and never "
-            "decays",
+            f"{lr.warmup_epoch:g} epochs of warm-up in a run of {epochs}: the learning rate rises to its peak and "
+            "never decays",
         )
 
 
@@ -217,8 +217,8 @@ def _optimizer(report: Report) -> None:
             report.wrong("Optimizer.clip_norm", "give clip_global_norm or clip_norm, not both")
         report.warn(
             "Optimizer.clip_norm",
-            "clips the norm of each tensor by itself, as PaddleClas does; the usual clipping, of all gradients together, "
-            "is clip_global_norm",
+            "clips the norm of each tensor by itself, as PaddleClas does; the usual clipping, of all gradients "
+            "together, is clip_global_norm",
         )
     if optimizer.name == "AdamWDL" and optimizer.layerwise_decay is None:
         report.wrong(

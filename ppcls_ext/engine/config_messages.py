@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any, Iterator, Optional, Type, get_args
 
 from pydantic import ValidationError
@@ -133,8 +134,9 @@ def _unknown_key(path: tuple, value: Any, data: dict) -> str:
     hint = nearest(name, siblings, count=1)
     if hint:
         return f"{beginning}; did you mean {prefix}{hint[0]}?"
+    # Across sections only a near miss is worth a suggestion.
     leaves = {key.split(".")[-1]: key for key in all_keys()}
-    hint = nearest(name, leaves, count=1)
+    hint = difflib.get_close_matches(name, leaves, n=1, cutoff=0.8)
     if hint:
         return f"{beginning}; did you mean {leaves[hint[0]]}?"
     return f"{beginning}; {prefix.rstrip('.') or 'the configuration'} has {', '.join(siblings)}"

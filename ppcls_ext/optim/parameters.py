@@ -40,9 +40,10 @@ def parameter_settings(
     """Decide decay and learning-rate scale of every parameter tensor of ``model``.
 
     A tensor does not decay if it has one dimension (with ``one_dim_param_no_weight_decay``), if one of the space
-    separated parts of ``no_weight_decay_name`` occurs in one of its names, or if the model's own
-    ``no_weight_decay()`` lists it. With ``layerwise_decay`` r the i-th of L groups of ``model.layer_groups()``, from
-    the input on, learns at ``r ** (L - 1 - i)`` times the rate (Clark et al., arXiv 2003.10555, section 3.1).
+    separated parts of ``no_weight_decay_name`` occurs in one of its names, or if it has more than one dimension and
+    the model's own ``no_weight_decay()`` lists it, as models do with position embeddings: whether biases and norms
+    decay stays the recipe's choice. With ``layerwise_decay`` r the i-th of L groups of ``model.layer_groups()``, from
+    the input on (``[(group, [parameter names])]``), learns at ``r ** (L - 1 - i)`` times the rate (Clark et al., arXiv 2003.10555, section 3.1).
 
     Args:
         model: the model, not wrapped in ``DataParallel``.
@@ -63,7 +64,7 @@ def parameter_settings(
         exempt = (
             (one_dim_param_no_weight_decay and parameter.ndim <= 1)
             or any(part in name for part in parts for name in names)
-            or not own.isdisjoint(names)
+            or (parameter.ndim > 1 and not own.isdisjoint(names))
         )
         settings.append(ParameterSetting(parameter, names, not exempt, scales.get(id(parameter), 1.0)))
     return settings
@@ -81,8 +82,8 @@ def _layer_scales(model: nn.Layer, tensors: Sequence[tuple], ratio: float) -> di
     groups = list(model.layer_groups())
     by_name = {name: parameter for parameter, names in tensors for name in names}
     scales: dict[int, float] = {}
-    for index, group in enumerate(groups):
-        for name in group:
+    for index, (_, members) in enumerate(groups):
+        for name in members:
             if name not in by_name:
                 raise ValueError(
                     f"layer_groups() of {type(model).__name__} names {name!r}, which is no parameter of it"
