@@ -197,7 +197,7 @@ class Backbone(TheseusLayer):
 
     def __reduce__(self) -> tuple:
         # Paddle cannot pickle tensors on every version; a model is its configuration and its arrays.
-        state = {name: (tensor.numpy(), tensor.stop_gradient) for name, tensor in unique_tensors(self).items()}
+        state = {name: (tensor.numpy(), tensor.stop_gradient) for name, tensor in _unique_tensors(self).items()}
         modes = {
             name: (layer.training, getattr(layer, "recompute", False))
             for name, layer in self.named_sublayers(include_self=True)
@@ -275,7 +275,7 @@ class Backbone(TheseusLayer):
             raise ValueError(f"{argument}: there is no sub-layer {pattern!r}" + (f"; nearest: {hint}" if hint else ""))
 
 
-def unique_tensors(layer: nn.Layer) -> dict:
+def _unique_tensors(layer: nn.Layer) -> dict:
     """Return ``layer.state_dict()`` with every tensor under one name only, its first.
 
     Paddle's RNN layers appear in a state dict twice: ``rnn_v.weight_ih_l0`` and ``rnn_v.0.cell_fw.weight_ih`` are the
@@ -302,7 +302,7 @@ def _rebuild(cls: type, config: dict, outputs: dict, state: dict, modes: dict) -
     """
     model = cls(**config)
     model.set_outputs(**outputs)
-    tensors = unique_tensors(model)
+    tensors = _unique_tensors(model)
     if set(tensors) != set(state):
         differing = sorted(set(tensors) ^ set(state))[:3]
         raise ValueError(f"the pickled {cls.__name__} was modified after it was built: {', '.join(differing)}, …")
@@ -324,6 +324,8 @@ def make_factory(
     weights: Iterable[Weights] = (),
 ) -> Callable:
     """Return the function ``name(pretrained=False, use_ssld=False, **kwargs)``, PaddleClas's way to build a model.
+
+    Its attribute ``arguments`` holds the arguments that it gives to ``cls``.
 
     Args:
         cls: The family's class.
@@ -355,6 +357,11 @@ def make_factory(
         model.set_outputs(**outputs)
         return model
 
+    factory.arguments = {
+        parameter.name: variant.get(parameter.name, parameter.default)
+        for parameter in inspect.signature(cls.__init__).parameters.values()
+        if parameter.name != "self"
+    }
     factory.__name__ = factory.__qualname__ = name
     factory.__module__ = cls.__module__
     factory.__doc__ = f"""{doc}

@@ -1,0 +1,1 @@
+"""What is known of a model without training it: cost, tables for the documentation."""
