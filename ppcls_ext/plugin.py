@@ -15,7 +15,6 @@ import importlib.util
 import logging
 import os
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +30,9 @@ PACKAGES = (CHECKOUT, WHEEL)
 #: Environment variable: the root of a checkout to use, put first on ``sys.path`` when ppcls_ext is imported.
 CHECKOUT_VARIABLE = "PPCLS_EXT_CHECKOUT"
 NAMESPACE = "ppcls_ext"
+
+# Not the module `warnings`: importing a checkout switches that off for the whole process.
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,10 @@ def _is_findable(package: str) -> bool:
     top = package.split(".")[0]
     if top in sys.modules:
         return hasattr(sys.modules[top], "__path__")
-    spec = importlib.util.find_spec(top)
+    try:
+        spec = importlib.util.find_spec(top)
+    except ImportError:  # from a finder that forbids the package
+        return False
     return spec is not None and spec.origin is not None and spec.submodule_search_locations is not None
 
 
@@ -122,7 +127,7 @@ def _prepare_logger(package: str) -> None:
 def find_trees() -> list[Tree]:
     """Import every PaddleClas that can be imported, and return them, a checkout first.
 
-    One that is there but cannot be imported is a ``RuntimeWarning`` with the reason.
+    One that is there but cannot be imported is passed over, and the log says why.
     """
     for package in PACKAGES:
         if package in _loaded or not _is_findable(package):
@@ -131,7 +136,7 @@ def find_trees() -> list[Tree]:
             _loaded[package] = _load(package)
         except (ImportError, AttributeError) as error:  # AttributeError: its code under a NumPy that is too new
             reason = f"{type(error).__name__}: {error}"
-            warnings.warn(f"there is a PaddleClas ({package}) but its import fails: {reason}", RuntimeWarning, 2)
+            _log.warning("there is a PaddleClas (%s) but its import fails: %s", package, reason)
     return trees()
 
 
@@ -195,7 +200,7 @@ def load_checkout(path: str | os.PathLike) -> Tree:
     """Put a PaddleClas checkout first on ``sys.path``, import it and register our backbones there.
 
     Our models keep the base class that they have. If that is not the checkout's ``TheseusLayer``, its ``Slim`` section
-    passes them over, and a ``RuntimeWarning`` says so: name the checkout in ``PPCLS_EXT_CHECKOUT`` to avoid that.
+    passes them over, and the log says so: name the checkout in ``PPCLS_EXT_CHECKOUT`` to avoid that.
 
     Args:
         path: The root of the checkout, or a file in it.
@@ -211,8 +216,9 @@ def load_checkout(path: str | os.PathLike) -> Tree:
         raise ImportError(f"cannot use the PaddleClas in {root}: another is imported already, {tree.location}")
     _loaded[CHECKOUT] = tree
     if not TheseusLayer.__module__.startswith(f"{CHECKOUT}."):
-        message = f"our models do not derive from this checkout's TheseusLayer; set {CHECKOUT_VARIABLE} if you use Slim"
-        warnings.warn(message, RuntimeWarning, 2)
+        _log.warning(
+            "our models do not derive from this checkout's TheseusLayer; set %s if you use Slim", CHECKOUT_VARIABLE
+        )
     register()
     return tree
 
