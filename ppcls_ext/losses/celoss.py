@@ -17,7 +17,8 @@ class CELoss(nn.Layer):
     A floating-point target is a distribution over the classes (Mixup, CutMix) and is taken as it is; an integer
     target holds class indices. With ``epsilon`` the target ``t`` becomes ``(1 - epsilon) t + epsilon / C``
     (Szegedy et al., arXiv 1512.00567, section 7), for both kinds of target. The loss is computed in float32 whatever
-    the precision of the logits.
+    the precision of the logits. (On a CPU Paddle bounds the loss of a class whose logit lies more than 64 below the
+    greatest one; its gradient is not affected.)
 
     Args:
         reduction: ``mean`` or ``sum`` over the batch.
@@ -62,8 +63,7 @@ class CELoss(nn.Layer):
         with paddle.amp.auto_cast(enable=False):
             logits = logits.astype("float32")
             if self.epsilon and not soft:
-                target = F.one_hot(target.reshape([samples]), classes)
-                soft = True
+                target, soft = F.one_hot(target.reshape([samples]), classes), True
             if soft:
                 target = target.astype("float32")
                 if self.epsilon:

@@ -42,8 +42,9 @@ def parameter_settings(
     A tensor does not decay if it has one dimension (with ``one_dim_param_no_weight_decay``), if one of the space
     separated parts of ``no_weight_decay_name`` occurs in one of its names, or if it has more than one dimension and
     the model's own ``no_weight_decay()`` lists it, as models do with position embeddings: whether biases and norms
-    decay stays the recipe's choice. With ``layerwise_decay`` r the i-th of L groups of ``model.layer_groups()``, from
-    the input on (``[(group, [parameter names])]``), learns at ``r ** (L - 1 - i)`` times the rate (Clark et al., arXiv 2003.10555, section 3.1).
+    decay stays the recipe's choice. With ``layerwise_decay`` r the i-th of the L groups of ``model.layer_groups()``
+    (``[(group, [parameter names])]`` from the input on) learns at ``r ** (L - 1 - i)`` times the rate, as in ELECTRA
+    (Clark et al., arXiv 2003.10555).
 
     Args:
         model: the model, not wrapped in ``DataParallel``.

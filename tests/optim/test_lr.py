@@ -1,0 +1,161 @@
+"""Schedules step by step against PaddleClas's formulas, written down in NumPy."""
+
+import math
+
+import numpy as np
+import pytest
+
+from ppcls_ext.optim import build_lr_scheduler
+
+pytestmark = pytest.mark.compat
+
+EPOCHS, STEPS = 6, 5
+
+
+def values(section, epochs=EPOCHS, steps=STEPS):
+    """Return the learning rate of every optimizer step of a run."""
+    scheduler = build_lr_scheduler(section, epochs, steps)
+    rates = []
+    for _ in range(epochs):
+        for _ in range(steps):
+            rates.append(scheduler())
+            if not scheduler.by_epoch:
+                scheduler.step()
+        if scheduler.by_epoch:
+            scheduler.step()
+    return np.array(rates)
+
+
+def expected(rule, warmup=0, start=0.0, peak=0.4, by_epoch=False):
+    """Return ``rule(t)`` after ``warmup`` units of a linear rise from ``start`` to ``peak``."""
+    rates = []
+    for step in range(EPOCHS * STEPS):
+        unit = step // STEPS if by_epoch else step
+        rates.append(start + (peak - start) * unit / warmup if unit < warmup else rule(unit - warmup))
+    return np.array(rates)
+
+
+def cosine(length, low=0.0, peak=0.4):
+    return lambda t: low + (peak - low) * (1 + math.cos(math.pi * t / length)) / 2
+
+
+CASES = {
+    "constant": ({"name": "Constant"}, expected(lambda t: 0.4)),
+    "no name": ({}, expected(lambda t: 0.4)),
+    "ConstLR with warm-up": (
+        {"name": "ConstLR", "warmup_epoch": 2, "warmup_start_lr": 0.1},
+        expected(lambda t: 0.4, warmup=10, start=0.1),
+    ),
+    "cosine": ({"name": "Cosine"}, expected(cosine(30))),
+    "cosine to eta_min": ({"name": "Cosine", "eta_min": 0.01}, expected(cosine(30, 0.01))),
+    "cosine, its length is without the warm-up": (
+        {"name": "Cosine", "warmup_epoch": 2, "warmup_start_lr": 1e-3, "eta_min": 0.01},
+        expected(cosine(20, 0.01), warmup=10, start=1e-3),
+    ),
+    "cosine, fractional warm-up": (
+        {"name": "Cosine", "warmup_epoch": 0.6},
+        expected(cosine(27), warmup=3),
+    ),
+    "cosine by epoch": (
+        {"name": "Cosine", "warmup_epoch": 2, "by_epoch": True},
+        expected(cosine(4), warmup=2, by_epoch=True),
+    ),
+    "linear": ({"name": "Linear", "end_lr": 0.1}, expected(lambda t: 0.1 + 0.3 * (1 - t / 30))),
+    "polynomial with warm-up": (
+        {"name": "Linear", "power": 2.0, "warmup_epoch": 1},
+        expected(lambda t: 0.4 * (1 - t / 25) ** 2, warmup=5),
+    ),
+    "linear by epoch": (
+        {"name": "Linear", "warmup_epoch": 2, "by_epoch": True},
+        expected(lambda t: 0.4 * (1 - t / 4), warmup=2, by_epoch=True),
+    ),
+    "step": ({"name": "Step", "step_size": 2, "gamma": 0.5}, expected(lambda t: 0.4 * 0.5 ** (t // 10))),
+    "step of a fraction of an epoch": (
+        {"name": "Step", "step_size": 1.5, "gamma": 0.9},
+        expected(lambda t: 0.4 * 0.9 ** (t // 7)),
+    ),
+    "milestones": (
+        {"name": "MultiStepDecay", "milestones": [2, 4], "gamma": 0.1},
+        expected(lambda t: 0.4 * 0.1 ** ((t >= 10) + (t >= 20))),
+    ),
+    "milestones by epoch": (
+        {"name": "MultiStepDecay", "milestones": [2, 4], "by_epoch": True},
+        expected(lambda t: 0.4 * 0.1 ** ((t >= 2) + (t >= 4)), by_epoch=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_values(case):
+    section, rates = CASES[case]
+    np.testing.assert_allclose(values({"learning_rate": 0.4, **section}), rates, rtol=1e-9, atol=1e-12)
+
+
+def test_kind_and_by_epoch_survive_the_warm_up():
+    scheduler = build_lr_scheduler({"name": "Cosine", "learning_rate": 1.0, "warmup_epoch": 1, "by_epoch": True}, 3, 5)
+    assert (scheduler.kind, scheduler.by_epoch) == ("Cosine", True)
+
+
+def test_piecewise_honours_its_table_beside_the_same_learning_rate():
+    """PaddleClas throws the table away when learning_rate is there as well."""
+    table = {"name": "Piecewise", "decay_epochs": [1, 3], "values": [0.4, 0.2, 0.05]}
+    rates = expected(lambda t: 0.4 if t < 5 else 0.2 if t < 15 else 0.05)
+    np.testing.assert_allclose(values(table), rates)
+    np.testing.assert_allclose(values({**table, "learning_rate": 0.4}), rates)
+
+
+def test_piecewise_by_learning_rate_alone():
+    rates = values({"name": "Piecewise", "learning_rate": 0.4}, epochs=70, steps=1)
+    np.testing.assert_allclose(rates, [0.4] * 30 + [0.04] * 30 + [0.004] * 10)
+    np.testing.assert_allclose(values({"name": "Piecewise", "learning_rate": 0.4}, epochs=20, steps=1), [0.4] * 20)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"learning_rate": 0.1, "decay_epochs": [1], "values": [0.4, 0.2]}, r"0.1 contradicts values\[0\] 0.4"),
+        ({"decay_epochs": [1], "values": [0.4]}, "values must be one longer than decay_epochs"),
+        ({"decay_epochs": [2, 1], "values": [3, 2, 1]}, "decay_epochs must increase"),
+        ({"decay_epochs": [2]}, "needs both decay_epochs and values"),
+        ({}, "needs decay_epochs and values, or learning_rate alone"),
+    ],
+    ids=["contradiction", "lengths", "order", "half a table", "nothing"],
+)
+def test_wrong_piecewise(table, message):
+    with pytest.raises(ValueError, match=message):
+        build_lr_scheduler({"name": "Piecewise", **table}, EPOCHS, STEPS)
+
+
+def test_warm_up_longer_than_the_run_ends_at_its_peak():
+    rates = values({"name": "Cosine", "learning_rate": 0.4, "warmup_epoch": 20})
+    np.testing.assert_allclose(rates, np.arange(30) / 30 * 0.4)
+
+
+@pytest.mark.parametrize(
+    ("section", "error", "message"),
+    [
+        ({"name": "Cosin", "learning_rate": 1.0}, KeyError, "unknown schedule 'Cosin'; supported: Cosine"),
+        ({"name": "Cosine"}, ValueError, "the schedule Cosine needs learning_rate"),
+        ({"learning_rate": 1.0, "warmup_epoch": 1, "warmup_start_lr": 1.0}, ValueError, "must be below the learning"),
+        ({"learning_rate": 1.0, "warmup_epoch": 1.5, "by_epoch": True}, ValueError, "must be a whole number"),
+        ({"name": "Cosine", "learning_rate": 1.0, "eta_mim": 0}, TypeError, "eta_mim"),
+    ],
+    ids=["name", "no rate", "start above peak", "fraction by epoch", "unknown argument"],
+)
+def test_wrong_section(section, error, message):
+    with pytest.raises(error, match=message):
+        build_lr_scheduler(section, EPOCHS, STEPS)
+
+
+@pytest.mark.parametrize("name", ["Cosine", "MultiStepDecay"])
+def test_state_restores_the_schedule(name):
+    section = {"name": name, "learning_rate": 0.4, "warmup_epoch": 1}
+    section.update({"milestones": [2, 3]} if name == "MultiStepDecay" else {})
+    first, second = (build_lr_scheduler(section, EPOCHS, STEPS) for _ in range(2))
+    for _ in range(13):
+        first.step()
+    second.set_state_dict(first.state_dict())
+    for _ in range(10):
+        first.step()
+        second.step()
+        assert first() == second()
