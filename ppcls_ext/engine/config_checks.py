@@ -139,7 +139,8 @@ def _backbone(report: Report) -> None:
     allowed = factory_arguments(factory)
     for name in arch.kwargs():
         if allowed is not None and name not in allowed:
-            if name in ("class_num", "pretrained") and name not in arch.model_fields_set:
+            # pretrained is the engine's business (a saved config holds it); class_num has a default
+            if name == "pretrained" or (name == "class_num" and name not in arch.model_fields_set):
                 continue
             hint = registry.nearest(name, [*allowed, "use_sync_bn", "infer_add_softmax"], count=1)
             advice = f"did you mean {hint[0]}?" if hint else f"it takes {', '.join(allowed)}"
