@@ -132,6 +132,8 @@ def evaluate(cfg) -> dict[str, float]:
     """
     session = Session(cfg.Global.device)
     start_logging(session.is_main, Path(cfg.Global.output_dir) / "eval.log")
+    for warning in cfg.warnings:
+        logger.warning("%s", warning)
     if not cfg.Global.pretrained_model and not cfg.Arch.kwargs().get("pretrained"):
         logger.warning("neither Global.pretrained_model nor Arch.pretrained is set: random weights are evaluated")
     evaluator = Evaluator(cfg, session, Precision.from_config(cfg))

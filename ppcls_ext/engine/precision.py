@@ -19,6 +19,7 @@ class Precision:
         dtype: ``float16`` or ``bfloat16``.
         init_loss_scaling: first scale of the loss (float16 alone; bfloat16 has float32's range and needs none).
         dynamic_loss_scaling: whether the scale adapts.
+        promote: under O2, compute in float32 where any input of an operator is float32.
         in_evaluation: whether evaluation casts too. Under O2 it must: the weights are not float32.
     """
 
@@ -27,6 +28,7 @@ class Precision:
     dtype: str = "float16"
     init_loss_scaling: float = 2.0**15
     dynamic_loss_scaling: bool = True
+    promote: bool = True
     in_evaluation: bool = False
 
     @classmethod
@@ -41,6 +43,7 @@ class Precision:
             dtype=amp.dtype,
             init_loss_scaling=amp.scale_loss,
             dynamic_loss_scaling=amp.use_dynamic_loss_scaling,
+            promote=amp.use_promote,
             in_evaluation=amp.use_fp16_test,
         )
 
@@ -53,7 +56,7 @@ class Precision:
         """Return the context of the forward pass in training."""
         if not self.enabled:
             return nullcontext()
-        return paddle.amp.auto_cast(level=self.level, dtype=self.dtype)
+        return paddle.amp.auto_cast(level=self.level, dtype=self.dtype, use_promote=self.promote)
 
     def for_evaluation(self) -> AbstractContextManager:
         """Return the context of the forward pass in evaluation."""

@@ -4,14 +4,12 @@ Order of a step: seed from the step number, forward, backward, optimizer, schedu
 (losses, logits) is read while the next one runs, so that the device never waits for the log; a non-finite loss is
 therefore seen one step late, and always before anything is saved.
 
-A run stops at a step boundary, on all processes at the same one, and saves first. What a checkpoint holds, and how it
-stays whole, is told in :mod:`ppcls_ext.engine.checkpoint`.
+A run stops at a step boundary, on all processes at the same one, and saves first.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,46 +17,29 @@ from typing import Optional
 
 import numpy as np
 import paddle
-from tqdm import tqdm
 
 from ppcls_ext.data import build_dataloader
+from ppcls_ext.engine import run_state
 from ppcls_ext.engine.bad_images import BadImageCounter
-from ppcls_ext.engine.checkpoint import CheckpointError, CheckpointStore, load_checkpoint
+from ppcls_ext.engine.checkpoint import CheckpointStore, load_checkpoint
 from ppcls_ext.engine.ema import ModelEMA
 from ppcls_ext.engine.evaluator import Evaluator
 from ppcls_ext.engine.meters import EpochMeter, StepTimer
 from ppcls_ext.engine.model import build_model, logits_of
-from ppcls_ext.engine.optimizer_state import from_disk, to_disk
 from ppcls_ext.engine.precision import Precision
+from ppcls_ext.engine.reporter import Reporter
+from ppcls_ext.engine.run_state import Best, Progress
 from ppcls_ext.engine.session import Session, seed_everything, start_logging
 from ppcls_ext.engine.stop import StopRequest
 from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import InvalidLogitsError, build_metrics
 from ppcls_ext.optim import build_optimizer
-from ppcls_ext.weights.loading import load_state, state_arrays
 
 logger = logging.getLogger("ppcls_ext")
 
 
 class NonFiniteLossError(FloatingPointError):
     """The loss became NaN or infinite; the message says at which step, learning rate and files."""
-
-
-@dataclass
-class Progress:
-    """Where the run is. ``epoch`` counts finished epochs, ``iteration`` the batches done of the next one."""
-
-    epoch: int = 0
-    iteration: int = 0
-    step: int = 0  # optimizer steps since the start of the run
-
-
-@dataclass
-class Best:
-    """The best value of the criterion so far, and its epoch; -inf before the first evaluation."""
-
-    metric: float = float("-inf")
-    epoch: int = 0
 
 
 @dataclass
@@ -101,6 +82,7 @@ class Trainer:
             world_size=session.world_size,
         )
         self.iterations = self._iterations_per_epoch()
+        self.samples_per_step = self.loader.sampler.batch_size * session.world_size * self.accumulate
         self.precision = Precision.from_config(cfg)
         self.optimizer, self.lr = build_optimizer(
             cfg.section("Optimizer"), self.model, self.epochs, self.iterations // self.accumulate
@@ -118,13 +100,14 @@ class Trainer:
         self.progress, self.best, self.best_ema = Progress(), Best(), Best()
         self.history: list[dict] = []
         if checkpoint is not None:
-            self._restore(checkpoint)
+            run_state.restore(self, checkpoint)
         self.parallel = self.model
         if session.world_size > 1:
             self.parallel = paddle.DataParallel(self.model, find_unused_parameters=cfg.Global.find_unused_parameters)
-        self._writer = self._visualdl_writer()
+        self.reporter = Reporter(session, self.epochs, self.output_dir if cfg.Global.use_visualdl else None)
+        self._grad_norm: Optional[paddle.Tensor] = None
 
-    # ---------------------------------------------------------------- the run
+    # The run
 
     def run(self) -> dict:
         """Train to the last epoch and return a summary: ``best_metric``, ``best_epoch``, ``history`` …
@@ -133,19 +116,27 @@ class Trainer:
             NonFiniteLossError: if the loss becomes NaN or infinite.
             SystemExit: with 128 plus the signal's number after Ctrl-C or SIGTERM, once the checkpoint is written.
         """
-        self._say_hello()
-        with StopRequest() as self._stop:
-            while self.progress.epoch < self.epochs:
-                self._train_epoch()
-                self._after_epoch()
+        self.reporter.begin(
+            self.cfg.Arch.name,
+            self.model,
+            len(self.loader.dataset),
+            self.iterations,
+            self.samples_per_step,
+            self.seed,
+        )
+        try:
+            with StopRequest() as self._stop:
+                while self.progress.epoch < self.epochs:
+                    self._train_epoch()
+                    self._after_epoch()
+        finally:
+            self.loader.close()
+            self.reporter.close()
         self.bad_images.summarise()
-        if self._writer:
-            self._writer.close()
-        criterion = self.evaluator.criterion if self.evaluator else None
         return {
             "epochs": self.epochs,
             "steps": self.progress.step,
-            "criterion": criterion,
+            "criterion": self.evaluator.criterion if self.evaluator else None,
             "best_metric": self.best.metric if self.best.epoch else None,
             "best_epoch": self.best.epoch or None,
             "history": self.history,
@@ -157,14 +148,7 @@ class Trainer:
             self.meter.reset()
         self.model.train()
         timer, pending = StepTimer(), None
-        bar = tqdm(
-            total=self.iterations,
-            initial=self.progress.iteration,
-            desc=f"epoch {epoch}/{self.epochs}",
-            unit="batch",
-            leave=False,
-            disable=not (self.session.is_main and sys.stdout.isatty()),
-        )
+        bar = self.reporter.bar(epoch, self.progress.iteration, self.iterations)
         batches = self.loader.epoch(epoch, start_batch=self.progress.iteration)
         try:
             for iteration in range(self.progress.iteration, self.iterations):
@@ -184,7 +168,7 @@ class Trainer:
                     self._read(pending)
                     pending = None
                 if log:
-                    self._log_step(epoch, iteration, timer)
+                    self._report_step(epoch, iteration, timer)
                 if save:
                     self._save("latest")
                 if ask:
@@ -193,7 +177,11 @@ class Trainer:
         finally:
             batches.close()
             bar.close()
-        self._log_epoch(epoch)
+        figures = self.meter.figures(self._all_sums())
+        self.reporter.epoch(epoch, figures)
+        self.history.append({"epoch": epoch, **{f"train_{name}": value for name, value in figures.items()}})
+
+    # A step
 
     def _step(self, epoch: int, iteration: int, batch) -> _Pending:
         """Do one micro-batch, and every ``update_freq``-th time one optimizer step."""
@@ -216,6 +204,10 @@ class Trainer:
         return _Pending(epoch, iteration, lr, detached, logits.detach(), batch)
 
     def _update(self) -> None:
+        if self.cfg.Global.log_grad_norm:
+            if self.scaler:
+                self.scaler.unscale_(self.optimizer)
+            self._grad_norm = _global_norm(self.model)
         if self.scaler:
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -225,8 +217,12 @@ class Trainer:
         if not self.lr.by_epoch:
             self.lr.step()
         if self.ema:
-            self.ema.update(self.optimizer.state_dict().get("master_weights") if self.precision.casts_weights else None)
+            self.ema.update(self.master_weights())
         self.progress.step += 1
+
+    def master_weights(self) -> Optional[dict]:
+        """Return the optimizer's float32 weights by global parameter name, or None where the model has its own."""
+        return self.optimizer.state_dict().get("master_weights") if self.precision.casts_weights else None
 
     def _read(self, pending: Optional[_Pending]) -> None:
         """Read a step's result into the meters.
@@ -247,14 +243,21 @@ class Trainer:
                 raise self._non_finite(pending, str(error)) from error
 
     def _non_finite(self, pending: _Pending, what: str) -> NonFiniteLossError:
-        files = [self.loader.dataset.image_path(int(index)) for index in pending.batch.indices]
+        files = [str(self.loader.dataset.image_path(int(index))) for index in pending.batch.indices]
         return NonFiniteLossError(
-            f"{what} at epoch {pending.epoch}, iteration {pending.iteration} "
-            f"(learning rate {pending.lr:.3e}); nothing of this step was saved, the checkpoints are from before it. "
-            f"The batch on process {self.session.rank}: {', '.join(map(str, files))}"
+            f"{what} at epoch {pending.epoch}, iteration {pending.iteration} (learning rate {pending.lr:.3e}); nothing "
+            f"of this step was saved, the checkpoints in {self.output_dir} are from before it. The batch on process "
+            f"{self.session.rank}: {', '.join(files)}"
         )
 
-    # ---------------------------------------------------------------- after an epoch
+    def _report_step(self, epoch: int, iteration: int, timer: StepTimer) -> None:
+        figures = {f"lr({self.lr.kind})": self.optimizer.get_lr(), **self.meter.figures(self._all_sums())}
+        if self._grad_norm is not None:
+            figures["grad_norm"] = float(self._grad_norm)
+        ips = self.loader.sampler.batch_size / max(timer.batch_cost, 1e-9)
+        self.reporter.step(epoch, iteration, self.iterations, figures, timer, ips, self.progress.step)
+
+    # After an epoch
 
     def _after_epoch(self) -> None:
         self.progress.epoch += 1
@@ -286,122 +289,41 @@ class Trainer:
         criterion = self.evaluator.criterion
         if criterion is None:
             return
-        value = result[criterion]
-        if value > best.metric:  # a tie keeps the earlier one
-            best.metric, best.epoch = value, epoch
+        if result[criterion] > best.metric:  # a tie keeps the earlier one
+            best.metric, best.epoch = result[criterion], epoch
             self._save(name)
         logger.info("[Eval][Epoch %d][%s: %s]", epoch, label, best.metric)
-        self._record({f"eval_{criterion}{'_ema' if best is self.best_ema else ''}": value}, epoch)
-
-    # ---------------------------------------------------------------- checkpoints
+        tag = "eval_acc_ema" if best is self.best_ema else "eval_acc"
+        self.reporter.scalars({tag: result[criterion]}, epoch)
 
     def _save(self, name: str) -> None:
         """Write a checkpoint on the main process; every process must call it."""
-        states = self._states(self._all_sums())
+        sums = self._all_sums()
         if not self.session.is_main:
             return
         if name == "best_model_ema":
             # The averaged weights under the name that evaluation, export and prediction read.
-            parts = {"pdparams": self.ema.state_dict(), "pdstates": states}
+            parts = {"pdparams": self.ema.state_dict(), "pdstates": run_state.states(self, sums)}
         else:
-            parts = {"pdparams": self._model_state(), "pdopt": to_disk(self.optimizer, self.model), "pdstates": states}
-            if self.ema:
-                parts["pdema"] = self.ema.state_dict()
+            parts = run_state.pack(self, sums)
         self.store.save(name, parts, self.progress.step)
 
-    def _model_state(self) -> dict[str, np.ndarray]:
-        """Return the weights in float32, under AMP O2 the optimizer's master weights."""
-        state = state_arrays(self.model)
-        master = self.optimizer.state_dict().get("master_weights", {}) if self.precision.casts_weights else {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.name in master:
-                state[name] = master[parameter.name].numpy()
-        return state
-
-    def _states(self, sums: np.ndarray) -> dict:
-        return {
-            "metric": self.best.metric,  # with "epoch", what PaddleClas's .pdstates holds
-            "epoch": self.progress.epoch,
-            "best_epoch": self.best.epoch,
-            "metric_ema": self.best_ema.metric,
-            "best_epoch_ema": self.best_ema.epoch,
-            "iteration": self.progress.iteration,
-            "iterations": self.iterations,
-            "step": self.progress.step,
-            "seed": self.seed,
-            "samples_per_step": self._samples_per_step(),
-            "arch": self.cfg.Arch.name,
-            "epochs": self.epochs,
-            "meter": sums,
-            "bad_images": self.bad_images.state(),
-            "ema_updates": self.ema.updates if self.ema else 0,
-            "scaler": self.scaler.state_dict() if self.scaler else None,
-        }
-
-    def _restore(self, checkpoint) -> None:
-        parts, states = checkpoint.parts, checkpoint.parts["pdstates"]
-        self._check_same_run(checkpoint)
-        report = load_state(self.model, parts["pdparams"])
-        if report.problems():
-            raise CheckpointError(
-                f"{checkpoint.prefix}.pdparams does not fit {self.cfg.Arch.name}:\n  " + "\n  ".join(report.problems())
-            )
-        from_disk(parts["pdopt"], self.optimizer, self.model)
-        if self.ema:
-            if "pdema" not in parts:
-                raise CheckpointError(f"the config has an EMA section, but {checkpoint.prefix}.pdema is not there")
-            self.ema.load_state_dict(parts["pdema"], states["ema_updates"])
-        if self.scaler and states["scaler"]:
-            self.scaler.load_state_dict(states["scaler"])
-        self.progress = Progress(states["epoch"], states["iteration"], states["step"])
-        self.best = Best(states["metric"], states["best_epoch"])
-        self.best_ema = Best(states["metric_ema"], states["best_epoch_ema"])
-        self.bad_images.load_state(states["bad_images"])
-        if len(self.meter.state()) == len(states["meter"]):
-            # The sums are those of all processes together; one of them carries them on.
-            self.meter.load_state(states["meter"] if self.session.is_main else 0 * states["meter"])
-        logger.info(
-            "Finish load checkpoints from %s: epoch %d, iteration %d, step %d",
-            checkpoint.prefix,
+    def _leave_if_asked(self) -> None:
+        """Save and leave if any process got a signal; all of them ask at the same step."""
+        asked = self.session.sum(np.array([self._stop.signal_number is not None]))[0]
+        if not asked or self.progress.epoch == self.epochs:
+            return
+        if self.progress.iteration:
+            self._save("latest")
+        logger.warning(
+            "stopped by a signal after epoch %d, iteration %d; go on with -o Global.checkpoints=%s",
             self.progress.epoch,
             self.progress.iteration,
-            self.progress.step,
+            self.output_dir / "latest",
         )
+        raise SystemExit(self._stop.exit_code)
 
-    def _check_same_run(self, checkpoint) -> None:
-        states = checkpoint.parts["pdstates"]
-        if states["arch"] != self.cfg.Arch.name:
-            raise CheckpointError(
-                f"Global.checkpoints: {checkpoint.prefix} is of {states['arch']}, Arch.name is {self.cfg.Arch.name}; "
-                "to start a new run from its weights, use Global.pretrained_model"
-            )
-        same_batches = (states["iterations"], states["samples_per_step"], states["seed"]) == (
-            self.iterations,
-            self._samples_per_step(),
-            self.seed,
-        )
-        if states["iteration"] and not same_batches:
-            raise CheckpointError(
-                f"Global.checkpoints: {checkpoint.prefix} stopped within an epoch, at batch {states['iteration']} of "
-                f"{states['iterations']} ({states['samples_per_step']} samples a step, seed {states['seed']}); this "
-                f"run has {self.iterations} batches ({self._samples_per_step()} samples a step, seed {self.seed}). "
-                "Resume with the same batches, or from a checkpoint at the end of an epoch"
-            )
-        if not same_batches:
-            logger.warning(
-                "batches differ from the checkpoint's run (%d samples a step, seed %d): the run goes on, but is not "
-                "the one that would have been",
-                states["samples_per_step"],
-                states["seed"],
-            )
-        if states["epochs"] != self.epochs:
-            logger.warning(
-                "Global.epochs is %d, in the checkpoint's run it was %d: the learning-rate schedule changes",
-                self.epochs,
-                states["epochs"],
-            )
-
-    # ---------------------------------------------------------------- log
+    # When to do what
 
     def _is_log_step(self, iteration: int) -> bool:
         return iteration % self.cfg.Global.print_batch_step == 0
@@ -420,77 +342,8 @@ class Trainer:
             return self._stop.signal_number is not None and self._is_boundary(iteration)
         return self._is_boundary(iteration) and self.progress.step % self.cfg.Global.print_batch_step == 0
 
-    def _log_step(self, epoch: int, iteration: int, timer: StepTimer) -> None:
-        """Log the epoch's means over all processes."""
-        total = self._all_sums()
-        figures = {f"lr({self.lr.kind})": self.optimizer.get_lr(), **self.meter.figures(total)}
-        steps_left = (self.epochs - epoch) * self.iterations + self.iterations - iteration - 1
-        logger.info(
-            "[Train][Epoch %d/%d][Iter: %d/%d]%s, batch_cost: %.5fs, reader_cost: %.5f, ips: %.5f samples/s, eta: %s",
-            epoch,
-            self.epochs,
-            iteration,
-            self.iterations,
-            _format(figures),
-            timer.batch_cost,
-            timer.reader_cost,
-            self.loader.sampler.batch_size / max(timer.batch_cost, 1e-9),
-            timer.eta(steps_left),
-        )
-        self._record({name if name.startswith("lr") else f"train_{name}": v for name, v in figures.items()})
-
-    def _log_epoch(self, epoch: int) -> None:
-        figures = self.meter.figures(self._all_sums())
-        logger.info("[Train][Epoch %d/%d][Avg]%s", epoch, self.epochs, _format(figures))
-        self.history.append({"epoch": epoch, **{f"train_{name}": value for name, value in figures.items()}})
-
     def _all_sums(self) -> np.ndarray:
         return self.session.sum(self.meter.state())
-
-    def _leave_if_asked(self) -> None:
-        """Save and leave if any process got a signal; all of them ask at the same step."""
-        asked = self.session.sum(np.array([self._stop.signal_number is not None]))[0]
-        if not asked or self.progress.epoch == self.epochs:
-            return
-        if self.progress.iteration:
-            self._save("latest")
-        logger.warning(
-            "stopped by a signal after epoch %d, iteration %d; go on with -o Global.checkpoints=%s",
-            self.progress.epoch,
-            self.progress.iteration,
-            self.output_dir / "latest",
-        )
-        raise SystemExit(self._stop.exit_code)
-
-    def _say_hello(self) -> None:
-        parameters = sum(int(np.prod(p.shape)) for p in self.model.parameters() if p.trainable)
-        logger.info(
-            "train %s (%s trainable parameters) on %d × %s, %d images, %d batches an epoch, %d samples a step, "
-            "seed %d, Paddle %s",
-            self.cfg.Arch.name,
-            f"{parameters:,}",
-            self.session.world_size,
-            self.session.device,
-            len(self.loader.dataset),
-            self.iterations,
-            self._samples_per_step(),
-            self.seed,
-            paddle.__version__,
-        )
-
-    def _visualdl_writer(self):
-        if not (self.cfg.Global.use_visualdl and self.session.is_main):
-            return None
-        from visualdl import LogWriter  # slow to import, and only some runs want it
-
-        return LogWriter(logdir=str(self.output_dir))
-
-    def _record(self, figures: dict[str, float], step: Optional[int] = None) -> None:
-        if self._writer:
-            for name, value in figures.items():
-                self._writer.add_scalar(tag=name, value=float(value), step=self.progress.step if step is None else step)
-
-    # ---------------------------------------------------------------- helpers
 
     def _iterations_per_epoch(self) -> int:
         """Return the batches of an epoch: a whole number of optimizer steps."""
@@ -502,14 +355,12 @@ class Trainer:
             )
         return batches // self.accumulate * self.accumulate
 
-    def _samples_per_step(self) -> int:
-        return self.loader.sampler.batch_size * self.session.world_size * self.accumulate
 
-
-def _format(figures: dict[str, float]) -> str:
-    return ", ".join(
-        f"{name}: {value:.8f}" if name.startswith("lr") else f"{name}: {value:.5f}" for name, value in figures.items()
-    )
+@paddle.no_grad()
+def _global_norm(model: paddle.nn.Layer) -> paddle.Tensor:
+    """Return the Euclidean norm of all gradients together, a float32 scalar."""
+    squares = [p.grad.astype("float32").square().sum() for p in model.parameters() if p.grad is not None]
+    return paddle.add_n(squares).sqrt()
 
 
 def train(cfg) -> dict:
@@ -521,7 +372,8 @@ def train(cfg) -> dict:
     session = Session(cfg.Global.device)
     output_dir = Path(cfg.Global.output_dir)
     start_logging(session.is_main, output_dir / "train.log")
+    for warning in cfg.warnings:
+        logger.warning("%s", warning)
     if session.is_main:
-        output_dir.mkdir(parents=True, exist_ok=True)
         cfg.save(output_dir / "config.yaml")
     return Trainer(cfg, session).run()
