@@ -38,6 +38,7 @@ from ppcls_ext.arch.layers import (
     PatchEmbed,
     RecomputeSequential,
     drop_path_rates,
+    truncated_normal,
 )
 
 RNNS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.SimpleRNN}
@@ -48,6 +49,16 @@ INITS = ("official", "trunc_normal")
 def _length(x: paddle.Tensor, axis: int):
     """Return the size of an axis: an int when running, a tensor when a graph with unknown sizes is traced."""
     return x.shape[axis] if paddle.in_dynamic_mode() else paddle.shape(x)[axis]
+
+
+def _run(rnn: nn.Layer, tokens: paddle.Tensor, training: bool) -> paddle.Tensor:
+    """Return the outputs ``[time, batch, D]`` of an RNN for ``[time, batch, C]``.
+
+    Paddle's kernels keep what the backward pass needs in training mode only. The RNNs here have no dropout, so the mode
+    changes nothing else, and gradients of a model in evaluation mode (saliency, receptive fields) work too.
+    """
+    rnn.training = training or (paddle.in_dynamic_mode() and paddle.is_grad_enabled())
+    return rnn(tokens)[0]
 
 
 class RNN2D(nn.Layer):
@@ -99,14 +110,14 @@ class RNN2D(nn.Layer):
     def _columns(self, x: paddle.Tensor) -> paddle.Tensor:
         batch = _length(x, 0)
         v = x.transpose([1, 0, 2, 3]).flatten(1, 2)  # (N, H, W, C) -> (H, N * W, C): length H, one sequence per column
-        v, _ = self.rnn_v(v)
+        v = _run(self.rnn_v, v, self.training)
         v = v.reshape([0, batch, -1, v.shape[-1]])  # (H, N * W, D) -> (H, N, W, D)
         return v.transpose([1, 0, 2, 3])
 
     def _rows(self, x: paddle.Tensor) -> paddle.Tensor:
         batch = _length(x, 0)
         h = x.transpose([2, 0, 1, 3]).flatten(1, 2)  # (N, H, W, C) -> (W, N * H, C): length W, one sequence per row
-        h, _ = self.rnn_h(h)
+        h = _run(self.rnn_h, h, self.training)
         h = h.reshape([0, batch, -1, h.shape[-1]])  # (W, N * H, D) -> (W, N, H, D)
         return h.transpose([1, 2, 0, 3])
 
@@ -135,8 +146,7 @@ class RNN1D(nn.Layer):
         """Take and return ``[N, H, W, C]``."""
         height = _length(x, 1)
         tokens = x.flatten(1, 2).transpose([1, 0, 2])  # (N, H, W, C) -> (H * W, N, C)
-        tokens, _ = self.rnn(tokens)
-        tokens = tokens.transpose([1, 0, 2])
+        tokens = _run(self.rnn, tokens, self.training).transpose([1, 0, 2])
         return tokens.reshape([0, height, -1, tokens.shape[-1]])  # (N, H * W, C) -> (N, H, W, C)
 
 
@@ -177,7 +187,8 @@ class PositionEmbedding(nn.Layer):
 
     def __init__(self, height: int, width: int, dim: int):
         super().__init__()
-        self.weight = self.create_parameter([1, height, width, dim], default_initializer=I.TruncatedNormal(std=0.02))
+        # The official truncation lies at -2 and 2, a hundred deviations off: a plain normal distribution.
+        self.weight = self.create_parameter([1, height, width, dim], default_initializer=I.Normal(std=0.02))
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take and return ``[N, H, W, C]``."""
@@ -259,7 +270,7 @@ class _SequencerBase(Backbone):
         if self._init == "trunc_normal":
             for layer in self.sublayers():
                 if isinstance(layer, nn.Linear):
-                    I.TruncatedNormal(std=0.02)(layer.weight)
+                    truncated_normal(0.02)(layer.weight)
                     I.Constant(0.0)(layer.bias)
             return
         for name, layer in self.named_sublayers():
@@ -268,15 +279,14 @@ class _SequencerBase(Backbone):
                 (I.Normal(std=1e-6) if "mlp" in name else I.Constant(0.0))(layer.bias)
             elif isinstance(layer, nn.Conv2D):
                 # LeCun normal: cut off at two deviations, which shrinks the deviation by the factor 0.8796….
-                I.TruncatedNormal(std=1 / math.sqrt(math.prod(layer.weight.shape[1:])) / 0.87962566103423978)(
-                    layer.weight
-                )
+                fan_in = math.prod(layer.weight.shape[1:])
+                truncated_normal(1 / math.sqrt(fan_in) / 0.87962566103423978)(layer.weight)
                 I.Constant(0.0)(layer.bias)
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier of zeros (bias -log(classes) with ``nlhb``), or of truncated normals."""
         head = nn.Linear(self.num_features, class_num)
-        (I.TruncatedNormal(std=0.02) if self._init == "trunc_normal" else I.Constant(0.0))(head.weight)
+        (truncated_normal(0.02) if self._init == "trunc_normal" else I.Constant(0.0))(head.weight)
         I.Constant(-math.log(class_num) if self._head_bias_from_class_num else 0.0)(head.bias)
         return head
 

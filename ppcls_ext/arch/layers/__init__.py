@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ppcls_ext.arch.layers.downsample import Downsample
 from ppcls_ext.arch.layers.drop_path import DropPath, drop_path_rates
+from ppcls_ext.arch.layers.init import truncated_normal
 from ppcls_ext.arch.layers.mlp import ACTIVATIONS, Mlp
 from ppcls_ext.arch.layers.patch_embed import PatchEmbed
 from ppcls_ext.arch.layers.pool import GlobalAveragePool
@@ -18,4 +19,5 @@ __all__ = [
     "PatchEmbed",
     "RecomputeSequential",
     "drop_path_rates",
+    "truncated_normal",
 ]

@@ -1,0 +1,152 @@
+"""Sequencer against the reference implementations: counts, logits, features, gradients, initial values."""
+
+import re
+
+import compare
+import numpy as np
+import paddle
+import pytest
+import rule
+from scipy import stats
+
+from ppcls_ext import registry
+from ppcls_ext.analysis.macs import count_macs
+
+SEQUENCERS = [spec for spec in registry.specs() if spec.family == "Sequencer"]
+# Parameters and MACs (in 1e9) of reference/models.md's kind: computed by hand from the official modules.
+PUBLISHED = {
+    "Sequencer2D_S": (27_651_688, 8.33),
+    "Sequencer2D_M": (38_307_688, 11.05),
+    "Sequencer2D_L": (54_298_216, 16.49),
+    "Sequencer2D_S_392": (27_651_688, 25.52),
+    "Sequencer2D_M_392": (38_307_688, 33.85),
+    "Sequencer2D_L_392": (54_298_216, 50.49),
+    "Sequencer2D_L_d4_3x": (96_252_392, 29.30),
+    "Sequencer2D_S_unidirectional": (20_991_592, 6.30),
+    "Sequencer2D_S_add": (26_545_768, 7.99),
+    "Sequencer2D_S_h2x": (45_395_560, 13.77),
+    "Sequencer2D_S_without_fc": (25_433_704, 7.65),
+    "Sequencer2D_S_vertical": (27_645_544, 8.33),
+    "Sequencer2D_S_horizontal": (27_645_544, 8.33),
+    "GRUSequencer2D_S": (24_874_600, 7.48),
+    "RNNSequencer2D_S": (19_320_424, 5.79),
+    "VSequencer_S": (33_016_552, 8.33),
+    "VSequencer_S_H": (27_645_544, 8.33),
+    "VSequencer_S_PE": (33_114_856, 8.33),
+    "Sequence_2d": (10_611_176, 3.20),
+}
+
+
+def closed_form_macs(config: dict, size: int) -> int:
+    """Multiply-adds by the formulas of the paper, from the arguments alone."""
+    gates = {"lstm": 4, "gru": 3, "rnn": 1}[config["rnn_type"]]
+    directions = 2 if config["bidirectional"] else 1
+    union = config.get("union", "vanilla")
+    total, side, width_before = 0, size, 3
+    for stage, depth in enumerate(config["depths"]):
+        patch, c, d = (config[key][stage] for key in ("patch_sizes", "embed_dims", "hidden_sizes"))
+        side //= patch
+        rnns = 2 if union in ("cat", "add") else 1
+        mixer = rnns * directions * gates * d * (c + d)
+        if config.get("with_fc"):
+            mixer += c * d * directions * (2 if union == "cat" else 1)
+        mlp = 2 * c * int(config["mlp_ratios"][stage] * c)
+        total += side * side * (patch * patch * width_before * c + depth * (mixer + mlp))
+        width_before = c
+    return total + width_before * 1000
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("spec", SEQUENCERS, ids=lambda spec: spec.name)
+def test_equals_the_reference(spec):
+    """Parameters, MACs, logits and every stage's features, on the same weights."""
+    paddle.seed(0)
+    model = spec.factory()
+    params, gmacs = PUBLISHED[spec.name]
+    assert sum(p.size for p in model.parameters()) == spec.params == params
+    assert round(spec.macs / 1e9, 2) == gmacs
+    native = spec.preprocessing.input_size[1]
+    assert spec.macs == closed_form_macs(model.config(), native)
+    small = 28
+    assert sum(count_macs(model, (3, small, small)).values()) == closed_form_macs(model.config(), small)
+    logits, stages = compare.differences(model, spec.name, native)
+    assert max(stages) < 1e-4, f"features differ by {stages}"
+    assert logits < 2e-5
+
+
+def test_published_figures_cover_the_registry():
+    assert set(PUBLISHED) == {spec.name for spec in SEQUENCERS}
+
+
+@pytest.mark.compat
+def test_gradients_equal_the_reference():
+    """Norm and elements of the gradient of every parameter of Sequencer2D_S, relative 1e-4."""
+    model = compare.fill(registry.get_spec("Sequencer2D_S").factory())
+    logits = model(paddle.to_tensor(rule.images(224)))
+    (logits * paddle.to_tensor(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
+    golden = np.load(compare.FOLDER / "Sequencer2D_S.npz")["gradients"]
+    parameters = dict(model.named_parameters())
+    assert len(parameters) == len(golden) == 480
+    for name, expected in zip(sorted(parameters), golden):
+        gradient = parameters[name].grad.numpy()
+        actual = rule.gradient_summary(gradient.T if compare.is_transposed(name, parameters[name]) else gradient)
+        rms = expected[0] / np.sqrt(gradient.size)
+        assert abs(actual[0] - expected[0]) <= 1e-4 * expected[0], name
+        assert np.all(np.abs(actual[1:] - expected[1:]) <= 1e-4 * np.maximum(np.abs(expected[1:]), rms)), name
+
+
+def kinds(model) -> dict:
+    """Initial values by the kind of their parameter, in PyTorch's layout, as ``make_sequencer.py`` sorts them."""
+    values: dict = {}
+    for name, parameter in model.named_parameters():
+        kind = re.sub(r"\.\d+(?=\.)", "", name).replace("_reverse", "").replace("rnn_v", "rnn_h")
+        array = parameter.numpy().T if compare.is_transposed(name, parameter) else parameter.numpy()
+        width = array[0].size if array.ndim > 1 else array.size
+        values.setdefault(f"{kind} {width}", []).append(array.reshape(-1))
+    return {kind: np.concatenate(arrays) for kind, arrays in values.items()}
+
+
+@pytest.fixture(scope="module")
+def initial_values():
+    paddle.seed(2205)
+    return kinds(registry.get_spec("Sequencer2D_S").factory())
+
+
+@pytest.mark.compat
+def test_initial_values_are_distributed_as_the_references(initial_values):
+    """Two-sample Kolmogorov-Smirnov test of every kind of parameter against draws of the official code."""
+    golden = np.load(compare.FOLDER / "initial_draws.npz")
+    assert set(initial_values) == set(golden.files)
+    for kind in golden.files:
+        ours, reference = initial_values[kind], golden[kind]
+        if np.ptp(reference) == 0:
+            assert np.all(ours == reference[0]), kind
+        else:
+            assert stats.ks_2samp(ours, reference).pvalue > 1e-3, kind
+
+
+def test_initial_values_have_the_stated_distributions(initial_values):
+    """One-sample test against the distributions that the paper's code names, on up to 100,000 values."""
+    xavier = np.sqrt(6 / (384 + 1152))
+    lecun = 1 / np.sqrt(3 * 7 * 7) / 0.87962566103423978
+    stated = {
+        "stages.blocks.mlp_channels.fc1.weight 384": stats.uniform(-xavier, 2 * xavier),
+        "stages.blocks.mlp_channels.fc1.bias 1152": stats.norm(0, 1e-6),
+        "stages.blocks.rnn_tokens.rnn_h.weight_ih_l0 384": stats.uniform(-(96**-0.5), 2 * 96**-0.5),
+        "stages.blocks.rnn_tokens.rnn_h.bias_hh_l0 384": stats.uniform(-(96**-0.5), 2 * 96**-0.5),
+        "stem.proj.weight 147": stats.truncnorm(-2, 2, scale=lecun),
+    }
+    for kind, distribution in stated.items():
+        assert stats.kstest(initial_values[kind][:100_000], distribution.cdf).pvalue > 1e-3, kind
+    assert np.all(initial_values["head.weight 384"] == 0)
+    assert np.all(initial_values["norm.weight 384"] == 1)
+
+
+def test_head_bias_and_the_other_initialisation():
+    model = registry.get_spec("Sequencer2D_S").factory(class_num=10, depths=[1, 1, 1, 1], nlhb=True)
+    np.testing.assert_allclose(model.head.bias.numpy(), -np.log(10), rtol=1e-6)
+    seed_model = registry.get_spec("Sequence_2d").factory(depths=[1, 1, 1, 1])
+    truncated = stats.truncnorm(-2, 2, scale=0.02)
+    for layer in (seed_model.head, seed_model.stages[1].blocks[0].mlp_channels.fc1):
+        assert stats.kstest(layer.weight.numpy().reshape(-1), truncated.cdf).pvalue > 1e-3
+        assert np.all(layer.bias.numpy() == 0)
