@@ -8,7 +8,6 @@ that a failed export leaves the previous one whole.
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import os
 import subprocess
@@ -28,6 +27,7 @@ from ppcls_ext.engine.legacy_trace import legacy_tracing
 from ppcls_ext.engine.model import build_model, logits_of
 from ppcls_ext.engine.postprocess import read_class_id_map
 from ppcls_ext.engine.predictor import GRAPH_SUFFIXES, PREFIX, Runner, find_graph
+from ppcls_ext.engine.session import start_logging
 from ppcls_ext.version import __version__
 from ppcls_ext.weights.loading import load_state
 from ppcls_ext.weights.reader import pdparams_path, read_pdparams
@@ -98,8 +98,11 @@ def export(cfg, format: str = "default") -> Path:
     folder = Path(cfg.Global.save_inference_dir)
     if int(os.environ.get("PADDLE_TRAINER_ID") or 0) != 0:
         return folder
+    start_logging(True, Path(cfg.Global.output_dir) / "export.log")
     if format == "legacy" and uses_pir():
         return _export_in_child(cfg, folder)
+    for warning in cfg.warnings:
+        logger.warning(warning)
     device = paddle.get_device()
     paddle.set_device("cpu")  # the files know no device
     try:
@@ -269,9 +272,9 @@ def _describe(cfg, labels: list[str], graph: str, dynamic: bool) -> InferenceCon
     section, transforms = _evaluation_transforms(cfg)
     transform_ops, decode = portable_transforms(transforms)
     post_process = cfg.Infer.PostProcess if cfg.Infer is not None else None
-    topk = post_process.topk if post_process is not None and post_process.topk else 5
+    topk = post_process.topk if post_process is not None else 5
     return InferenceConfig(
-        model_name=getattr(cfg.Global, "pdx_model_name", None) or cfg.Arch.name,
+        model_name=cfg.Arch.name,
         transform_ops=transform_ops,
         topk=min(topk, len(labels)),
         label_list=labels,
@@ -291,11 +294,10 @@ def _describe(cfg, labels: list[str], graph: str, dynamic: bool) -> InferenceCon
 
 def _evaluation_transforms(cfg) -> tuple[str, list]:
     """Return the operators that evaluation used, and the section of the config that holds them."""
-    loader = getattr(cfg, "DataLoader", None)
-    if loader is not None and loader.Eval is not None:
-        return "DataLoader.Eval", copy.deepcopy(loader.Eval.dataset.transform_ops)
+    if cfg.DataLoader is not None and cfg.DataLoader.Eval is not None:
+        return "DataLoader.Eval", cfg.DataLoader.Eval.dataset.transform_ops
     if cfg.Infer is not None and cfg.Infer.transforms:
-        return "Infer", copy.deepcopy(cfg.Infer.transforms)
+        return "Infer", cfg.Infer.transforms
     raise ExportError("the config has neither DataLoader.Eval nor Infer.transforms: the preprocessing is not known")
 
 

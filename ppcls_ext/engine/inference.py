@@ -41,6 +41,8 @@ def infer(cfg) -> list[dict]:
     start_logging(session.is_main, Path(cfg.Global.output_dir) / "infer.log")
     if not session.is_main:
         return []
+    for warning in cfg.warnings:
+        logger.warning(warning)
     if cfg.Infer is None or not cfg.Infer.infer_imgs:
         raise ValueError("no image is named; pass -o Infer.infer_imgs=<image, folder or list>")
     target = _json_path(cfg.Infer.save_dir)
@@ -56,7 +58,7 @@ def infer(cfg) -> list[dict]:
             return paddle.nn.functional.softmax(logits_of(model(paddle.to_tensor(batch))), axis=-1).numpy()
 
     class_num = cfg.Arch.class_num
-    if post_process is not None and post_process.class_id_map_file:
+    if post_process.class_id_map_file:
         labels = read_class_id_map(post_process.class_id_map_file, post_process.delimiter)
         if len(labels) != class_num:
             raise ValueError(
@@ -66,8 +68,8 @@ def infer(cfg) -> list[dict]:
     else:
         logger.warning("Infer.PostProcess.class_id_map_file is not given: classes are named by their ids")
         labels = [str(class_id) for class_id in range(class_num)]
-    topk = Topk(post_process.topk if post_process is not None and post_process.topk else 5, labels)
-    results = classify(images, build_transforms(cfg.Infer.transforms), score, topk, cfg.Infer.batch_size or 1)
+    topk = Topk(post_process.topk, labels)
+    results = classify(images, build_transforms(cfg.Infer.transforms), score, topk, cfg.Infer.batch_size)
     for result in failures(results):
         logger.error("%s was not read: %s", result["file_name"], result["error"])
     if target is not None:

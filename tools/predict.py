@@ -1,0 +1,11 @@
+"""Classify images with an exported model. `python tools/predict.py --help` explains the arguments."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a plain clone works
+
+from ppcls_ext.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["predict", *sys.argv[1:]]))
