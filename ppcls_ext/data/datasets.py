@@ -20,7 +20,8 @@ class ClassificationDataset:
     """Images with one label each; the parent of the layouts below.
 
     The randomness of a sample's operators is a function of (seed, epoch, index) alone: whoever loads it, in whatever
-    order and process, gets the same pixels.
+    order and process, gets the same pixels. ``original_classes`` are the distinct labels as the files have them, before
+    any relabelling.
 
     Args:
         paths: the image files.
@@ -157,6 +158,7 @@ class ImageNetDataset(ClassificationDataset):
             raise FileNotFoundError(f"image_root {str(image_root)!r} is not a folder")
         names, labels = read_label_list(cls_label_path, delimiter)
         paths = [os.path.join(image_root, name) for name in names]
+        self.original_classes = tuple(int(label) for label in np.unique(labels))
         labels = relabelled(labels) if relabel else labels
         super().__init__(paths, labels, transform_ops, skip_bad=skip_bad, seed=seed)
 
@@ -203,6 +205,7 @@ class ImageFolder(ClassificationDataset):
                 raise LabelFileError(f"class folder {os.path.join(image_root, folder)!r} holds no image")
             paths.extend(images)
             labels.extend([class_ids[folder]] * len(images))
+        self.original_classes = tuple(sorted(set(labels)))
         super().__init__(paths, np.array(labels, np.int64), transform_ops, skip_bad=skip_bad, seed=seed)
 
 

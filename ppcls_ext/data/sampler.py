@@ -79,6 +79,10 @@ class EpochSampler:
         whole = self.batch_size * self.world_size
         if not self.exact and not self.drop_last:
             order = np.resize(order, -(-self.size // self.world_size) * self.world_size)
-        starts = range(0, len(order) - whole + 1 if self.drop_last else len(order), whole)
-        shares = (np.array_split(order[start : start + whole], self.world_size)[self.rank] for start in starts)
-        return [share for share in shares if len(share)]
+        batches = []
+        for start in range(0, len(self) * whole, whole):
+            count = min(whole, len(order) - start)
+            share, extra = divmod(count, self.world_size)  # the last batch: nearly equal shares, the first ones larger
+            begin = start + self.rank * share + min(self.rank, extra)
+            batches.append(order[begin : begin + share + (self.rank < extra)])
+        return batches

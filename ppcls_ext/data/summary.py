@@ -21,6 +21,8 @@ class LabelSummary:
     classes: int
     missing_count: int
     missing: tuple  # the first few files that do not exist
+    relabel: bool
+    original_classes: tuple  # the distinct labels as the files have them, before any relabelling
 
     def problem(self, class_num: int) -> Optional[str]:
         """Return a sentence if the labels do not fit a model with ``class_num`` classes, else None."""
@@ -30,6 +32,22 @@ class LabelSummary:
         if self.min == 1 and self.max == class_num:
             return f"{text}; the labels look 1-based: subtract 1, or set dataset.relabel: True"
         return f"{text}; set Arch.class_num to {self.max + 1}, or mend the list"
+
+
+def relabel_problem(train: LabelSummary, other: LabelSummary) -> Optional[str]:
+    """Return a sentence if relabelling would give one class two numbers in two lists, else None.
+
+    Each list is relabelled by itself, so the numbers agree only where both lists have the same classes.
+    """
+    if not (train.relabel or other.relabel):
+        return None
+    if train.relabel and other.relabel and train.original_classes == other.original_classes:
+        return None
+    if train.relabel != other.relabel and train.original_classes == tuple(range(train.classes)):
+        return None
+    only = sorted(set(train.original_classes) ^ set(other.original_classes))
+    found = f"; labels in one list alone: {only[:SHOWN]}" if only else ""
+    return f"relabel numbers the classes of each list by itself, so both must relabel and hold the same classes{found}"
 
 
 def inspect_labels(section: dict, check_files: bool = True) -> LabelSummary:
@@ -54,4 +72,6 @@ def inspect_labels(section: dict, check_files: bool = True) -> LabelSummary:
         classes=len(np.unique(labels)),
         missing_count=len(missing),
         missing=tuple(missing[:SHOWN]),
+        relabel=bool(section.get("relabel")),
+        original_classes=dataset.original_classes,
     )

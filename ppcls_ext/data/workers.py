@@ -11,6 +11,7 @@ the system frees with its last user; where there is none, through the pipe.
 
 from __future__ import annotations
 
+import logging
 import mmap
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ import signal
 import sys
 import traceback
 from multiprocessing import connection, reduction, util
-from typing import Iterator
+from typing import Iterator, Optional
 
 import numpy as np
 
@@ -27,13 +28,25 @@ from ppcls_ext.data.datasets import ClassificationDataset
 from ppcls_ext.data.errors import BadImageError, TransformError, WorkerDiedError
 from ppcls_ext.data.sampler import EpochSampler
 
+logger = logging.getLogger(__name__)
+
 PREFETCH = 2  # batches that each worker is ahead
 _RAISED_AS_THEY_ARE = {error.__name__: error for error in (BadImageError, TransformError, ValueError, MemoryError)}
 
 
 def has_anonymous_memory() -> bool:
     """Return whether images can travel in anonymous shared memory (Linux)."""
-    return hasattr(os, "memfd_create") and reduction.HAVE_SEND_HANDLE
+    if not hasattr(os, "memfd_create") or not reduction.HAVE_SEND_HANDLE:
+        return False
+    handle = _new_memory(b"")
+    if handle is not None:
+        os.close(handle)
+    return handle is not None
+
+
+def default_start_method() -> str:
+    """Return how worker processes start: by fork on Linux, else by spawn."""
+    return "fork" if sys.platform.startswith("linux") else "spawn"
 
 
 class WorkerPool:
@@ -44,12 +57,21 @@ class WorkerPool:
         sampler: which samples belong to which batch.
         count: number of processes, at least 1.
         use_shared_memory: send images through shared memory where the system has it.
+        start_method: "fork" or "spawn", default :func:`default_start_method`.
     """
 
-    def __init__(self, dataset: ClassificationDataset, sampler: EpochSampler, count: int, use_shared_memory: bool):
-        method = "fork" if sys.platform.startswith("linux") else "spawn"
-        context = multiprocessing.get_context(method)
+    def __init__(
+        self,
+        dataset: ClassificationDataset,
+        sampler: EpochSampler,
+        count: int,
+        use_shared_memory: bool = True,
+        start_method: Optional[str] = None,
+    ):
+        context = multiprocessing.get_context(start_method or default_start_method())
         shared = use_shared_memory and has_anonymous_memory()
+        if use_shared_memory and not shared:
+            logger.info("no anonymous shared memory on this system: images come from the data workers through pipes")
         self.pipes, self.processes = [], []
         for number in range(count):
             ours, theirs = context.Pipe()
@@ -76,17 +98,17 @@ class WorkerPool:
             TransformError: if an operator fails.
             WorkerDiedError: if a process ends by itself.
         """
-        finished = False
+        sent = received = start
         try:
-            sent = start
-            for wanted in range(start, stop):
-                while sent < min(stop, wanted + PREFETCH * len(self.pipes)):
+            while received < stop:
+                while sent < min(stop, received + PREFETCH * len(self.pipes)):
                     self._send(sent, (epoch, sent))
                     sent += 1
-                yield self._receive(wanted)
-            finished = True
+                batch = self._receive(received)
+                received += 1
+                yield batch
         finally:
-            if not finished:
+            if received < sent:
                 self.close()
 
     @property
@@ -157,10 +179,7 @@ def _work(dataset: ClassificationDataset, sampler: EpochSampler, pipe: connectio
             except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
                 pipe.send(("error", (type(error).__name__, str(error), traceback.format_exc())))
                 continue
-            if shared and loaded.images.size:
-                _send_images(pipe, loaded)
-            else:
-                pipe.send(("pickled", loaded))
+            _send(pipe, loaded, shared)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
 
@@ -185,16 +204,31 @@ def _use_one_thread() -> None:
     cv2.setNumThreads(0)
 
 
-def _send_images(pipe: connection.Connection, batch: ArrayBatch) -> None:
-    images = np.ascontiguousarray(batch.images)
-    handle = os.memfd_create("ppcls_ext-batch")
+def _send(pipe: connection.Connection, batch: ArrayBatch, shared: bool) -> None:
+    memory = _new_memory(np.ascontiguousarray(batch.images)) if shared and batch.images.size else None
+    if memory is None:
+        pipe.send(("pickled", batch))
+        return
+    try:
+        pipe.send(("shared", (batch.images.shape, batch.labels, batch.indices, batch.bad)))
+        reduction.send_handle(pipe, memory, os.getppid())
+    finally:
+        os.close(memory)
+
+
+def _new_memory(content) -> Optional[int]:
+    """Return the handle of new anonymous memory that holds ``content``, or None if the system gives none."""
+    try:
+        handle = os.memfd_create("ppcls_ext-batch")
+    except OSError:
+        return None
     try:
         with open(handle, "wb", closefd=False) as stream:
-            stream.write(memoryview(images).cast("B"))
-        pipe.send(("shared", (images.shape, batch.labels, batch.indices, batch.bad)))
-        reduction.send_handle(pipe, handle, os.getppid())
-    finally:
+            stream.write(content)
+    except OSError:
         os.close(handle)
+        return None
+    return handle
 
 
 def _receive_images(
