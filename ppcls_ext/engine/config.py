@@ -194,6 +194,8 @@ def _unit(key: str) -> str:
 def _is_used(unit: str, mode: str) -> bool:
     if unit in _TRAINING_KEYS:
         return mode == "train"
+    if unit in ("Slim", "MLDecoder"):
+        return True
     return any(unit == used or unit.startswith(used + ".") or used.startswith(unit + ".") for used in MODES[mode])
 
 

@@ -277,8 +277,7 @@ def _images(report: Report) -> None:
         if section is None or not is_used:
             continue
         key = f"DataLoader.{split}.dataset"
-        for problem in check_transform_ops(section["transform_ops"], from_bytes=True):
-            report.wrong(f"{key}.transform_ops.{problem.key}".rstrip("."), problem.message)
+        _operators(report, f"{key}.transform_ops", section["transform_ops"], from_bytes=True)
         if report.mode == "export":
             continue
         allowed = dataset_arguments(section["name"])
@@ -290,6 +289,16 @@ def _images(report: Report) -> None:
             report.wrong(f"{key}.{name}", f"the key is missing; {section['name']} needs it", "missing")
         if not missing:
             _labels(report, key, section)
+
+
+def _operators(report: Report, key: str, operators: list, from_bytes: bool = False) -> None:
+    for problem in check_transform_ops(operators, from_bytes=from_bytes):
+        place = f"{key}.{problem.key}".rstrip(".")
+        # A message about the value of an argument begins with its name: then that is the key to point at.
+        argument = problem.message.partition(":")[0]
+        if (*_path(place), argument) in report.config._source.places:
+            place = f"{place}.{argument}"
+        report.wrong(place, problem.message)
 
 
 def _labels(report: Report, key: str, section: dict) -> None:
@@ -322,8 +331,7 @@ def _infer(report: Report) -> None:
     section = report.config.Infer
     if section is None or report.mode not in ("infer", "export"):
         return
-    for problem in check_transform_ops(report.config.section("Infer.transforms")):
-        report.wrong(f"Infer.transforms.{problem.key}".rstrip("."), problem.message)
+    _operators(report, "Infer.transforms", section.transforms)
     class_num = report.config.Arch.class_num
     if section.PostProcess.topk > class_num:
         report.wrong(

@@ -84,8 +84,14 @@ def _problem(path: tuple, details: list, source: Source) -> Problem:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         return Problem(where, key, _unknown_key(path, detail["input"], source.data))
-    if kind in ("missing", "union_tag_not_found"):
+    if kind == "missing":
         return Problem(where, key, "the key is missing", "missing")
+    if kind == "union_tag_not_found":
+        # pydantic looks no further without the name, so a typo in it is found here.
+        typo = nearest("name", map(str, detail["input"]), count=1)
+        return Problem(
+            where, key, "the key is missing" + (f"; is {typo[0]} meant to be it?" if typo else ""), "missing"
+        )
     if kind in ("unsupported", "unknown_name", "one_key"):
         return Problem(where, key, detail["msg"], "unsupported" if kind == "unsupported" else "wrong")
     if kind == "union_tag_invalid":

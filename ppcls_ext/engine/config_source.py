@@ -19,6 +19,7 @@ MAX_VALUES = 100_000
 COMMAND_LINE = "command line"
 _PYTHON_WORDS = {"None": None, "True": True, "False": False}
 _NUMBER_TAGS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+_COLLECTION_TAGS = {"tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"}
 _DROPPED_TAGS = {*_NUMBER_TAGS, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
 
 
@@ -131,6 +132,8 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode):
             value = self._loader.construct_object(node)
             return _PYTHON_WORDS.get(value, value) if isinstance(value, str) else value
+        if node.tag not in _COLLECTION_TAGS:
+            raise yaml.MarkedYAMLError(problem=f"the tag {node.tag} is not allowed", problem_mark=node.start_mark)
         self._open.append(node)
         if isinstance(node, yaml.SequenceNode):
             value = [self._value(item, (*path, index)) for index, item in enumerate(node.value)]
