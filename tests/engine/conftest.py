@@ -121,3 +121,27 @@ class Runs:
 def runs(digits, tmp_path) -> Runs:
     """A fresh folder of runs."""
     return Runs(digits, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained(digits, tmp_path_factory) -> Runs:
+    """One epoch over all digits, prepared for evaluation as PaddleClas's own predictor prepares images.
+
+    Its weights are ``output_dir/best_model``. Do not change the config; take a deep copy.
+    """
+    runs = Runs(digits, tmp_path_factory.mktemp("trained"))
+    imagenet = {"scale": "1.0/255.0", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "order": ""}
+    prepare = [DECODE, {"ResizeImage": {"resize_short": 16}}, {"CropImage": {"size": 16}}, {"NormalizeImage": imagenet}]
+    for split, name in (("Train", "train"), ("Eval", "val")):
+        runs.config["DataLoader"][split]["dataset"]["cls_label_path"] = str(digits / f"{name}_list.txt")
+        runs.config["DataLoader"][split]["dataset"]["transform_ops"] = prepare
+    runs.config["Global"]["epochs"] = 1
+    runs.config["Optimizer"]["lr"] = {"name": "Constant", "learning_rate": 0.01}
+    runs.config["Infer"] = {
+        "batch_size": 32,
+        "transforms": [*prepare, {"ToCHWImage": None}],
+        "PostProcess": {"name": "Topk", "topk": 3, "class_id_map_file": str(digits / "label_list.txt")},
+    }
+    runs.train()
+    runs.config["Global"]["pretrained_model"] = str(runs.output_dir / "best_model")
+    return runs
