@@ -79,6 +79,4 @@ def _write(path: Path, write) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with aside.open("wb") as stream:
         write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
     os.replace(aside, path)
