@@ -13,6 +13,7 @@ from .config_messages import problems_of
 from .config_source import ConfigError, Problem, Source, apply_override, read_yaml
 from .config_writer import write_yaml
 from .schema import Sections
+from .schema.base import plain
 
 __all__ = ["MODES", "Config", "ConfigError", "Problem", "load_config"]
 
@@ -49,10 +50,10 @@ class Config(Sections):
 
     def section(self, key: str) -> Optional[Union[dict, list]]:
         """Return the plain data of a section such as ``DataLoader.Train``; None if it is not there."""
-        value: Any = self.to_dict()
+        value: Any = self
         for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        return value
+            value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
+        return plain(value)
 
     def origin(self, *path: Union[str, int]) -> str:
         """Return where a value came from: ``file:line``, the command line, or ``default``."""

@@ -27,7 +27,11 @@ def test_values_and_defaults(sample):
     assert config.DataLoader.Train.dataset.transform_ops[1] == {"RandCropImage": {"size": 32}}
     assert config.section("Loss.Train") == [{"CELoss": {"weight": 1.0, "epsilon": 0.1, "reduction": "mean"}}]
     assert config.section("Metric.Eval") == [{"TopkAcc": {"topk": [1, 2]}}]
-    assert config.section("DataLoader.Eval")["sampler"]["shuffle"] is False
+    assert config.section("DataLoader.Eval")["sampler"] == {
+        "name": "DistributedBatchSampler",
+        "batch_size": 2,
+        "drop_last": False,
+    }
     assert config.section("DataLoader.Test") is None
 
 

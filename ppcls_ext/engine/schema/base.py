@@ -35,6 +35,13 @@ class Ignored:
         self.sentence = sentence
 
 
+class OneOf:
+    """Marks a key that takes one of some names."""
+
+    def __init__(self, names: tuple):
+        self.names = names
+
+
 def _unquote(value: Any) -> Any:
     """Read a quoted number or truth value as PaddleClas does."""
     if isinstance(value, str):
@@ -138,4 +145,4 @@ def name_of(what: str, supported: Sequence[str], of_paddleclas: Sequence[str] = 
             },
         )
 
-    return Annotated[str, Strict(), AfterValidator(check)]
+    return Annotated[str, Strict(), AfterValidator(check), OneOf(tuple(supported))]

@@ -66,7 +66,7 @@ class Sampler(
         "DistributedBatchSampler", description="each process takes its share"
     )
     batch_size: Annotated[Int, Field(ge=1)] = Field(description="images per batch and process")
-    shuffle: Bool = Field(False, description="new order each epoch (training)")
+    shuffle: Optional[Bool] = Field(None, description="a new order each epoch; unset: in training only")
     drop_last: Bool = Field(False, description="leave out a last batch that is not full")
 
 

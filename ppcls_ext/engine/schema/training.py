@@ -108,7 +108,7 @@ class _Schedule(with_keys(Section, _LR_OF_PADDLECLAS)):
 class ConstantLR(_Schedule):
     """The same rate throughout."""
 
-    name: Literal["Constant", "ConstLR"] = Field("Constant", description="constant; also what lr without a name means")
+    name: Literal["Constant", "ConstLR"] = Field("Constant", description="what lr without a name means")
 
 
 class LinearLR(_Schedule):
@@ -242,7 +242,7 @@ class AdamW(
 ):
     """Adam with decoupled weight decay."""
 
-    name: Literal["AdamW", "AdamWDL"] = Field("AdamW", description="AdamWDL: the same, for layerwise_decay")
+    name: Literal["AdamW", "AdamWDL"]
     layerwise_decay: Optional[Annotated[Float, Field(gt=0, le=1)]] = Field(
         None, description="ratio of the learning rates of neighbouring layers, towards the input"
     )
