@@ -11,7 +11,7 @@ from pydantic import PrivateAttr, ValidationError
 from .config_checks import check
 from .config_messages import problems_of
 from .config_source import ConfigError, Problem, Source, apply_override, read_yaml
-from .config_writer import write_yaml
+from .config_writer import summary_lines, write_yaml
 from .schema import Sections
 from .schema.base import plain
 
@@ -62,6 +62,10 @@ class Config(Sections):
     def save(self, path: Union[str, Path]) -> None:
         """Write the resolved configuration as YAML, each value followed by a comment saying where it came from."""
         write_yaml(path, self.to_dict(), self.origin)
+
+    def summary(self) -> str:
+        """Return the values that are not defaults, one line a section: what a log should show."""
+        return "\n".join(summary_lines(self.to_dict(), self.origin))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Config) and self.to_dict() == other.to_dict()

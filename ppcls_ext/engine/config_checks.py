@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import os
 from pathlib import Path
@@ -21,6 +22,9 @@ from .schema.base import Ignored, Section, markers
 if TYPE_CHECKING:
     from .config import Config
 
+#: Keys that every Arch section may have, and other libraries' names for them.
+OWN_ARGUMENTS = ("class_num", "pretrained", "use_sync_bn", "use_ssld", "infer_add_softmax", "infer_output_key")
+RENAMED_ARGUMENTS = {"num_classes": ["class_num"], "classes_num": ["class_num"]}
 #: Models of PaddleClas's that are put together from others.
 COMPOSED = ("AttentionModel", "DistillationModel", "RecModel")
 
@@ -138,7 +142,12 @@ def _backbone(report: Report) -> None:
         return
     allowed = factory_arguments(factory)
     for name in arch.kwargs():
-        if allowed is not None and name not in allowed:
+        if allowed is None:
+            # PaddleClas's backbones swallow what they do not know: at least a misspelt key of ours is found.
+            meant = RENAMED_ARGUMENTS.get(name) or difflib.get_close_matches(name, OWN_ARGUMENTS, n=1, cutoff=0.8)
+            if meant and name not in OWN_ARGUMENTS:
+                report.wrong(f"Arch.{name}", f"unknown key; did you mean Arch.{meant[0]}?")
+        elif name not in allowed:
             # pretrained is the engine's business (a saved config holds it); class_num has a default
             if name == "pretrained" or (name == "class_num" and name not in arch.model_fields_set):
                 continue

@@ -353,6 +353,15 @@ def test_any_string_survives_saving(sample, tmp_path, text):
     assert load_config(tmp_path / "saved.yaml").Optimizer.no_weight_decay_name == text
 
 
+def test_summary_shows_what_is_not_default(sample):
+    lines = sample.load("Global.keep_last=2").summary().splitlines()
+    assert lines[0].startswith(f"Global: output_dir={sample.folder}/output device=cpu epochs=4 keep_last=2 ")
+    assert "save_interval" not in lines[0] and len(lines) < 30
+    assert "Optimizer.lr: name=Cosine learning_rate=0.001 warmup_epoch=1.0 eta_min=1.0e-06" in lines
+    assert "Loss.Train.0.CELoss: weight=1.0 epsilon=0.1" in lines
+    assert "DataLoader.Train.dataset.transform_ops.1.RandCropImage: size=32" in lines
+
+
 def test_schema_knows_the_keys_that_are_promised():
     keys = set(all_keys())
     assert {

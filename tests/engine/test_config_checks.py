@@ -176,6 +176,17 @@ def test_argument_that_the_backbone_does_not_have(sample, monkeypatch):
     assert "did you mean drop_path_rate?" in sample.problem("Arch.drop_pathrate=0.1")
 
 
+@pytest.mark.parametrize("name", ["num_classes", "class_nums", "pretraned"])
+def test_misspelt_key_that_the_backbone_would_swallow(sample, monkeypatch, name):
+    def factory(pretrained=False, **kwargs):
+        pass
+
+    monkeypatch.setattr("ppcls_ext.engine.config_checks.backbone_factory", lambda name: factory)
+    meant = "pretrained" if name.startswith("p") else "class_num"
+    assert f"Arch.{name}: unknown key; did you mean Arch.{meant}?" in sample.problem(f"Arch.{name}=10")
+    sample.load("Arch.depths=[1, 1]", "Arch.use_ssld=False")
+
+
 # ---- device and precision --------------------------------------------------------------------------------------
 
 
