@@ -34,10 +34,13 @@ from ppcls_ext.arch.layers import (
     Downsample,
     DropPath,
     GlobalAveragePool,
+    LayerNorm,
     Mlp,
     PatchEmbed,
     RecomputeSequential,
     drop_path_rates,
+    is_recording,
+    thawed,
     truncated_normal,
 )
 
@@ -52,13 +55,22 @@ def _length(x: paddle.Tensor, axis: int):
 
 
 def _run(rnn: nn.Layer, tokens: paddle.Tensor, training: bool) -> paddle.Tensor:
-    """Return the outputs ``[time, batch, D]`` of an RNN for ``[time, batch, C]``.
+    """Return the outputs ``[time, batch, D]`` of an RNN for ``[time, batch, C]``, with gradients in every situation.
 
     Paddle's kernels keep what the backward pass needs in training mode only. The RNNs here have no dropout, so the mode
-    changes nothing else, and gradients of a model in evaluation mode (saliency, receptive fields) work too.
+    changes nothing else, and gradients of a model in evaluation mode (saliency, receptive fields) work too. And their
+    backward pass fails when some of the weights are frozen.
     """
-    rnn.training = training or (paddle.in_dynamic_mode() and paddle.is_grad_enabled())
-    return rnn(tokens)[0]
+    rnn.training = training or is_recording()
+    weights = rnn._all_weights
+    frozen = [weight.stop_gradient for weight in weights]
+    if not is_recording() or not any(frozen) or (all(frozen) and tokens.stop_gradient):
+        return rnn(tokens)[0]
+    rnn._all_weights = [thawed(weight) for weight in weights]
+    try:
+        return rnn(tokens)[0]
+    finally:
+        rnn._all_weights = weights
 
 
 class RNN2D(nn.Layer):
@@ -155,10 +167,10 @@ class SequencerBlock(nn.Layer):
 
     def __init__(self, dim: int, mixer: nn.Layer, mlp: nn.Layer, epsilon: float, drop_path_rate: float):
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, epsilon=epsilon)
+        self.norm1 = LayerNorm(dim, epsilon=epsilon)
         self.rnn_tokens = mixer
         self.drop_path1 = DropPath(drop_path_rate)
-        self.norm2 = nn.LayerNorm(dim, epsilon=epsilon)
+        self.norm2 = LayerNorm(dim, epsilon=epsilon)
         self.mlp_channels = mlp
         self.drop_path2 = DropPath(drop_path_rate)
 
@@ -254,10 +266,10 @@ class _SequencerBase(Backbone):
                 for rate in rates[i]
             ]
             downsample = Downsample(dims[i - 1], dim, patch_sizes[i]) if i else nn.Identity()
-            norm = nn.LayerNorm(dim, epsilon=epsilon) if stage_norm and i < count - 1 else nn.Identity()
+            norm = LayerNorm(dim, epsilon=epsilon) if stage_norm and i < count - 1 else nn.Identity()
             stages.append(SequencerStage(downsample, blocks, norm))
         self.stages = nn.Sequential(*stages)
-        self.norm = nn.LayerNorm(dims[-1], epsilon=epsilon)
+        self.norm = LayerNorm(dims[-1], epsilon=epsilon)
         self.pool = GlobalAveragePool()
         self._init_weights()
         self.reset_head(given["class_num"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ppcls_ext.arch.layers.downsample import Downsample
 from ppcls_ext.arch.layers.drop_path import DropPath, drop_path_rates
+from ppcls_ext.arch.layers.frozen import LayerNorm, is_recording, thawed
 from ppcls_ext.arch.layers.init import truncated_normal
 from ppcls_ext.arch.layers.mlp import ACTIVATIONS, Mlp
 from ppcls_ext.arch.layers.patch_embed import PatchEmbed
@@ -15,9 +16,12 @@ __all__ = [
     "Downsample",
     "DropPath",
     "GlobalAveragePool",
+    "LayerNorm",
     "Mlp",
     "PatchEmbed",
     "RecomputeSequential",
     "drop_path_rates",
+    "is_recording",
+    "thawed",
     "truncated_normal",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import paddle
 from paddle import nn
 
+from ppcls_ext.arch.layers.frozen import LayerNorm
+
 
 class PatchEmbed(nn.Layer):
     """Convolution whose kernel equals its stride, then an optional LayerNorm; the output is channels-last."""
@@ -12,7 +14,7 @@ class PatchEmbed(nn.Layer):
     def __init__(self, in_channels: int, dim: int, patch_size: int, norm_epsilon: float | None = None):
         super().__init__()
         self.proj = nn.Conv2D(in_channels, dim, kernel_size=patch_size, stride=patch_size)
-        self.norm = nn.Identity() if norm_epsilon is None else nn.LayerNorm(dim, epsilon=norm_epsilon)
+        self.norm = nn.Identity() if norm_epsilon is None else LayerNorm(dim, epsilon=norm_epsilon)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take ``[N, in_channels, H, W]``, return ``[N, H / patch, W / patch, dim]``."""

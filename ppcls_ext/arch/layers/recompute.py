@@ -8,6 +8,8 @@ import paddle
 from paddle import nn
 from paddle.distributed.fleet.utils import recompute as paddle_recompute
 
+from ppcls_ext.arch.layers.frozen import is_recording
+
 
 class RecomputeSequential(nn.Sequential):
     """A ``Sequential`` that recomputes each of its layers in the backward pass while ``recompute`` is True."""
@@ -18,7 +20,7 @@ class RecomputeSequential(nn.Sequential):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Run the layers in order; without gradients, or while a graph is traced, there is nothing to save."""
-        recomputes = self.recompute and paddle.in_dynamic_mode() and paddle.is_grad_enabled()
+        recomputes = self.recompute and is_recording()
         for layer in self:
             x = recompute(layer, x) if recomputes else layer(x)
         return x

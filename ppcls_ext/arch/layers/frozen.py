@@ -1,0 +1,33 @@
+"""Right gradients through layers whose weights are frozen, where Paddle's kernels give wrong ones or none."""
+
+from __future__ import annotations
+
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+
+
+def is_recording() -> bool:
+    """Return whether operations are being recorded for a backward pass."""
+    return paddle.in_dynamic_mode() and paddle.is_grad_enabled()
+
+
+def thawed(weight: paddle.Tensor) -> paddle.Tensor:
+    """Return ``weight``, or if it is frozen a tensor with the same memory that takes a gradient, which is dropped."""
+    if not weight.stop_gradient:
+        return weight
+    alias = weight.detach()
+    alias.stop_gradient = False
+    return alias
+
+
+class LayerNorm(nn.LayerNorm):
+    """``nn.LayerNorm`` that passes the right gradient to its input when its weight is frozen.
+
+    Paddle's CPU kernel (2.6 and 3.3) leaves the weight out of the input's gradient then, without a word.
+    """
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Normalise the last axis of ``[..., dim]``."""
+        weight = thawed(self.weight) if is_recording() and not x.stop_gradient else self.weight
+        return F.layer_norm(x, self._normalized_shape, weight, self.bias, self._epsilon)
