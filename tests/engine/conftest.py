@@ -125,7 +125,7 @@ def runs(digits, tmp_path) -> Runs:
 
 @pytest.fixture(scope="session")
 def trained(digits, tmp_path_factory) -> Runs:
-    """One epoch over all digits, prepared for evaluation as PaddleClas's own predictor prepares images.
+    """Four epochs over all digits, prepared for evaluation as PaddleClas's own predictor prepares images.
 
     Its weights are ``output_dir/best_model``. Do not change the config; take a deep copy.
     """
@@ -135,7 +135,7 @@ def trained(digits, tmp_path_factory) -> Runs:
     for split, name in (("Train", "train"), ("Eval", "val")):
         runs.config["DataLoader"][split]["dataset"]["cls_label_path"] = str(digits / f"{name}_list.txt")
         runs.config["DataLoader"][split]["dataset"]["transform_ops"] = prepare
-    runs.config["Global"]["epochs"] = 1
+    runs.config["Global"].update(epochs=4, eval_interval=4)
     runs.config["Optimizer"]["lr"] = {"name": "Constant", "learning_rate": 0.01}
     runs.config["Infer"] = {
         "batch_size": 32,

@@ -73,8 +73,11 @@ class Classifier(nn.Layer):
         self.head = nn.Linear(8, 10)
         self.wrap = wrap
 
-    def forward(self, x):
+    def classify(self, x):  # Paddle 2.6 cannot trace super().forward
         return self.wrap(self.head(nn.functional.gelu(self.norm(self.conv(x))).mean([2, 3])))
+
+    def forward(self, x):
+        return self.classify(x)
 
 
 # ---- what is written -------------------------------------------------------------------------------------------
@@ -259,7 +262,7 @@ class OneSize(Classifier):
     def forward(self, x):
         if paddle.in_dynamic_mode() and list(x.shape[2:]) != [16, 16]:
             raise ValueError("I take 16x16 only")
-        return super().forward(x)
+        return self.classify(x)
 
 
 class Frozen(Classifier):
@@ -267,7 +270,7 @@ class Frozen(Classifier):
 
     def forward(self, x):
         rows = x.shape[2] if paddle.in_dynamic_mode() else 16
-        return super().forward(x[:, :, : max(1, rows // 2)])
+        return self.classify(x[:, :, : max(1, rows // 2)])
 
 
 @pytest.mark.compat
@@ -311,7 +314,7 @@ def test_a_model_that_cannot_be_traced_is_refused(exports, backbone):
         def forward(self, x):
             if not paddle.in_dynamic_mode():
                 raise NotImplementedError("I am no graph")
-            return super().forward(x)
+            return self.classify(x)
 
     backbone(Untraceable())
     with pytest.raises(ExportError, match="Sequencer2D_S was not exported: tracing failed with .*I am no graph"):
