@@ -131,6 +131,9 @@ def _unknown_key(path: tuple, value: Any, data: dict) -> str:
             tail += f".{step}"
         keys = set(all_keys())
         return f"{beginning}; did you mean {target + tail if target + tail in keys else target}?"
+    owners = _other_branches(path, data)
+    if owners:
+        return f"{beginning}; it belongs to {', '.join(owners)}"
     elsewhere = [key for key in all_keys() if key.split(".")[-1] == name]
     if 1 <= len(elsewhere) <= 3:
         return f"{beginning}; did you mean {' or '.join(elsewhere)}?"
@@ -146,6 +149,15 @@ def _unknown_key(path: tuple, value: Any, data: dict) -> str:
     if hint:
         return f"{beginning}; did you mean {leaves[hint[0]]}?"
     return f"{beginning}; {prefix.rstrip('.') or 'the configuration'} has {', '.join(siblings)}"
+
+
+def _other_branches(path: tuple, data: dict) -> list[str]:
+    """Return the optimizers or schedules that have the key which the chosen one has not."""
+    outer = section_at(path[:-2], data) if len(path) > 1 else None
+    info = outer.model_fields.get(path[-2]) if outer else None
+    branches = list(sections_in(info.annotation)) if info else []
+    owners = [branch for branch in branches if path[-1] in keys_of(branch)]
+    return [name for branch in owners for name in get_args(branch.model_fields["name"].annotation)]
 
 
 # ---- what the schema knows -------------------------------------------------------------------------------------

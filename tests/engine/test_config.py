@@ -1,11 +1,17 @@
 """Loading a configuration: what is accepted, what is refused and how, what is saved."""
 
+import copy
+
+import paddle
 import pytest
 import yaml
 from config_sample import Sample
 
 from ppcls_ext.engine.config import MODES, ConfigError, load_config
 from ppcls_ext.engine.config_messages import all_keys
+from ppcls_ext.losses import build_loss
+from ppcls_ext.metrics import build_metrics
+from ppcls_ext.optim import build_optimizer
 
 
 @pytest.fixture
@@ -33,6 +39,27 @@ def test_values_and_defaults(sample):
         "drop_last": False,
     }
     assert config.section("DataLoader.Test") is None
+
+
+def test_mixed_precision_scales_unless_told_otherwise(sample):
+    """Defect 13: bfloat16 can be chosen, and float16 does not run without loss scaling because a key is missing."""
+    sample.edit(lambda data: data.update(AMP={"use_amp": False}))
+    amp = sample.load().AMP
+    assert (amp.dtype, amp.scale_loss, amp.use_dynamic_loss_scaling) == ("float16", 2.0**15, True)
+    assert sample.load("AMP.dtype=bfloat16", "AMP.use_promote=True").AMP.dtype == "bfloat16"
+
+
+def test_builders_leave_the_configuration_as_it_is(sample):
+    """Defects 20 and 21: nothing is popped from the sections that others read as well."""
+    config = sample.load()
+    sections = {name: config.section(name) for name in ("Loss.Train", "Metric.Train", "Optimizer")}
+    before = copy.deepcopy(sections)
+    build_loss(sections["Loss.Train"])
+    build_metrics(sections["Metric.Train"], config.Arch.class_num)
+    build_optimizer(sections["Optimizer"], paddle.nn.Linear(2, 3), config.Global.epochs, steps_per_epoch=2)
+    assert sections == before
+    sections["Loss.Train"].clear()
+    assert config.section("Loss.Train")
 
 
 def test_arch_hands_every_other_key_to_the_backbone(sample):
@@ -74,7 +101,8 @@ def test_override(sample, override, read):
         ("Global.learning_rate=3", "did you mean Optimizer.lr.learning_rate?"),
         ("global.epochs=3", "did you mean Global?"),
         ("Optimizer.weight_decey=0.1", "did you mean Optimizer.weight_decay?"),
-        ("Optimizer.momentum=0.9", "did you mean"),
+        ("Optimizer.momentum=0.9", "; it belongs to Momentum"),
+        ("Optimizer.lr.step_size=3", "; it belongs to Step"),
         ("Optimizer.lr.warmup_epochs=3", "did you mean Optimizer.lr.warmup_epoch?"),
         ("Optimizer.no_weight_decay_names=bias", "did you mean Optimizer.no_weight_decay_name?"),
         ("DataLoader.Train.sampler.batchsize=3", "did you mean DataLoader.Train.sampler.batch_size?"),
