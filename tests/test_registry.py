@@ -1,0 +1,57 @@
+"""The registry: names, listing, facts."""
+
+import json
+import re
+
+import pytest
+
+from ppcls_ext import registry
+
+FIELDS = {
+    *("name", "family", "paper", "params", "macs", "preprocessing", "accuracy", "weights", "notes"),
+}
+
+
+def test_listing_takes_wildcards_in_any_case():
+    names = registry.list_backbones()
+    assert names[:3] == ["Sequencer2D_S", "Sequencer2D_M", "Sequencer2D_L"]
+    assert len(names) == len(set(names)) == len(registry.specs())
+    assert registry.list_backbones("sequencer2d_?") == names[:3]
+    assert registry.list_backbones("*_392") == ["Sequencer2D_S_392", "Sequencer2D_M_392", "Sequencer2D_L_392"]
+    assert registry.list_backbones("nothing*") == []
+
+
+@pytest.mark.parametrize("name", ["Sequencer2D_S", "ppcls_ext.Sequencer2D_S"])
+def test_both_ways_to_write_a_name(name):
+    assert registry.get_spec(name).name == "Sequencer2D_S"
+
+
+@pytest.mark.parametrize("typo", ["Sequencr2D_S", "sequencer2d_s", "Sequencer2DS"])
+def test_a_wrong_name_suggests_the_nearest(typo):
+    with pytest.raises(KeyError, match="did you mean Sequencer2D_S"):
+        registry.get_spec(typo)
+    with pytest.raises(KeyError, match=r"unknown backbone 'qqq'"):
+        registry.get_spec("qqq")
+
+
+def test_a_name_can_be_entered_once():
+    spec = registry.get_spec("Sequencer2D_S")
+    with pytest.raises(ValueError, match="'Sequencer2D_S' is registered already"):
+        registry.add(spec)
+
+
+@pytest.mark.parametrize("name", registry.list_backbones())
+def test_facts_are_plain_and_complete(name):
+    """Plain data, a paper with its number, an accuracy only with a source, weights only with address and licence."""
+    info = registry.backbone_info(name)
+    assert set(info) == FIELDS
+    assert json.loads(json.dumps(info))["name"] == name
+    assert re.search(r"arXiv \d{4}\.\d{5}$", info["paper"])
+    channels, height, width = info["preprocessing"]["input_size"]
+    assert channels == 3 and height == width <= info["preprocessing"]["resize_short"]
+    if info["accuracy"]:
+        assert 50 < info["accuracy"]["top1"] < 95 and info["accuracy"]["source"]
+    for weights in info["weights"]:
+        assert re.match(r"https://\S+\.(pth|safetensors|pdparams)$", weights["url"])
+        assert weights["licence"] and weights["layout"]
+        assert weights["sha256"] is None or re.match(r"[0-9a-f]{64}$", weights["sha256"])
