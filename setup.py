@@ -44,8 +44,15 @@ setup(
         "cpu": ["paddlepaddle>=2.6.2"],
         "gpu": ["paddlepaddle-gpu>=2.6.2"],
         "test": ["pytest>=7"],
-        # Resolved together with PaddleClas, whose numpy 1.24.4 an onnx installed afterwards would replace.
-        "export": ["paddle2onnx>=2.0", "onnx>=1.16", "onnxruntime>=1.17"],
+        # To ONNX; resolved together with PaddleClas, whose numpy 1.24.4 anything installed afterwards would replace.
+        # What is missing of it, paddle2onnx installs in mid-export by itself, and NumPy 2 with it.
+        "export": [
+            'paddle2onnx>=2.1; python_version < "3.13"',  # no wheels for 3.13
+            "onnx>=1.16",
+            "onnx-graphsurgeon",
+            "onnxruntime>=1.17",
+            "sympy",
+        ],
         "parity": ["torch", "torchvision", "timm"],
     },
     entry_points={"console_scripts": ["ppcls_ext = ppcls_ext.cli:main"]},

@@ -30,13 +30,26 @@ def is_amd() -> bool:
         return False
 
 
+def local_processes() -> int:
+    """Return how many processes ``paddle.distributed.launch`` has started on this machine; 1 without it.
+
+    The launcher says so on GPUs; on CPUs it only lists the addresses of all processes.
+    """
+    size = os.environ.get("PADDLE_LOCAL_SIZE")
+    if size:
+        return max(1, int(size))
+    here = os.environ.get("PADDLE_CURRENT_ENDPOINT", "").rpartition(":")[0]
+    hosts = [address.rpartition(":")[0] for address in os.environ.get("PADDLE_TRAINER_ENDPOINTS", "").split(",")]
+    return max(1, hosts.count(here))
+
+
 def cpu_defaults() -> dict:
     """Return the environment variables that suit this machine and this process' share of it.
 
-    Under ``paddle.distributed.launch`` the cores are divided among the processes of this machine.
+    Under ``paddle.distributed.launch`` the cores are divided among the processes of this machine. Of the two thread
+    counts that launcher's own Paddle has then set ``OMP_NUM_THREADS`` to 1, unless the user chose another value.
     """
-    processes = max(1, int(os.environ.get("PADDLE_LOCAL_SIZE") or 1))
-    threads = str(max(1, usable_cores() // processes))
+    threads = str(max(1, usable_cores() // local_processes()))
     defaults = dict.fromkeys(THREAD_VARIABLES, threads)
     if is_amd():
         defaults["MKL_DEBUG_CPU_TYPE"] = "5"

@@ -1,7 +1,12 @@
-"""Run a script of a PaddleClas source checkout with our backbones in its table.
+"""Run a script of a PaddleClas source checkout, unchanged, with our backbones in its table.
 
 python tools/run_paddleclas.py /path/to/PaddleClas/tools/train.py -c configs/quick_start/sequencer2d_digits.yaml
 """
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppcls_ext.checkout import main
 
