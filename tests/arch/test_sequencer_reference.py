@@ -13,7 +13,7 @@ from ppcls_ext import registry
 from ppcls_ext.analysis.macs import count_macs
 
 SEQUENCERS = [spec for spec in registry.specs() if spec.family == "Sequencer"]
-# Parameters and MACs (in 1e9) of reference/models.md's kind: computed by hand from the official modules.
+# Parameters and MACs (in 1e9), computed by hand from the official modules.
 PUBLISHED = {
     "Sequencer2D_S": (27_651_688, 8.33),
     "Sequencer2D_M": (38_307_688, 11.05),
@@ -87,6 +87,7 @@ def test_gradients_equal_the_reference():
     golden = np.load(compare.FOLDER / "Sequencer2D_S.npz")["gradients"]
     parameters = dict(model.named_parameters())
     assert len(parameters) == len(golden) == 480
+    assert len(model.state_dict()) == 768, "18 blocks x 16 second names of LSTM tensors"
     for name, expected in zip(sorted(parameters), golden):
         gradient = parameters[name].grad.numpy()
         actual = rule.gradient_summary(gradient.T if compare.is_transposed(name, parameters[name]) else gradient)
