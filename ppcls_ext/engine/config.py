@@ -95,13 +95,14 @@ def load_config(path: Union[str, Path], overrides: Iterable[str] = (), mode: str
     warnings: list[str] = []
     config, problems = _validate(source)
     # A recipe whose training uses what we lack can still be evaluated or exported: drop what the mode does not use.
-    for unit in sorted({_unit(problem.key) for problem in problems if problem.kind == "unsupported"}):
-        if not _is_used(unit, mode):
-            warnings.append(f"{unit} is left out: it asks for what is not supported, and {mode} does not use it")
-            _drop(source, unit)
-    if warnings:
+    refused = {_unit(problem.key) for problem in source.problems + problems if problem.kind == "unsupported"}
+    unused = sorted(unit for unit in refused if not _is_used(unit, mode))
+    for unit in unused:
+        warnings.append(f"{unit} is left out: it asks for what is not supported, and {mode} does not use it")
+        _drop(source, unit)
+    if unused:
         config, problems = _validate(source)
-    problems = source.problems + problems
+    problems = [problem for problem in source.problems if _unit(problem.key) not in unused] + problems
     rest = config or _without(source, problems)
     if rest is not None:
         rest._mode, rest._source, rest._warnings = mode, source, warnings

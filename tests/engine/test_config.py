@@ -336,12 +336,20 @@ def test_list_form_of_the_optimizer(sample):
 def test_two_optimizers_are_refused(sample):
     sample.edit(lambda data: data.update(Optimizer=[{"SGD": {}}, {"SGD": {}}]))
     assert any("a list of 2 optimizers is not supported" in problem for problem in sample.problems())
+    assert sample.load(mode="eval").Optimizer is None
 
 
 def test_class_num_of_global_moves_to_arch(sample):
     sample.edit(lambda data: data["Global"].update(class_num=data["Arch"].pop("class_num")) or data)
     assert sample.load().Arch.class_num == 3
     assert "Arch.class_num is 4; leave Global.class_num out" in "".join(sample.problems("Arch.class_num=4"))
+
+
+def test_default_k_is_no_more_than_the_classes(sample):
+    config = sample.load("Metric.Eval=[{TopkAcc: null}]", "Infer.PostProcess=null", "Infer.PostProcess.name=Topk")
+    assert (config.Metric.Eval[0].TopkAcc.topk, config.Infer.PostProcess.topk) == ([1], 3)
+    config.save(sample.folder / "saved.yaml")
+    assert load_config(sample.folder / "saved.yaml") == config
 
 
 def test_schedule_without_a_name_is_constant(sample):

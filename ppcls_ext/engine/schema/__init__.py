@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .base import Section, unsupported, with_keys
 from .data import DataLoaderSection, InferSection
@@ -31,3 +31,14 @@ class Sections(with_keys(Section, _OF_PADDLECLAS)):
     DataLoader: Optional[DataLoaderSection] = Field(None, description="the images")
     Metric: Optional[MetricSection] = Field(None, description="what is measured")
     Infer: Optional[InferSection] = Field(None, description="prediction on images without labels")
+
+    @model_validator(mode="after")
+    def _fit_defaults(self) -> Sections:
+        """Let a default k be no more than the number of classes; one that is given is checked instead."""
+        classes = self.Arch.class_num
+        for item in [*(self.Metric.Train or []), *(self.Metric.Eval or [])] if self.Metric else []:
+            if item.TopkAcc and "topk" not in item.TopkAcc.model_fields_set:
+                item.TopkAcc.topk = [k for k in item.TopkAcc.topk if k <= classes]
+        if self.Infer and "topk" not in self.Infer.PostProcess.model_fields_set:
+            self.Infer.PostProcess.topk = min(self.Infer.PostProcess.topk, classes)
+        return self

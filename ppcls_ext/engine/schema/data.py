@@ -117,7 +117,7 @@ class PostProcessSection(
     name: name_of("postprocessor", ("Topk",), POSTPROCESSORS_OF_PADDLECLAS) = Field(
         "Topk", description="the most probable classes"
     )
-    topk: Annotated[Int, Field(ge=1)] = Field(5, description="number of classes to show")
+    topk: Annotated[Int, Field(ge=1)] = Field(5, description="number of classes to show; unset: no more than classes")
     class_id_map_file: Optional[Text] = Field(None, description="label file: a class id and a name a line")
     delimiter: Optional[Text] = Field(None, description="between class id and name; unset: a space")
 

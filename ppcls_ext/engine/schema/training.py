@@ -71,7 +71,8 @@ class TopkAccArguments(Section):
     """Top-k accuracy; soft labels are scored against their dominant class."""
 
     topk: Annotated[List[Annotated[Int, Field(ge=1)]], Field(min_length=1), BeforeValidator(_as_list)] = Field(
-        [1, 5], description="values of k; by the first one the best model is chosen"
+        [1, 5],
+        description="values of k; the first one chooses the best model; unset: no more than classes",
     )
 
 
