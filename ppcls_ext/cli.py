@@ -188,6 +188,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = _adder(
         commands,
+        "quick-start",
+        _quick_start,
+        "Train, evaluate, export and predict the handwritten digits, in a clone of the repository.",
+        ["quick-start", "quick-start --root ppcls_ext -o Global.epochs=2"],
+    )
+    add("--root", type=Path, default=Path(), help="the clone (default: the working directory)")
+    _add_override(add)
+
+    add = _adder(
+        commands,
         "paddleclas",
         _paddleclas,
         "Run an unchanged script of a PaddleClas source checkout with the backbones of ppcls_ext in its table.",
@@ -216,6 +226,11 @@ def _adder(commands, name: str, run: Callable, text: str, examples: Sequence[str
 def _add_config_command(commands, name: str, run: Callable, text: str, examples: Sequence[str]) -> Callable:
     add = _adder(commands, name, run, text, examples)
     add("-c", "--config", required=True, metavar="FILE", help="YAML file in PaddleClas's schema")
+    _add_override(add)
+    return add
+
+
+def _add_override(add: Callable) -> None:
     add(
         "-o",
         "--override",
@@ -226,7 +241,6 @@ def _add_config_command(commands, name: str, run: Callable, text: str, examples:
         help="replace a value, such as Global.epochs=5; several after one -o, or -o again. Values are read as YAML; "
         "a list item is named by its index",
     )
-    return add
 
 
 def _positive(text: str) -> int:
@@ -387,6 +401,16 @@ def _prepare_digits(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _quick_start(arguments: argparse.Namespace) -> int:
+    from ppcls_ext.engine.quick_start import DEFAULT_CONFIG, quick_start
+
+    root = arguments.root.resolve()
+    if not (root / DEFAULT_CONFIG).is_file():
+        raise UsageError(f"{root} is no clone of the repository: it has no {DEFAULT_CONFIG}; give --root")
+    quick_start(root, overrides=tuple(arguments.override))
+    return OK
+
+
 def _paddleclas(arguments: argparse.Namespace) -> int:
     from ppcls_ext.checkout import find_script, run_script
 
@@ -416,7 +440,8 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Se
         table.add_column(title, justify="right" if index in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*[Text(cell) for cell in row])  # as text: a file name may hold rich's markup
-    Console().print(table)
+    # Into a file or a pipe, a row stays one line.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 if __name__ == "__main__":

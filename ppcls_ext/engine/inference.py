@@ -74,6 +74,7 @@ def infer(cfg) -> list[dict]:
         logger.error("%s was not read: %s", result["file_name"], result["error"])
     if target is not None:
         save_json(results, target)
+        logger.info("%d results are in %s", len(results), target)
     return results
 
 
@@ -81,7 +82,6 @@ def save_json(results: list[dict], path: Path) -> None:
     """Write results as a JSON list."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    logger.info("%d results are in %s", len(results), path)
 
 
 def _json_path(save_dir: object) -> Optional[Path]:

@@ -130,8 +130,7 @@ def trained(digits, tmp_path_factory) -> Runs:
     Its weights are ``output_dir/best_model``. Do not change the config; take a deep copy.
     """
     runs = Runs(digits, tmp_path_factory.mktemp("trained"))
-    imagenet = {"scale": "1.0/255.0", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "order": ""}
-    prepare = [DECODE, {"ResizeImage": {"resize_short": 16}}, {"CropImage": {"size": 16}}, {"NormalizeImage": imagenet}]
+    prepare = [DECODE, {"ResizeImage": {"resize_short": 16}}, {"CropImage": {"size": 16}}, NORMALIZE]
     for split, name in (("Train", "train"), ("Eval", "val")):
         runs.config["DataLoader"][split]["dataset"]["cls_label_path"] = str(digits / f"{name}_list.txt")
         runs.config["DataLoader"][split]["dataset"]["transform_ops"] = prepare

@@ -103,8 +103,8 @@ def test_the_files_their_content_and_the_log_line(exports):
         {
             "NormalizeImage": {
                 "scale": 1.0 / 255.0,
-                "mean": [0.485, 0.456, 0.406],
-                "std": [0.229, 0.224, 0.225],
+                "mean": [0.5, 0.5, 0.5],
+                "std": [0.5, 0.5, 0.5],
                 "order": "",
                 "channel_num": 3,
             }

@@ -88,7 +88,9 @@ if paddle.__version__.startswith("2.6"):
 from paddleclas import PaddleClas
 model_dir, images, labels, output = sys.argv[1:]
 model = PaddleClas(inference_model_dir=model_dir, use_gpu=False, batch_size=64, topk=3, cpu_num_threads=1,
-                   resize_short=16, crop_size=16, class_id_map_file=labels)
+                   resize_short=16, crop_size=16, class_id_map_file=labels,
+                   override=["PreProcess.transform_ops.2.NormalizeImage.mean=[0.5, 0.5, 0.5]",
+                             "PreProcess.transform_ops.2.NormalizeImage.std=[0.5, 0.5, 0.5]"])
 results = [result for batch in model.predict(images) for result in batch]
 json.dump(results, open(output, "w"))
 """

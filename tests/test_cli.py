@@ -1,0 +1,312 @@
+"""The command line: help, the happy path, and readable errors of every command (row 31 of the checklist)."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ppcls_ext import cli, registry
+from ppcls_ext.data.digits import prepare_digits
+from ppcls_ext.version import __version__
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = (
+    "list",
+    "info",
+    "train",
+    "eval",
+    "infer",
+    "export",
+    "predict",
+    "prepare-digits",
+    "paddleclas",
+    "quick-start",
+)
+TOOLS = ("train", "eval", "infer", "export_model", "predict")
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    """Run a command in this process; return exit code, standard output and standard error."""
+    try:
+        code = cli.main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    return (code, *capsys.readouterr())
+
+
+# ---- help ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(capsys, command):
+    """It says what the command does, gives an example that parses, and the exit codes."""
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    assert f"usage: ppcls_ext {command}" in out and "exit codes:" in out
+    examples = out.partition("examples:\n")[2].partition("\n\n")[0].splitlines()
+    assert examples
+    for example in examples:
+        words = example.partition("#")[0].replace("'", "").split()
+        assert words[0] == "ppcls_ext"
+        assert cli.build_parser().parse_args(words[1:]).command == command
+
+
+def test_help_of_the_program_lists_the_commands(capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0 and all(f"\n    {command}" in out for command in COMMANDS)
+    assert run(capsys, "--version")[1].strip() == f"ppcls_ext {__version__}"
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_tools_are_the_commands(capsys, monkeypatch, tool):
+    path = ROOT / "tools" / f"{tool}.py"
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(path), run_name="__main__")
+    assert stop.value.code == 0
+    assert f"usage: ppcls_ext {tool.replace('_model', '')} " in capsys.readouterr().out
+
+
+def test_the_tools_run_from_a_plain_clone(tmp_path):
+    """No installation, another working directory, no PYTHONPATH."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "exit codes:" in done.stdout
+
+
+# ---- list, info ---------------------------------------------------------------------------------------------------
+
+
+def test_list(capsys):
+    code, out, _ = run(capsys, "list", "--json")
+    rows = json.loads(out)
+    assert code == 0 and [row["name"] for row in rows] == registry.list_backbones()
+    assert rows[0]["params"] == registry.get_spec(rows[0]["name"]).params
+    code, out, _ = run(capsys, "list", "SEQUENCER2D_[sml]")
+    assert code == 0 and "Sequencer2D_S" in out and "27.65" in out and "GRU" not in out
+
+
+def test_list_all_has_the_backbones_of_paddleclas(capsys):
+    pytest.importorskip("paddleclas", reason="PaddleClas is not installed")
+    names = [row["name"] for row in json.loads(run(capsys, "list", "--all", "--json", "pplcnet_x0_2*")[1])]
+    assert names == ["PPLCNet_x0_25"]
+
+
+def test_info(capsys):
+    code, out, _ = run(capsys, "info", "ppcls_ext.Sequencer2D_S", "--json")
+    assert code == 0 and json.loads(out)["params"] == 27_651_688
+    code, out, _ = run(capsys, "info", "Sequencer2D_S")
+    assert code == 0 and "params: 27,651,688" in out and "2205.01972" in out and "licence" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["list", "sequenzer*"], "no backbone matches 'sequenzer*'; did you mean"),
+        (["info", "Sequencer2DS"], "unknown backbone 'Sequencer2DS'; did you mean Sequencer2D_S"),
+        (["info"], "the following arguments are required: name"),
+        (["trian"], "invalid choice: 'trian'"),
+        ([], "the following arguments are required: <command>"),
+    ],
+)
+def test_wrong_arguments(capsys, arguments, message):
+    code, _, err = run(capsys, *arguments)
+    assert code == 2 and message in err and "Traceback" not in err
+
+
+# ---- the main job -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory) -> Path:
+    """A folder with digits and a config that trains for a second; the tests below run in the order of a user."""
+    folder = tmp_path_factory.mktemp("job")
+    data = prepare_digits(folder / "digits", progress=False)
+    lines = (data / "train_list.txt").read_text().splitlines()
+    (data / "train_list.txt").write_text("\n".join(lines[:64]) + "\n")
+    normalize = {"scale": "1.0/255.0", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "order": ""}
+    prepare = [{"DecodeImage": {}}, {"ResizeImage": {"size": 16}}, {"NormalizeImage": normalize}]
+
+    def split(name):
+        dataset = {"image_root": str(data), "cls_label_path": str(data / name), "transform_ops": prepare}
+        return {"dataset": {"name": "ImageNetDataset", **dataset}, "sampler": {"batch_size": 32}}
+
+    config = {
+        "Global": {
+            "device": "cpu",
+            "epochs": 1,
+            "output_dir": str(folder / "output"),
+            "image_shape": [3, 16, 16],
+            "save_inference_dir": str(folder / "inference"),
+        },
+        "Arch": {
+            "name": "Sequencer2D_S",
+            "class_num": 10,
+            "depths": [1],
+            "patch_sizes": [4],
+            "embed_dims": [8],
+            "hidden_sizes": [2],
+            "mlp_ratios": [2.0],
+        },
+        "Loss": {"Train": [{"CELoss": {"weight": 1.0}}], "Eval": [{"CELoss": {"weight": 1.0}}]},
+        "Optimizer": {"name": "AdamW", "lr": {"name": "Constant", "learning_rate": 0.003}},
+        "DataLoader": {"Train": split("train_list.txt"), "Eval": split("val_list.txt")},
+        "Metric": {"Eval": [{"TopkAcc": {"topk": [1]}}]},
+        "Infer": {
+            "transforms": [*prepare, {"ToCHWImage": None}],
+            "PostProcess": {"name": "Topk", "topk": 2, "class_id_map_file": str(data / "label_list.txt")},
+        },
+    }
+    (folder / "job.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(job) -> str:
+    assert cli.main(["train", "-c", str(job / "job.yaml")]) == 0
+    return f"Global.pretrained_model={job / 'output' / 'best_model'}"
+
+
+@pytest.fixture(scope="module")
+def exported(job, weights) -> Path:
+    assert cli.main(["export", "-c", str(job / "job.yaml"), "-o", weights]) == 0
+    return job / "inference"
+
+
+def test_train(job, weights):
+    assert (job / "output" / "best_model.pdparams").is_file()
+
+
+def test_eval_takes_overrides_in_both_ways(capsys, job, weights):
+    code, out, _ = run(
+        capsys, "eval", "-c", job / "job.yaml", "-o", weights, "Global.seed=1", "-o", "Global.device=cpu"
+    )
+    assert code == 0 and "top1: " in out
+
+
+def test_infer(capsys, job, weights):
+    image = next((job / "digits" / "images").iterdir())
+    code, out, _ = run(capsys, "infer", "-c", job / "job.yaml", "-o", weights, f"Infer.infer_imgs={image}")
+    assert code == 0 and str(image) in out
+
+
+def test_predict(capsys, job, exported):
+    arguments = ("predict", "--model_dir", exported, "--infer_imgs", job / "digits" / "val_list.txt")
+    code, out, _ = run(capsys, *arguments, "--batch_size", 100, "--format", "json", "--output", job / "out.json")
+    results = json.loads(out)  # nothing else is on standard output
+    assert code == 0 and len(results) == 360 and json.loads((job / "out.json").read_text()) == results
+    code, out, _ = run(capsys, *arguments, "--topk", 1)
+    assert code == 0 and out.count(".png") == 360
+
+
+def test_standard_output_of_predict_is_json_in_a_process_of_its_own(job, exported):
+    """Paddle 3.3 writes lines of oneDNN to standard output unless it is switched off."""
+    image = next((job / "digits" / "images").iterdir())
+    command = [sys.executable, str(ROOT / "tools" / "predict.py"), "--model_dir", str(exported)]
+    command += ["--infer_imgs", str(image), "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert json.loads(done.stdout)[0]["file_name"] == str(image)
+
+
+def test_an_unreadable_image_gives_exit_code_1_and_the_other_results(capsys, job, exported):
+    (job / "some").mkdir()
+    for number, image in enumerate(sorted((job / "digits" / "images").iterdir())[:3]):
+        (job / "some" / f"{number}.png").write_bytes(image.read_bytes() if number != 1 else b"broken")
+    code, out, err = run(capsys, "predict", "--model_dir", exported, "--infer_imgs", job / "some", "--format", "json")
+    assert code == 1 and [bool(result["class_ids"]) for result in json.loads(out)] == [True, False, True]
+    assert "1.png" in err and "error: 1 of 3 images could not be read" in err and "Traceback" not in err
+
+
+def test_prepare_digits(capsys, tmp_path):
+    code, out, _ = run(capsys, "prepare-digits", "--output", tmp_path / "digits", "--quiet")
+    assert code == 0 and "val_list.txt" in out and len(list((tmp_path / "digits" / "images").iterdir())) == 1797
+
+
+# ---- errors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "infer", "export"])
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("Arch.name=Sequencer2DS", "did you mean"),
+        ("pretrained_model=output/best_model", "Global.pretrained_model"),
+        ("Global.pretrained_model=gone", "gone"),
+        ("Arch.class_num=ten", "class_num"),
+        ("Global.device", "="),
+    ],
+    ids=["name", "key", "file", "type", "grammar"],
+)
+def test_a_wrong_config_is_exit_code_2_on_one_screen(capsys, job, command, override, message):
+    extra = ["Infer.infer_imgs=x.png"] if command == "infer" else []
+    code, out, err = run(capsys, command, "-c", job / "job.yaml", "-o", override, *extra)
+    assert code == 2 and message in err
+    assert "Traceback" not in err and len(err.splitlines()) < 24
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "infer", "export"])
+def test_a_config_that_is_not_there(capsys, command):
+    code, _, err = run(capsys, command, "-c", "gone.yaml")
+    assert code == 2 and "gone.yaml" in err
+    code, _, err = run(capsys, command)
+    assert code == 2 and "-c/--config" in err
+
+
+@pytest.mark.parametrize(
+    "change, code, message",
+    [
+        ({"--model_dir": "gone"}, 1, "no such folder: gone"),
+        ({"--infer_imgs": "gone"}, 2, "no such image, folder or list: gone"),
+        ({"--device": "tpu"}, 2, "device is 'tpu'; expected cpu, gpu"),
+        ({"--topk": "0"}, 2, "'0' is not a whole number above 0"),
+        ({"--batch_size": "many"}, 2, "'many' is not a whole number above 0"),
+    ],
+    ids=lambda value: "".join(value) if isinstance(value, dict) else "",
+)
+def test_wrong_arguments_of_predict(capsys, job, exported, change, code, message):
+    options = {"--model_dir": exported, "--infer_imgs": job / "digits" / "val_list.txt", **change}
+    actual, _, err = run(capsys, "predict", *[word for pair in options.items() for word in pair])
+    assert actual == code and message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "script, message", [("gone/tools/train.py", "gone/tools/train.py"), (__file__, "checkout")], ids=["none", "other"]
+)
+def test_wrong_arguments_of_paddleclas(capsys, script, message):
+    code, _, err = run(capsys, "paddleclas", script)
+    assert code == 2 and message in err and "Traceback" not in err
+
+
+def test_a_folder_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = run(capsys, "prepare-digits", "--quiet", "--output", tmp_path / "file")
+    assert code == 1 and "file" in err and "Traceback" not in err
+    code, _, err = run(capsys, "prepare-digits", "--quiet", "--traceback", "--output", tmp_path / "file")
+    assert code == 1 and "Traceback" in err
+
+
+def raiser(error):
+    def command(arguments):
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), KeyError("a bug"), ValueError("a bug elsewhere")])
+def test_what_is_not_ours_keeps_its_call_stack(monkeypatch, error):
+    monkeypatch.setattr(cli, "_list", raiser(error))
+    with pytest.raises(type(error), match="a bug"):
+        cli.main(["list"])
+
+
+def test_ctrl_c_and_a_saved_checkpoint_have_their_exit_codes(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_list", raiser(KeyboardInterrupt()))
+    assert run(capsys, "list")[0] == 130
+    monkeypatch.setattr(cli, "_list", raiser(SystemExit(143)))  # what training raises after SIGTERM
+    assert run(capsys, "list")[0] == 143
