@@ -1,8 +1,8 @@
 """Worker processes that load batches in order.
 
-Why not ``paddle.io.DataLoader``: it starts its processes anew each epoch, waits in steps of a second when an iteration
-ends early, blocks for good when a dataset raises in its single-process mode, sends images through ``/dev/shm`` (a bus
-error where that is small, as in containers), and has no workers on Windows and macOS.
+Why not ``paddle.io.DataLoader``: with ``num_workers=0`` it blocks for good when a dataset raises (seen on 3.3.1), its
+workers outlived a main process that was ended abruptly, images travel through ``/dev/shm`` (a bus error where that is
+small, as in containers), and there are no workers on Windows and macOS.
 
 Here each worker has a pipe of its own; batch k is the task of worker k mod n, so no queue, lock or thread is needed
 and the order is fixed. Images travel in anonymous memory (``memfd``), which no limit on ``/dev/shm`` concerns and which
