@@ -64,6 +64,31 @@ def check_rate(name: str, value: float) -> float:
     return float(value)
 
 
+def check_positive(name: str, value: float) -> float:
+    """Return ``value`` as a float above 0.
+
+    Raises:
+        TypeError: if it is no number.
+        ValueError: if it is not positive.
+    """
+    if not _is_number(value):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if value <= 0:
+        raise ValueError(f"{name} must be positive, got {value}")
+    return float(value)
+
+
+def check_flag(name: str, value: bool) -> bool:
+    """Return ``value`` if it is True or False; the string "no" is neither.
+
+    Raises:
+        TypeError: if it is anything else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
 def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
     """Return ``value`` if it is one of ``choices``.
 

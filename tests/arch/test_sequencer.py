@@ -89,6 +89,9 @@ def test_position_embedding_at_other_sizes():
         (Sequencer2D, {"hidden_sizes": [2.5, 3]}, TypeError, r"hidden_sizes\[0\] must be an integer, got 2.5"),
         (Sequencer2D, {"mlp_ratios": [3, -1]}, ValueError, "mlp_ratios must hold 2 positive values"),
         (Sequencer2D, {"mlp_ratios": "33"}, TypeError, "mlp_ratios must be a list of numbers"),
+        (Sequencer2D, {"epsilon": 0}, ValueError, "epsilon must be positive, got 0"),
+        (Sequencer2D, {"epsilon": "1e-6"}, TypeError, "epsilon must be a number, got '1e-6'"),
+        (Sequencer2D, {"bidirectional": "no"}, TypeError, "bidirectional must be True or False, got 'no'"),
         (Sequencer2D, {"img_size": 225}, ValueError, r"height 225 \(nearest: 224 and 238\)"),
         (Sequencer2D, {"img_size": [28, 42, 3]}, TypeError, "img_size must be an integer or"),
         (

@@ -23,8 +23,10 @@ from ppcls_ext import registry
 from ppcls_ext.arch.backbone.base import Backbone, make_factory
 from ppcls_ext.arch.checks import (
     check_choice,
+    check_flag,
     check_integer,
     check_integers,
+    check_positive,
     check_positives,
     check_rate,
     check_size,
@@ -39,14 +41,14 @@ from ppcls_ext.arch.layers import (
     PatchEmbed,
     RecomputeSequential,
     drop_path_rates,
-    is_recording,
-    thawed,
+    run_rnn,
     truncated_normal,
 )
 
 RNNS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.SimpleRNN}
 UNIONS = ("cat", "add", "vertical", "horizontal")
 INITS = ("official", "trunc_normal")
+FLAGS = ("bidirectional", "with_fc", "use_pos_embed", "stem_norm", "stage_norm", "nlhb")
 
 
 def _length(x: paddle.Tensor, axis: int):
@@ -54,27 +56,8 @@ def _length(x: paddle.Tensor, axis: int):
     return x.shape[axis] if paddle.in_dynamic_mode() else paddle.shape(x)[axis]
 
 
-def _run(rnn: nn.Layer, tokens: paddle.Tensor, training: bool) -> paddle.Tensor:
-    """Return the outputs ``[time, batch, D]`` of an RNN for ``[time, batch, C]``, with gradients in every situation.
-
-    Paddle's kernels keep what the backward pass needs in training mode only. The RNNs here have no dropout, so the mode
-    changes nothing else, and gradients of a model in evaluation mode (saliency, receptive fields) work too. And their
-    backward pass fails when some of the weights are frozen.
-    """
-    rnn.training = training or is_recording()
-    weights = rnn._all_weights
-    frozen = [weight.stop_gradient for weight in weights]
-    if not is_recording() or not any(frozen) or (all(frozen) and tokens.stop_gradient):
-        return rnn(tokens)[0]
-    rnn._all_weights = [thawed(weight) for weight in weights]
-    try:
-        return rnn(tokens)[0]
-    finally:
-        rnn._all_weights = weights
-
-
 class RNN2D(nn.Layer):
-    """The token mixer BiLSTM2D (paper, section 3.2): one RNN along the columns, one along the rows, then a Linear.
+    """The token mixer BiLSTM2D of the paper: one RNN along the columns, one along the rows, then a Linear.
 
     Both see C features per token and give ``hidden_size`` per direction. ``union`` says how the two results meet:
     concatenated, added, or one of them alone.
@@ -122,20 +105,20 @@ class RNN2D(nn.Layer):
     def _columns(self, x: paddle.Tensor) -> paddle.Tensor:
         batch = _length(x, 0)
         v = x.transpose([1, 0, 2, 3]).flatten(1, 2)  # (N, H, W, C) -> (H, N * W, C): length H, one sequence per column
-        v = _run(self.rnn_v, v, self.training)
+        v = run_rnn(self.rnn_v, v, self.training)
         v = v.reshape([0, batch, -1, v.shape[-1]])  # (H, N * W, D) -> (H, N, W, D)
         return v.transpose([1, 0, 2, 3])
 
     def _rows(self, x: paddle.Tensor) -> paddle.Tensor:
         batch = _length(x, 0)
         h = x.transpose([2, 0, 1, 3]).flatten(1, 2)  # (N, H, W, C) -> (W, N * H, C): length W, one sequence per row
-        h = _run(self.rnn_h, h, self.training)
+        h = run_rnn(self.rnn_h, h, self.training)
         h = h.reshape([0, batch, -1, h.shape[-1]])  # (W, N * H, D) -> (W, N, H, D)
         return h.transpose([1, 2, 0, 3])
 
 
 class RNN1D(nn.Layer):
-    """The mixer of VSequencer (paper, section 4.3): one RNN over all tokens in row-major order.
+    """The mixer of VSequencer: one RNN over all tokens in row-major order.
 
     Raises:
         ValueError: if its result does not have ``dim`` channels.
@@ -158,7 +141,7 @@ class RNN1D(nn.Layer):
         """Take and return ``[N, H, W, C]``."""
         height = _length(x, 1)
         tokens = x.flatten(1, 2).transpose([1, 0, 2])  # (N, H, W, C) -> (H * W, N, C)
-        tokens = _run(self.rnn, tokens, self.training).transpose([1, 0, 2])
+        tokens = run_rnn(self.rnn, tokens, self.training).transpose([1, 0, 2])
         return tokens.reshape([0, height, -1, tokens.shape[-1]])  # (N, H * W, C) -> (N, H, W, C)
 
 
@@ -237,7 +220,9 @@ class _SequencerBase(Backbone):
         check_choice("init", given["init"], INITS)
         drop_rate = check_rate("drop_rate", given["drop_rate"])
         rates = drop_path_rates(check_rate("drop_path_rate", given["drop_path_rate"]), depths)
-        epsilon, activation = given["epsilon"], given["activation"]
+        epsilon, activation = check_positive("epsilon", given["epsilon"]), given["activation"]
+        for name in FLAGS:
+            check_flag(name, given.get(name, False))
 
         self.in_channels = check_integer("in_channels", given["in_channels"])
         self.num_features = dims[-1]
@@ -371,7 +356,7 @@ class Sequencer2D(_SequencerBase):
 
 
 class VSequencer(_SequencerBase):
-    """VSequencer ("vanilla", paper section 4.3): one RNN over the flattened tokens; the defaults are VSequencer-S.
+    """VSequencer ("vanilla" in the official code): one RNN over the flattened tokens; the defaults are VSequencer-S.
 
     Args:
         class_num: Number of classes; 0 returns pooled features.

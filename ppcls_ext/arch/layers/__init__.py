@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ppcls_ext.arch.layers.downsample import Downsample
 from ppcls_ext.arch.layers.drop_path import DropPath, drop_path_rates
-from ppcls_ext.arch.layers.frozen import LayerNorm, is_recording, thawed
+from ppcls_ext.arch.layers.frozen import LayerNorm, is_recording, run_rnn
 from ppcls_ext.arch.layers.init import truncated_normal
 from ppcls_ext.arch.layers.mlp import ACTIVATIONS, Mlp
 from ppcls_ext.arch.layers.patch_embed import PatchEmbed
@@ -22,6 +22,6 @@ __all__ = [
     "RecomputeSequential",
     "drop_path_rates",
     "is_recording",
-    "thawed",
+    "run_rnn",
     "truncated_normal",
 ]

@@ -1,4 +1,4 @@
-"""Right gradients through layers whose weights are frozen, where Paddle's kernels give wrong ones or none."""
+"""Right gradients where Paddle's kernels give wrong ones or none: frozen weights, and RNNs in evaluation mode."""
 
 from __future__ import annotations
 
@@ -31,3 +31,22 @@ class LayerNorm(nn.LayerNorm):
         """Normalise the last axis of ``[..., dim]``."""
         weight = thawed(self.weight) if is_recording() and not x.stop_gradient else self.weight
         return F.layer_norm(x, self._normalized_shape, weight, self.bias, self._epsilon)
+
+
+def run_rnn(rnn: nn.Layer, tokens: paddle.Tensor, training: bool) -> paddle.Tensor:
+    """Return the outputs ``[time, batch, D]`` of a time-major RNN without dropout for ``[time, batch, C]``.
+
+    Paddle's kernels keep what the backward pass needs in training mode only. Without dropout the mode changes nothing
+    else, so it is switched on whenever a backward pass may follow: saliency maps and receptive fields need gradients in
+    evaluation. And their backward pass fails when some of the weights are frozen; here it does not.
+    """
+    rnn.training = training or is_recording()
+    weights = rnn._all_weights
+    frozen = [weight.stop_gradient for weight in weights]
+    if not is_recording() or not any(frozen) or (all(frozen) and tokens.stop_gradient):
+        return rnn(tokens)[0]
+    rnn._all_weights = [thawed(weight) for weight in weights]
+    try:
+        return rnn(tokens)[0]
+    finally:
+        rnn._all_weights = weights
