@@ -435,10 +435,15 @@ def test_pretrained_path(spec, tmp_path):
     path = tmp_path / "weights.pdparams"
     paddle.save(model.state_dict(), str(path))
     loaded = build(spec, perturb=False, pretrained=str(path))
-    model.eval()
-    loaded.eval()
+    fine_tuned = build(spec, perturb=False, pretrained=path, class_num=CLASSES + 2)
+    for other in (model, loaded, fine_tuned):
+        other.eval()
     x = images(1, 3, 56, 56)
     assert np.array_equal(loaded(x).numpy(), model(x).numpy())
+    assert np.array_equal(fine_tuned.forward_features(x).numpy(), model.forward_features(x).numpy())
+    assert fine_tuned(x).shape == [1, CLASSES + 2]
+    with pytest.raises(ValueError, match="1 of its tensors differ\\n  stem.proj.weight: file has shape"):
+        build(spec, pretrained=path, in_channels=4)
 
 
 # ---- PaddleClas's TheseusLayer -----------------------------------------------------------------------------------

@@ -367,7 +367,7 @@ def make_factory(
     factory.__doc__ = f"""{doc}
 
     Args:
-        pretrained: Path of a checkpoint to load strictly, or False.
+        pretrained: Path of a checkpoint to load strictly, or False. A classifier of another class count stays fresh.
         use_ssld: PaddleClas's switch for distilled weights; there are none, so it must be False.
         **kwargs: Arguments of :class:`{cls.__name__}` ({", ".join(valid)}) and PaddleClas's
             {", ".join(THESEUS_ARGUMENTS)}.
