@@ -47,7 +47,7 @@ setup(
         # To ONNX; resolved together with PaddleClas, whose numpy 1.24.4 anything installed afterwards would replace.
         # What is missing of it, paddle2onnx installs in mid-export by itself, and NumPy 2 with it.
         "export": [
-            'paddle2onnx>=2.1; python_version < "3.13"',  # no wheels for 3.13
+            'paddle2onnx>=1.3; python_version < "3.13"',  # 2.x wants Paddle 3, 1.x is for Paddle 2.6; none for 3.13
             "onnx>=1.16",
             "onnx-graphsurgeon",
             "onnxruntime>=1.17",
