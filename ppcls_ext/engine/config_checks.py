@@ -275,7 +275,9 @@ def _weights(report: Report) -> None:
 def _has_checkpoint(prefix: Path) -> bool:
     """Return whether a file of the prefix is there, also one that an interrupted save left under another name."""
     name = prefix.name.removesuffix(".pdparams")
-    return prefix.parent.is_dir() and any(file.startswith(f"{name}.") for file in os.listdir(prefix.parent))
+    return (
+        bool(name) and prefix.parent.is_dir() and any(file.startswith(f"{name}.") for file in os.listdir(prefix.parent))
+    )
 
 
 def _images(report: Report) -> None:

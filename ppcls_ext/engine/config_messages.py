@@ -140,7 +140,7 @@ def _unknown_key(path: tuple, value: Any, data: dict) -> str:
     section = section_at(path[:-1], data)
     siblings = keys_of(section) if section else []
     prefix = "".join(f"{step}." for step in path[:-1])
-    hint = nearest(name, siblings, count=1)
+    hint = nearest(name, siblings, count=1) if len(name) > 2 else []
     if hint:
         return f"{beginning}; did you mean {prefix}{hint[0]}?"
     # Across sections only a near miss is worth a suggestion.

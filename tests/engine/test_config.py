@@ -107,6 +107,7 @@ def test_override(sample, override, read):
         ("Optimizer.no_weight_decay_names=bias", "did you mean Optimizer.no_weight_decay_name?"),
         ("DataLoader.Train.sampler.batchsize=3", "did you mean DataLoader.Train.sampler.batch_size?"),
         ("Loss.Train.0.CELoss.eps=0.1", "unknown key"),
+        ("x=0.1", "the configuration has Global, Arch,"),
     ],
 )
 def test_unknown_key(sample, override, suggestion):
@@ -137,6 +138,7 @@ def test_unknown_key(sample, override, suggestion):
         ("AMP.level=O3", "got 'O3' (str); expected 'O1' or 'O2'"),
         ("Loss.Train.0.CELoss.epsilon=1.5", "expected a value below 1"),
         ("Loss.Train=[]", "expected at least 1 items"),
+        ("Loss.Train.0={CELoss: null, X: null}", "expected one 'Name: {arguments}' per list item"),
         ("Arch.class_num=-1", "expected a value of at least 1"),
         ("Arch.pretrained=3", "expected True or False or a string"),
         ("Global.device=gpus", "unknown device 'gpus'; did you mean gpu?"),

@@ -168,6 +168,10 @@ def test_arguments_of_a_factory():
     assert factory_arguments(open_ended) == ["depth"]
 
 
+def test_argument_that_our_backbone_does_not_have(sample):
+    assert "did you mean drop_path_rate?" in sample.problem("Arch.drop_path_rat=0.1")
+
+
 def test_argument_that_the_backbone_does_not_have(sample, monkeypatch):
     def factory(class_num, pretrained=False, drop_path_rate=0.0):
         pass

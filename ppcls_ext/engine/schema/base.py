@@ -82,7 +82,7 @@ class OneKey(Section):
         if not isinstance(value, dict):
             return value
         if len(value) != 1:
-            raise PydanticCustomError("one_key", "expected one 'Name: {{arguments}}' per list item")
+            raise PydanticCustomError("one_key", "expected one 'Name: {arguments}' per list item")
         return {name: {} if arguments is None else arguments for name, arguments in value.items()}
 
 
