@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 import paddle
 
 from ppcls_ext import plugin, registry
+from ppcls_ext.arch.backbone.base import THESEUS_ARGUMENTS
 from ppcls_ext.data.build import dataset_arguments
 from ppcls_ext.data.preprocess import check_transform_ops
 from ppcls_ext.data.summary import inspect_labels
@@ -159,8 +160,10 @@ def _backbone(report: Report) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    bare = name.rpartition(".")[2]
-    return bare in registry.list_backbones() and (name != bare or plugin.paddleclas_factory(bare) is None)
+    prefix, _, bare = name.rpartition(".")
+    if bare not in registry.list_backbones() or prefix not in ("", "ppcls_ext"):
+        return False
+    return bool(prefix) or plugin.paddleclas_factory(bare) is None
 
 
 def backbone_factory(name: str) -> Optional[Callable]:
@@ -172,13 +175,12 @@ def backbone_factory(name: str) -> Optional[Callable]:
 
 def factory_arguments(factory: Callable) -> Optional[list[str]]:
     """Return the names of the arguments of a backbone; None if it takes any and does not say which."""
+    parameters = inspect.signature(factory).parameters.values()
+    named = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
     declared = getattr(factory, "arguments", None)
     if declared is not None:
-        return list(declared)
-    parameters = inspect.signature(factory).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return [parameter.name for parameter in parameters]
+        return list(dict.fromkeys([*declared, *named, *THESEUS_ARGUMENTS]))
+    return named if len(named) == len(parameters) else None
 
 
 # ---- optimisation ----------------------------------------------------------------------------------------------

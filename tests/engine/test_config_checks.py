@@ -165,7 +165,19 @@ def test_arguments_of_a_factory():
     assert factory_arguments(closed) == ["class_num", "depth"]
     assert factory_arguments(open_ended) is None
     open_ended.arguments = ["depth"]
-    assert factory_arguments(open_ended) == ["depth"]
+    assert {"depth", "pretrained", "stop_after"} <= set(factory_arguments(open_ended))
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["drop_path_rate=0.1", "use_ssld=False", "freeze_befor=stages[0]", "return_stages=True", "pretrained=False"],
+)
+def test_arguments_that_our_backbones_take(sample, argument):
+    sample.load(f"Arch.{argument}")
+
+
+def test_backbone_of_another_package(sample):
+    assert "unknown backbone 'timm.Sequencer2D_S'" in sample.problem("Arch.name=timm.Sequencer2D_S")
 
 
 def test_argument_that_our_backbone_does_not_have(sample):
