@@ -24,13 +24,12 @@ from paddle.static import InputSpec
 
 from ppcls_ext.engine.inference_yml import FILE_NAME, InferenceConfig, portable_transforms
 from ppcls_ext.engine.legacy_trace import legacy_tracing
-from ppcls_ext.engine.model import build_model, logits_of
+from ppcls_ext.engine.model import logits_of
 from ppcls_ext.engine.postprocess import read_class_id_map
 from ppcls_ext.engine.predictor import GRAPH_SUFFIXES, PREFIX, Runner, find_graph
 from ppcls_ext.engine.session import start_logging
+from ppcls_ext.engine.trained import load_trained
 from ppcls_ext.version import __version__
-from ppcls_ext.weights.loading import load_state
-from ppcls_ext.weights.reader import pdparams_path, read_pdparams
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -92,6 +91,7 @@ def export(cfg, format: str = "default") -> Path:
     Raises:
         ExportError: the model has another number of classes than the config or the label file, it cannot be traced, or
             the written files compute something else than the model.
+        WeightMismatchError: the weights do not fit the model, its classifier included.
     """
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; expected {' or '.join(FORMATS)}")
@@ -149,33 +149,13 @@ def _export(cfg, folder: Path) -> None:
 
 def _load(cfg) -> InferenceModel:
     """Build the model with its weights, in evaluation mode."""
-    weights = cfg.Global.pretrained_model
-    arguments = cfg.Arch.kwargs()
-    if not weights and not arguments.get("pretrained"):
-        logger.warning(
-            "no weights are given, so RANDOM weights are exported; pass -o Global.pretrained_model=<run>/best_model"
-        )
-    backbone = build_model(cfg)
-    if weights:
-        _require_whole_classifier(backbone, weights)
     model = InferenceModel(
-        backbone,
+        load_trained(cfg, "exported"),
         output_key=cfg.Arch.infer_output_key or "logits",
         softmax=cfg.Arch.infer_add_softmax is not False,
     )
     model.eval()
     return model
-
-
-def _require_whole_classifier(backbone: nn.Layer, weights: str) -> None:
-    """Refuse weights of another class count: training starts such a classifier afresh, an export must not."""
-    path = pdparams_path(weights)
-    problems = load_state(backbone, read_pdparams(path)).problems()
-    if problems:
-        raise ExportError(
-            f"{path} has another number of classes than Arch.class_num, and a classifier with random weights is not "
-            "exported:\n  " + "\n  ".join(problems)
-        )
 
 
 def _labels(cfg, class_num: int) -> list[str]:
@@ -322,7 +302,8 @@ def _move_into_place(aside: Path, folder: Path) -> None:
 def _export_in_child(cfg, folder: Path) -> Path:
     """Export in a process of its own: Paddle 3 reads the switch for the old format at import only."""
     environment = {**os.environ, PIR_FLAG: "0"}
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     with tempfile.TemporaryDirectory(prefix="ppcls_ext-export-") as scratch:
         config = Path(scratch) / "config.yaml"
         cfg.save(config)

@@ -13,9 +13,10 @@ import paddle
 from ppcls_ext.data.preprocess import build_transforms
 from ppcls_ext.engine.classify import classify, failures
 from ppcls_ext.engine.image_files import list_images
-from ppcls_ext.engine.model import build_model, logits_of
+from ppcls_ext.engine.model import logits_of
 from ppcls_ext.engine.postprocess import Topk, read_class_id_map
 from ppcls_ext.engine.session import Session, start_logging
+from ppcls_ext.engine.trained import load_trained
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -35,6 +36,7 @@ def infer(cfg) -> list[dict]:
     Raises:
         ValueError: the model has another number of classes than the label file, no image is named, or ``save_dir`` is
             not a name for a JSON file.
+        WeightMismatchError: the weights do not fit the model, its classifier included.
         FileNotFoundError: the images or the label file are not there.
     """
     session = Session(cfg.Global.device)
@@ -48,10 +50,7 @@ def infer(cfg) -> list[dict]:
     target = _json_path(cfg.Infer.save_dir)
     images = list_images(cfg.Infer.infer_imgs, cfg.Infer.infer_list)
     post_process = cfg.Infer.PostProcess
-    if not cfg.Global.pretrained_model and not cfg.Arch.kwargs().get("pretrained"):
-        logger.warning("no weights are given, so RANDOM weights predict; pass -o Global.pretrained_model=…")
-    model = build_model(cfg)
-    model.eval()
+    model = load_trained(cfg, "used")
 
     def score(batch: np.ndarray) -> np.ndarray:
         with paddle.no_grad():

@@ -16,6 +16,7 @@ from ppcls_ext.engine.image_files import list_images
 from ppcls_ext.engine.inference import infer
 from ppcls_ext.engine.model import build_model
 from ppcls_ext.engine.postprocess import Topk, read_class_id_map, softmax
+from ppcls_ext.weights.loading import WeightMismatchError
 
 
 @pytest.fixture
@@ -94,7 +95,15 @@ def test_a_broken_last_image_neither_stops_nor_loses_the_others(run, tmp_path):
 def test_random_weights_are_announced(run, tmp_path):
     run.config["Global"]["pretrained_model"] = None
     run.infer(infer_imgs=str(run.digits / "val_small.txt"))
-    assert "RANDOM weights predict" in (tmp_path / "output" / "infer.log").read_text()
+    assert "RANDOM weights are used" in (tmp_path / "output" / "infer.log").read_text()
+
+
+def test_weights_of_another_class_count_are_refused(run):
+    """The classifier would be random; training with such weights is what fine-tuning is."""
+    run.config["Arch"]["class_num"] = 7
+    run.config["Infer"]["PostProcess"] = {"topk": 1}
+    with pytest.raises(WeightMismatchError, match="another number of classes than Arch.class_num, 7"):
+        run.infer(infer_imgs=str(run.digits / "val_small.txt"))
 
 
 # ---- names of classes ---------------------------------------------------------------------------------------------
