@@ -179,10 +179,12 @@ def exported(job, weights) -> Path:
     return job / "inference"
 
 
+@pytest.mark.compat
 def test_train(job, weights):
     assert (job / "output" / "best_model.pdparams").is_file()
 
 
+@pytest.mark.compat
 def test_eval_takes_overrides_in_both_ways(capsys, job, weights):
     code, out, _ = run(
         capsys, "eval", "-c", job / "job.yaml", "-o", weights, "Global.seed=1", "-o", "Global.device=cpu"
@@ -190,12 +192,14 @@ def test_eval_takes_overrides_in_both_ways(capsys, job, weights):
     assert code == 0 and "top1: " in out
 
 
+@pytest.mark.compat
 def test_infer(capsys, job, weights):
     image = next((job / "digits" / "images").iterdir())
     code, out, _ = run(capsys, "infer", "-c", job / "job.yaml", "-o", weights, f"Infer.infer_imgs={image}")
     assert code == 0 and str(image) in out
 
 
+@pytest.mark.compat
 def test_predict(capsys, job, exported):
     arguments = ("predict", "--model_dir", exported, "--infer_imgs", job / "digits" / "val_list.txt")
     code, out, _ = run(capsys, *arguments, "--batch_size", 100, "--format", "json", "--output", job / "out.json")
