@@ -43,6 +43,4 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 
 if __name__ == "__main__":
-    import ppcls_ext  # noqa: F401 - fills the registry
-
     main()
