@@ -19,16 +19,16 @@ __all__ = ["__version__", "backbone_info", "create_backbone", "list_backbones", 
 
 def __getattr__(name: str):
     """Return the factory of the backbone ``name``; PaddleClas evaluates ``ppcls_ext.<Name>`` and arrives here."""
-    if not name.startswith("_"):
-        try:
-            return registry.get_spec(name).factory
-        except KeyError as error:
-            raise AttributeError(f"module 'ppcls_ext' has no attribute {name!r}: {error.args[0]}") from None
-    raise AttributeError(f"module 'ppcls_ext' has no attribute {name!r}")
+    factories = registry.factories()
+    if name in factories:
+        return factories[name]
+    hint = [] if name.startswith("_") else registry.nearest(name, factories)
+    advice = f"; did you mean {', '.join(hint)}?" if hint else ""
+    raise AttributeError(f"module 'ppcls_ext' has no attribute {name!r}{advice}")
 
 
 def __dir__() -> list:
-    return sorted([*globals(), *list_backbones()])
+    return sorted([*globals(), *registry.factories()])
 
 
 register()

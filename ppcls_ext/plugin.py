@@ -161,7 +161,7 @@ HAS_PADDLECLAS = TheseusLayer is not nn.Layer
 
 
 def _our_factories() -> set[int]:
-    return {id(spec.factory) for spec in registry.specs()}
+    return {id(factory) for factory in registry.factories().values()}
 
 
 def register(override: bool = False) -> list[Tree]:
@@ -180,20 +180,20 @@ def register(override: bool = False) -> list[Tree]:
     for tree in find_trees():
         # `getattr(arch, "ppcls_ext.Name")` is what build_model does, `eval("ppcls_ext.Name")` what the others do.
         setattr(tree.arch, NAMESPACE, sys.modules[NAMESPACE])
-        for spec in registry.specs():
-            setattr(tree.arch, f"{NAMESPACE}.{spec.name}", spec.factory)
-            present = [getattr(module, spec.name, spec.factory) for module in (tree.arch, tree.backbone)]
-            if override or all(id(factory) in ours for factory in present):
-                _set_bare_name(tree, spec)
+        for name, factory in registry.factories().items():
+            setattr(tree.arch, f"{NAMESPACE}.{name}", factory)
+            present = [getattr(module, name, factory) for module in (tree.arch, tree.backbone)]
+            if override or all(id(there) in ours for there in present):
+                _set_bare_name(tree, name, factory)
     return trees()
 
 
-def _set_bare_name(tree: Tree, spec: registry.BackboneSpec) -> None:
+def _set_bare_name(tree: Tree, name: str, factory: Callable) -> None:
     for module in tree.namespaces:
-        setattr(module, spec.name, spec.factory)
+        setattr(module, name, factory)
     exported = getattr(tree.backbone, "__all__", None)
-    if exported is not None and spec.name not in exported:
-        exported.append(spec.name)
+    if exported is not None and name not in exported:
+        exported.append(name)
 
 
 def load_checkout(path: str | os.PathLike) -> Tree:
@@ -255,9 +255,9 @@ def create_backbone(name: str, **kwargs) -> nn.Layer:
 
 def _our_factory(name: str) -> Callable:
     bare = name[len(NAMESPACE) + 1 :] if name.startswith(f"{NAMESPACE}.") else name
-    ours = registry.list_backbones()
+    ours = registry.factories()
     if bare in ours:
-        return registry.get_spec(bare).factory
+        return ours[bare]
     message = f"unknown backbone {name!r}"
     hint = registry.nearest(bare, [*ours, *paddleclas_names()])
     if hint:

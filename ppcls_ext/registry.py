@@ -68,6 +68,7 @@ class BackboneSpec:
 
 
 _SPECS: dict[str, BackboneSpec] = {}
+_GENERIC: dict[str, Callable] = {}
 
 
 def add(spec: BackboneSpec) -> BackboneSpec:
@@ -76,10 +77,27 @@ def add(spec: BackboneSpec) -> BackboneSpec:
     Raises:
         ValueError: if the name is taken.
     """
-    if spec.name in _SPECS:
-        raise ValueError(f"backbone {spec.name!r} is registered already (family {_SPECS[spec.name].family})")
+    if spec.name in factories():
+        raise ValueError(f"backbone {spec.name!r} is registered already")
     _SPECS[spec.name] = spec
     return spec
+
+
+def add_generic(name: str, factory: Callable) -> Callable:
+    """Enter a family's generic factory: every hyper-parameter open, so there are no facts to state.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    if name in factories():
+        raise ValueError(f"backbone {name!r} is registered already")
+    _GENERIC[name] = factory
+    return factory
+
+
+def factories() -> dict[str, Callable]:
+    """Return every factory by name: the variants in the order in which they were entered, then the generic ones."""
+    return {**{name: spec.factory for name, spec in _SPECS.items()}, **_GENERIC}
 
 
 def specs() -> tuple[BackboneSpec, ...]:
@@ -96,7 +114,10 @@ def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
-    """Return the names of our backbones that match the shell pattern, in registry order; case matters not."""
+    """Return the names of our variants that match the shell pattern, in registry order; case matters not.
+
+    The generic names (``Sequencer2D`` …) are no variants; :func:`factories` has them too.
+    """
     return [name for name in _SPECS if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
 
 

@@ -30,7 +30,7 @@ SMALL = {
     "mlp_ratios": [1.0, 1.0],
 }
 BOTH_NAMES = pytest.mark.parametrize("name", ["Sequencer2D_S", "ppcls_ext.Sequencer2D_S"])
-EVERY_BACKBONE = pytest.mark.parametrize("name", ppcls_ext.list_backbones())
+EVERY_BACKBONE = pytest.mark.parametrize("name", registry.factories())
 IMAGES = [2, 3, 8, 12]
 
 
@@ -71,7 +71,7 @@ def enter(name: str):
 @needs_wheel
 @EVERY_BACKBONE
 def test_every_backbone_is_in_the_wheels_table_under_both_names(arch, name):
-    factory = registry.get_spec(name).factory
+    factory = registry.factories()[name]
     assert getattr(arch, name) is factory
     assert getattr(arch, f"ppcls_ext.{name}") is factory  # what build_model does
     assert eval(f"ppcls_ext.{name}", vars(arch)) is factory  # noqa: S307  what RecModel does
@@ -83,7 +83,7 @@ def test_every_backbone_is_in_the_wheels_table_under_both_names(arch, name):
 @EVERY_BACKBONE
 def test_a_factory_bears_its_registered_name(name):
     """PaddleClas's star import lists functions by ``__name__``; another one would be an AttributeError there."""
-    assert registry.get_spec(name).factory.__name__ == name
+    assert registry.factories()[name].__name__ == name
 
 
 @needs_wheel
@@ -218,7 +218,7 @@ def test_the_prefix_means_ours_only():
 
 @EVERY_BACKBONE
 def test_a_backbone_is_an_attribute_of_the_package(name):
-    assert getattr(ppcls_ext, name) is registry.get_spec(name).factory
+    assert getattr(ppcls_ext, name) is registry.factories()[name]
     assert name in dir(ppcls_ext)
 
 

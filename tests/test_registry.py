@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+import ppcls_ext
 from ppcls_ext import registry
 
 FIELDS = {
@@ -55,3 +56,27 @@ def test_facts_are_plain_and_complete(name):
         assert re.match(r"https://\S+\.(pth|safetensors|pdparams)$", weights["url"])
         assert weights["licence"] and weights["layout"]
         assert weights["sha256"] is None or re.match(r"[0-9a-f]{64}$", weights["sha256"])
+
+
+@pytest.mark.parametrize("name", ["Sequencer2D", "ppcls_ext.Sequencer2D"])
+def test_generic_name_builds_with_every_hyper_parameter_open(name):
+    model = ppcls_ext.create_backbone(
+        name,
+        class_num=7,
+        depths=[1, 1],
+        patch_sizes=[2, 3],
+        embed_dims=[8, 12],
+        hidden_sizes=[2, 3],
+        mlp_ratios=[1.0, 2.0],
+        rnn_type="gru",
+        img_size=12,
+        union="add",
+    )
+    assert [row["stride"] for row in model.feature_info] == [2, 6] and model.class_num == 7
+
+
+def test_generic_name_cannot_be_taken_twice():
+    with pytest.raises(ValueError, match="'Sequencer2D' is registered already"):
+        registry.add_generic("Sequencer2D", lambda: None)
+    with pytest.raises(ValueError, match="'Sequencer2D_S' is registered already"):
+        registry.add_generic("Sequencer2D_S", lambda: None)

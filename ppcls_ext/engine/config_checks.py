@@ -135,7 +135,7 @@ def _backbone(report: Report) -> None:
         return
     factory = backbone_factory(arch.name)
     if factory is None:
-        known = [*registry.list_backbones(), *plugin.paddleclas_names()]
+        known = [*registry.factories(), *plugin.paddleclas_names()]
         hint = registry.nearest(arch.name.rpartition(".")[2], known)
         advice = f"; did you mean {', '.join(hint)}?" if hint else ""
         missing = "" if plugin.HAS_PADDLECLAS else "; PaddleClas, which has others, is not installed"
@@ -155,13 +155,17 @@ def _backbone(report: Report) -> None:
             hint = registry.nearest(name, [*allowed, "use_sync_bn", "infer_add_softmax"], count=1)
             advice = f"did you mean {hint[0]}?" if hint else f"it takes {', '.join(allowed)}"
             report.wrong(f"Arch.{name}", f"{arch.name} has no such argument; {advice}")
-    if arch.pretrained is True and _is_ours(arch.name) and not registry.get_spec(arch.name).weights:
+    if arch.pretrained is True and _is_ours(arch.name) and not _has_published_weights(arch.name):
         report.wrong("Arch.pretrained", f"got True, but no weights of {arch.name} are published; give a path or False")
+
+
+def _has_published_weights(name: str) -> bool:
+    return any(spec.name == name.rpartition(".")[2] and spec.weights for spec in registry.specs())
 
 
 def _is_ours(name: str) -> bool:
     prefix, _, bare = name.rpartition(".")
-    if bare not in registry.list_backbones() or prefix not in ("", "ppcls_ext"):
+    if bare not in registry.factories() or prefix not in ("", "ppcls_ext"):
         return False
     return bool(prefix) or plugin.paddleclas_factory(bare) is None
 
@@ -169,7 +173,7 @@ def _is_ours(name: str) -> bool:
 def backbone_factory(name: str) -> Optional[Callable]:
     """Return what builds the backbone ``name``, by the rule of :func:`ppcls_ext.create_backbone`; None if nothing."""
     if _is_ours(name):
-        return registry.get_spec(name).factory
+        return registry.factories()[name.rpartition(".")[2]]
     return plugin.paddleclas_factory(name)
 
 

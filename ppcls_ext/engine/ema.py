@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import paddle
 
-from ppcls_ext.weights.loading import tensor_to_array, unique_tensors
+from ppcls_ext.layer_state import tensor_to_array, unique_tensors
 
 
 class ModelEMA:

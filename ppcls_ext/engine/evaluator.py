@@ -13,9 +13,10 @@ import paddle
 from tqdm import tqdm
 
 from ppcls_ext.data import build_dataloader
-from ppcls_ext.engine.model import build_model, logits_of
+from ppcls_ext.engine.model import logits_of
 from ppcls_ext.engine.precision import Precision
 from ppcls_ext.engine.session import Session, start_logging
+from ppcls_ext.engine.trained import load_trained
 from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import build_metrics
 
@@ -134,7 +135,5 @@ def evaluate(cfg) -> dict[str, float]:
     start_logging(session.is_main, Path(cfg.Global.output_dir) / "eval.log")
     for warning in cfg.warnings:
         logger.warning("%s", warning)
-    if not cfg.Global.pretrained_model and not cfg.Arch.kwargs().get("pretrained"):
-        logger.warning("neither Global.pretrained_model nor Arch.pretrained is set: random weights are evaluated")
     evaluator = Evaluator(cfg, session, Precision.from_config(cfg))
-    return evaluator.run(build_model(cfg))
+    return evaluator.run(load_trained(cfg, "evaluated"))

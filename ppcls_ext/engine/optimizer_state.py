@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from ppcls_ext.weights.loading import tensor_to_array
+from ppcls_ext.layer_state import tensor_to_array
 
 LR_SCHEDULER = "LR_Scheduler"
 MASTER_WEIGHTS = "master_weights"

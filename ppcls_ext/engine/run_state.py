@@ -15,7 +15,8 @@ import numpy as np
 
 from ppcls_ext.engine.checkpoint import Checkpoint, CheckpointError
 from ppcls_ext.engine.optimizer_state import from_disk, to_disk
-from ppcls_ext.weights.loading import load_state, state_arrays
+from ppcls_ext.layer_state import state_arrays
+from ppcls_ext.weights.loading import load_state
 
 if TYPE_CHECKING:
     from ppcls_ext.engine.trainer import Trainer

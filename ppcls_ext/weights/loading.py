@@ -14,6 +14,7 @@ from typing import Optional, Union
 import numpy as np
 import paddle
 
+from ppcls_ext.layer_state import unique_tensors
 from ppcls_ext.weights.reader import pdparams_path, read_pdparams
 
 logger = logging.getLogger("ppcls_ext")
@@ -40,30 +41,6 @@ class LoadReport:
         lines += [f"unexpected in the file: {name}" for name in self.unexpected]
         lines += [f"{name}: file has shape {list(a)}, model has {list(b)}" for name, a, b in self.misshaped]
         return lines
-
-
-def unique_tensors(model: paddle.nn.Layer) -> dict[str, tuple[paddle.Tensor, tuple[str, ...]]]:
-    """Return ``first name -> (tensor, all its names)`` for the model's state, each tensor once.
-
-    Paddle's ``state_dict()`` lists every tensor of an LSTM twice, under a flat name (``rnn.weight_ih_l0``) and under
-    its cell's (``rnn.0.cell_fw.weight_ih``). The flat one, PyTorch's, comes first.
-    """
-    names: dict[int, list[str]] = {}
-    tensors = {}
-    for name, tensor in model.state_dict().items():
-        names.setdefault(id(tensor), []).append(name)
-        tensors.setdefault(id(tensor), tensor)
-    return {all_names[0]: (tensors[key], tuple(all_names)) for key, all_names in names.items()}
-
-
-def state_arrays(model: paddle.nn.Layer) -> dict[str, np.ndarray]:
-    """Return the model's state as arrays, each tensor once, under its first name."""
-    return {name: tensor_to_array(tensor) for name, (tensor, _) in unique_tensors(model).items()}
-
-
-def tensor_to_array(tensor: paddle.Tensor) -> np.ndarray:
-    """Return a copy of ``tensor`` as an array; bfloat16, which NumPy lacks, becomes float32."""
-    return (tensor.astype("float32") if tensor.dtype == paddle.bfloat16 else tensor).numpy()
 
 
 def load_state(model: paddle.nn.Layer, state: dict[str, np.ndarray], class_num: Optional[int] = None) -> LoadReport:

@@ -6,7 +6,7 @@ import pytest
 from paddle import nn
 
 from ppcls_ext.engine.ema import ModelEMA
-from ppcls_ext.weights.loading import state_arrays
+from ppcls_ext.layer_state import state_arrays
 
 
 def small():

@@ -11,7 +11,7 @@ from ppcls_ext import plugin
 from ppcls_ext.engine.bad_images import TooManyBadImagesError
 from ppcls_ext.engine.checkpoint import CheckpointError, load_checkpoint
 from ppcls_ext.engine.trainer import NonFiniteLossError
-from ppcls_ext.weights.loading import state_arrays
+from ppcls_ext.layer_state import state_arrays
 
 
 def same_weights(a, b):

@@ -5,13 +5,8 @@ import paddle
 import pytest
 from paddle import nn
 
-from ppcls_ext.weights.loading import (
-    WeightMismatchError,
-    load_pretrained,
-    load_state,
-    state_arrays,
-    unique_tensors,
-)
+from ppcls_ext.layer_state import state_arrays, unique_tensors
+from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained, load_state
 
 
 class Small(nn.Layer):

@@ -12,6 +12,7 @@ from paddle import nn
 
 from ppcls_ext.arch.checks import check_integer
 from ppcls_ext.arch.layers.recompute import RecomputeSequential
+from ppcls_ext.layer_state import unique_tensors
 from ppcls_ext.plugin import TheseusLayer
 from ppcls_ext.registry import Weights, nearest
 
@@ -197,7 +198,7 @@ class Backbone(TheseusLayer):
 
     def __reduce__(self) -> tuple:
         # Paddle cannot pickle tensors on every version; a model is its configuration and its arrays.
-        state = {name: (tensor.numpy(), tensor.stop_gradient) for name, tensor in _unique_tensors(self).items()}
+        state = {name: (tensor.numpy(), tensor.stop_gradient) for name, (tensor, _) in unique_tensors(self).items()}
         modes = {
             name: (layer.training, getattr(layer, "recompute", False))
             for name, layer in self.named_sublayers(include_self=True)
@@ -275,20 +276,6 @@ class Backbone(TheseusLayer):
             raise ValueError(f"{argument}: there is no sub-layer {pattern!r}" + (f"; nearest: {hint}" if hint else ""))
 
 
-def _unique_tensors(layer: nn.Layer) -> dict:
-    """Return ``layer.state_dict()`` with every tensor under one name only, its first.
-
-    Paddle's RNN layers appear in a state dict twice: ``rnn_v.weight_ih_l0`` and ``rnn_v.0.cell_fw.weight_ih`` are the
-    same tensor. A file with these names alone holds everything.
-    """
-    unique, seen = {}, set()
-    for name, tensor in layer.state_dict().items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            unique[name] = tensor
-    return unique
-
-
 def _plain(value):
     """Return ``value`` with its tuples as lists, which JSON has."""
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -302,7 +289,7 @@ def _rebuild(cls: type, config: dict, outputs: dict, state: dict, modes: dict) -
     """
     model = cls(**config)
     model.set_outputs(**outputs)
-    tensors = _unique_tensors(model)
+    tensors = {name: tensor for name, (tensor, _) in unique_tensors(model).items()}
     if set(tensors) != set(state):
         differing = sorted(set(tensors) ^ set(state))[:3]
         raise ValueError(f"the pickled {cls.__name__} was modified after it was built: {', '.join(differing)}, …")

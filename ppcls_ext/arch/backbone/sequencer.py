@@ -510,6 +510,10 @@ def _register(name: str) -> Callable:
     return factory
 
 
+for _class in (Sequencer2D, VSequencer):
+    _doc = f"{_class.__name__} with every hyper-parameter open; {PAPER}."
+    registry.add_generic(_class.__name__, make_factory(_class, _class.__name__, {}, _doc))
+
 Sequencer2D_S = _register("Sequencer2D_S")
 Sequencer2D_M = _register("Sequencer2D_M")
 Sequencer2D_L = _register("Sequencer2D_L")

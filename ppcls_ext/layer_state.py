@@ -1,0 +1,31 @@
+"""The state of a Paddle layer, each tensor once.
+
+Paddle's ``state_dict()`` lists every tensor of an LSTM, GRU or RNN twice, under a flat name (``rnn.weight_ih_l0``) and
+under its cell's (``rnn.0.cell_fw.weight_ih``). The flat one, PyTorch's, comes first. Whatever counts, averages, saves
+or loads tensors goes through here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+
+
+def unique_tensors(layer: paddle.nn.Layer) -> dict[str, tuple[paddle.Tensor, tuple[str, ...]]]:
+    """Return ``first name -> (tensor, all its names)`` for the layer's state."""
+    names: dict[int, list[str]] = {}
+    tensors = {}
+    for name, tensor in layer.state_dict().items():
+        names.setdefault(id(tensor), []).append(name)
+        tensors.setdefault(id(tensor), tensor)
+    return {all_names[0]: (tensors[key], tuple(all_names)) for key, all_names in names.items()}
+
+
+def state_arrays(layer: paddle.nn.Layer) -> dict[str, np.ndarray]:
+    """Return the layer's state as arrays under the first names; a file with these alone holds everything."""
+    return {name: tensor_to_array(tensor) for name, (tensor, _) in unique_tensors(layer).items()}
+
+
+def tensor_to_array(tensor: paddle.Tensor) -> np.ndarray:
+    """Return a copy of ``tensor`` as an array; bfloat16, which NumPy lacks, becomes float32."""
+    return (tensor.astype("float32") if tensor.dtype == paddle.bfloat16 else tensor).numpy()
