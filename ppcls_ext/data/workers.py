@@ -12,6 +12,7 @@ the system frees with its last user; where there is none, through the pipe.
 from __future__ import annotations
 
 import logging
+import contextlib
 import mmap
 import multiprocessing
 import os
@@ -73,18 +74,19 @@ class WorkerPool:
         if use_shared_memory and not shared:
             logger.info("no anonymous shared memory on this system: images come from the data workers through pipes")
         self.pipes, self.processes = [], []
-        for number in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(
-                target=_work,
-                args=(dataset, sampler, theirs, shared),
-                name=f"ppcls_ext-data-{number}",
-                daemon=True,
-            )
-            process.start()
-            theirs.close()
-            self.pipes.append(ours)
-            self.processes.append(process)
+        with _no_interrupts():
+            for number in range(count):
+                ours, theirs = context.Pipe()
+                process = context.Process(
+                    target=_work,
+                    args=(dataset, sampler, theirs, shared),
+                    name=f"ppcls_ext-data-{number}",
+                    daemon=True,
+                )
+                process.start()
+                theirs.close()
+                self.pipes.append(ours)
+                self.processes.append(process)
         # Runs at exit before multiprocessing joins its children, and when the pool is collected.
         self._finalizer = util.Finalize(self, _stop, args=(self.pipes, self.processes), exitpriority=10)
 
@@ -182,6 +184,19 @@ def _work(dataset: ClassificationDataset, sampler: EpochSampler, pipe: connectio
             _send(pipe, loaded, shared)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment: a process that is forked now must not get it before it ignores it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, where a new process does not inherit handlers either
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_signals_to_the_parent() -> None:

@@ -264,8 +264,8 @@ from ppcls_ext.data import build_dataloader
 loader = build_dataloader(json.loads(sys.argv[2]), "Train")
 batches = loader.epoch(0)
 next(batches)
-print(*[process.pid for process in loader._pool.processes], flush=True)
 try:
+    print(*[process.pid for process in loader._pool.processes], flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     rest = sum(1 for _ in batches)
