@@ -12,7 +12,10 @@ from pathlib import Path
 
 #: Set to "0" to leave the environment alone.
 SWITCH = "PPCLS_EXT_CPU_DEFAULTS"
+#: Tells child processes which of the values below are ours, to be computed anew for their share of the machine.
+MARK = "PPCLS_EXT_CPU_DEFAULTS_SET"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "FLAGS_paddle_num_threads")
+VARIABLES = (*THREAD_VARIABLES, "MKL_DEBUG_CPU_TYPE")
 
 
 def usable_cores() -> int:
@@ -46,8 +49,7 @@ def local_processes() -> int:
 def cpu_defaults() -> dict:
     """Return the environment variables that suit this machine and this process' share of it.
 
-    Under ``paddle.distributed.launch`` the cores are divided among the processes of this machine. Of the two thread
-    counts that launcher's own Paddle has then set ``OMP_NUM_THREADS`` to 1, unless the user chose another value.
+    Under ``paddle.distributed.launch`` the cores are divided among the processes of this machine.
     """
     threads = str(max(1, usable_cores() // local_processes()))
     defaults = dict.fromkeys(THREAD_VARIABLES, threads)
@@ -56,10 +58,26 @@ def cpu_defaults() -> dict:
     return defaults
 
 
+def user_settings() -> set:
+    """Return which of the variables the user has set.
+
+    Two kinds of values are not the user's: what this module set in a parent process, and the
+    ``OMP_NUM_THREADS=1`` that Paddle's launcher leaves to its children. Who wants one thread under the launcher says so
+    by ``FLAGS_paddle_num_threads=1``.
+    """
+    inherited = set(os.environ.get(MARK, "").split(","))
+    settings = {name for name in VARIABLES if os.environ.get(name) and name not in inherited}
+    launched = bool(os.environ.get("PADDLE_TRAINER_ENDPOINTS"))
+    if launched and os.environ.get("OMP_NUM_THREADS") == "1" and "FLAGS_paddle_num_threads" not in settings:
+        settings.discard("OMP_NUM_THREADS")
+    return settings
+
+
 def set_cpu_defaults() -> dict:
-    """Put :func:`cpu_defaults` into the environment where it holds no value, and return what was set."""
+    """Put :func:`cpu_defaults` into the environment where the user has set nothing, and return what was set."""
     if os.environ.get(SWITCH) == "0" or "paddle" in sys.modules:
         return {}
-    chosen = {name: value for name, value in cpu_defaults().items() if not os.environ.get(name)}
+    chosen = {name: value for name, value in cpu_defaults().items() if name not in user_settings()}
     os.environ.update(chosen)
+    os.environ[MARK] = ",".join(chosen)
     return chosen

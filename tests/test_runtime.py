@@ -13,8 +13,8 @@ import pytest
 from ppcls_ext import runtime
 
 REPOSITORY = Path(__file__).parents[1]
-VARIABLES = (*runtime.THREAD_VARIABLES, "MKL_DEBUG_CPU_TYPE")
-LAUNCHER = (runtime.SWITCH, "PADDLE_LOCAL_SIZE", "PADDLE_CURRENT_ENDPOINT", "PADDLE_TRAINER_ENDPOINTS")
+VARIABLES = runtime.VARIABLES
+LAUNCHER = (runtime.SWITCH, runtime.MARK, "PADDLE_LOCAL_SIZE", "PADDLE_CURRENT_ENDPOINT", "PADDLE_TRAINER_ENDPOINTS")
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(runtime, "usable_cores", lambda: 8)
     monkeypatch.setattr(runtime, "is_amd", lambda: True)
     yield monkeypatch
-    for name in VARIABLES:  # those that were set by the function under test, not through monkeypatch
+    for name in (*VARIABLES, runtime.MARK):  # those that were set by the function under test, not through monkeypatch
         os.environ.pop(name, None)
 
 
@@ -52,6 +52,24 @@ def test_what_the_user_set_stays(machine, name):
     assert name not in runtime.set_cpu_defaults()
     assert os.environ[name] == "3"
     assert set(present()) == set(VARIABLES)
+
+
+def test_what_a_parent_process_chose_is_computed_anew(machine):
+    """A launched child gets its share, not the whole machine that its parent had."""
+    runtime.set_cpu_defaults()
+    machine.setenv("PADDLE_LOCAL_SIZE", "4")
+    assert runtime.set_cpu_defaults()["OMP_NUM_THREADS"] == "2" == os.environ["FLAGS_paddle_num_threads"]
+
+
+def test_the_launchers_own_single_thread_is_not_the_users(machine):
+    """Paddle sets OMP_NUM_THREADS=1 when the launcher imports it; with the flag beside it, it is the user's."""
+    machine.setenv("PADDLE_CURRENT_ENDPOINT", "10.0.0.1:60209")
+    machine.setenv("PADDLE_TRAINER_ENDPOINTS", "10.0.0.1:60209,10.0.0.1:48983")
+    machine.setenv("OMP_NUM_THREADS", "1")
+    assert runtime.set_cpu_defaults()["OMP_NUM_THREADS"] == "4"
+    for name, value in (("OMP_NUM_THREADS", "1"), ("FLAGS_paddle_num_threads", "1"), (runtime.MARK, "")):
+        machine.setenv(name, value)
+    assert "OMP_NUM_THREADS" not in runtime.set_cpu_defaults()
 
 
 @pytest.mark.parametrize(

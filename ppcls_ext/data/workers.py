@@ -11,8 +11,8 @@ the system frees with its last user; where there is none, through the pipe.
 
 from __future__ import annotations
 
-import logging
 import contextlib
+import logging
 import mmap
 import multiprocessing
 import os

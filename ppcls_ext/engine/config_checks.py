@@ -14,7 +14,7 @@ from ppcls_ext import plugin, registry
 from ppcls_ext.arch.backbone.base import THESEUS_ARGUMENTS
 from ppcls_ext.data.build import dataset_arguments
 from ppcls_ext.data.preprocess import check_transform_ops
-from ppcls_ext.data.summary import inspect_labels
+from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
 from ppcls_ext.optim.lr import piecewise_table
 
 from .config_source import Problem
@@ -289,6 +289,7 @@ def _has_checkpoint(prefix: Path) -> bool:
 def _images(report: Report) -> None:
     """Check the operators, the label lists and the class counts of the splits that the mode reads."""
     splits = {"Train": report.mode == "train", "Eval": report.evaluates or report.mode == "export"}
+    summaries = []
     for split, is_used in splits.items():
         section = report.config.section(f"DataLoader.{split}.dataset")
         if section is None or not is_used:
@@ -305,7 +306,11 @@ def _images(report: Report) -> None:
         for name in missing:
             report.wrong(f"{key}.{name}", f"the key is missing; {section['name']} needs it", "missing")
         if not missing:
-            _labels(report, key, section)
+            summaries.append(_labels(report, key, section))
+    if len(summaries) == 2 and all(summaries):
+        complaint = relabel_problem(*summaries)
+        if complaint:
+            report.wrong("DataLoader.Eval.dataset.relabel", complaint)
 
 
 def _operators(report: Report, key: str, operators: list, from_bytes: bool = False) -> None:
@@ -318,7 +323,8 @@ def _operators(report: Report, key: str, operators: list, from_bytes: bool = Fal
         report.wrong(place, problem.message)
 
 
-def _labels(report: Report, key: str, section: dict) -> None:
+def _labels(report: Report, key: str, section: dict) -> Optional[LabelSummary]:
+    """Check a label list, and return what is known of it; None if it cannot be read."""
     absent = False
     if not os.path.isdir(section["image_root"]):
         absent = True
@@ -329,19 +335,20 @@ def _labels(report: Report, key: str, section: dict) -> None:
             absent = True
             report.wrong(f"{key}.{name}", f"got {path!r}; there is no such file")
     if absent:
-        return
+        return None
     arguments = {name: value for name, value in section.items() if name in dataset_arguments(section["name"])}
     try:
         summary = inspect_labels({"name": section["name"], **arguments}, check_files=False)
     except (OSError, ValueError) as error:
         report.wrong(key, str(error))
-        return
+        return None
     class_num = report.config.Arch.class_num
     complaint = summary.problem(class_num)
     if complaint:
         report.wrong(key, complaint)
     elif key == "DataLoader.Train.dataset" and summary.classes < class_num:
         report.warn(key, f"the list has {summary.classes} classes, Arch.class_num is {class_num}")
+    return summary
 
 
 def _infer(report: Report) -> None:

@@ -289,3 +289,13 @@ def test_doubtful_settings_are_warned_of(sample, override, message):
     """Defect 31 among them: clip_norm is per tensor."""
     (warning,) = sample.load(override).warnings
     assert message in warning and warning.startswith(f"command line (-o {override})")
+
+
+def test_relabelling_must_number_both_lists_alike(sample, tmp_path):
+    """Defect 36: each list is relabelled by itself, so a class missing from one would get another class' number."""
+    (tmp_path / "val.txt").write_text("0.png 3\n2.png 10\n", encoding="utf-8")
+    sample.write_list([3, 7, 10])
+    both = ["DataLoader.Train.dataset.relabel=True", "DataLoader.Eval.dataset.relabel=True"]
+    sample.load(*both)
+    problem = sample.problem(*both, f"DataLoader.Eval.dataset.cls_label_path={tmp_path}/val.txt")
+    assert "DataLoader.Eval.dataset.relabel" in problem and "labels in one list alone: [7]" in problem
