@@ -59,8 +59,12 @@ def run(config: Path, output_dir: Path, workers: int, after: float = 0.0, at_cal
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def die_at_call(number: int) -> None:
-    """Let this process kill itself at its ``number``-th call that changes the folder of checkpoints."""
+def die_at_call(number: int):
+    """Let this process kill itself at its ``number``-th call that changes the folder of checkpoints; 0: never.
+
+    Returns:
+        A function that returns the number of such calls so far.
+    """
     calls = 0
 
     def deadly(function):
@@ -76,6 +80,9 @@ def die_at_call(number: int) -> None:
     checkpoint.os.replace = deadly(os.replace)
     checkpoint.os.fsync = deadly(os.fsync)
     checkpoint.paddle.save = deadly(checkpoint.paddle.save)
+    checkpoint.Path.unlink = deadly(checkpoint.Path.unlink)
+    checkpoint.Path.write_text = deadly(checkpoint.Path.write_text)
+    return lambda: calls
 
 
 def final_state(output_dir: Path) -> dict:

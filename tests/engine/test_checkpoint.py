@@ -6,8 +6,8 @@ import signal
 
 import numpy as np
 import pytest
+from kill_and_resume import die_at_call
 
-from ppcls_ext.engine import checkpoint
 from ppcls_ext.engine.checkpoint import CheckpointError, CheckpointStore, load_checkpoint
 
 
@@ -30,25 +30,9 @@ def save_in_child(folder, step, fatal=0):
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        calls = 0
-
-        def deadly(function):
-            def wrapper(*arguments, **keywords):
-                nonlocal calls
-                calls += 1
-                if calls == fatal:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return function(*arguments, **keywords)
-
-            return wrapper
-
-        checkpoint.os.replace = deadly(os.replace)
-        checkpoint.os.fsync = deadly(os.fsync)
-        checkpoint.paddle.save = deadly(checkpoint.paddle.save)
-        checkpoint.Path.unlink = deadly(checkpoint.Path.unlink)
-        checkpoint.Path.write_text = deadly(checkpoint.Path.write_text)
+        calls = die_at_call(fatal)
         CheckpointStore(folder).save("latest", state(step), step)
-        os.write(writer, str(calls).encode())
+        os.write(writer, str(calls()).encode())
         os._exit(0)
     os.close(writer)
     _, status = os.waitpid(child, 0)

@@ -47,6 +47,15 @@ def test_files_and_log_lines_are_paddleclas(runs):
     assert summary["steps"] == 9 and len(summary["history"]) == 3
 
 
+def test_curves_for_visualdl(runs):
+    runs.train("Global.use_visualdl=True", "Global.epochs=1")
+    records = list(runs.output_dir.glob("vdlrecords.*.log"))
+    assert len(records) == 1
+    content = records[0].read_bytes()
+    for tag in (b"lr(Cosine)", b"train_CELoss", b"train_top1", b"eval_acc"):
+        assert tag in content, tag
+
+
 def test_losses_fall(runs):
     runs.config["Optimizer"]["lr"] = {"name": "Constant", "learning_rate": 0.03}
     runs.config["DataLoader"]["Train"]["dataset"]["transform_ops"][1] = {"ResizeImage": {"size": 16}}
