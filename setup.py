@@ -53,6 +53,7 @@ setup(
             "onnxruntime>=1.17",
             "sympy",
         ],
+        "lint": ["ruff==0.17.5"],  # pinned: a newer one may ask for another format
         "parity": ["torch", "torchvision", "timm"],
     },
     entry_points={"console_scripts": ["ppcls_ext = ppcls_ext.cli:main"]},
