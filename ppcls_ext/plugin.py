@@ -103,6 +103,7 @@ def _is_findable(package: str) -> bool:
 
 def _load(package: str) -> Tree:
     """Import a PaddleClas, or take the one that is being imported."""
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # the wheel imports it, and it tells which build it is
     arch = importlib.import_module(f"{package}.arch")
     backbone = importlib.import_module(f"{package}.arch.backbone")
     _prepare_logger(package)
