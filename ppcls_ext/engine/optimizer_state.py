@@ -6,6 +6,7 @@ layer built earlier shifts it, and the state then fits nothing. On disk the key 
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,10 @@ def from_disk(state: dict[str, Any], optimizer: paddle.optimizer.Optimizer, mode
             name, _, accumulator = key.partition("/")
             full_name = f"{own[name].name}_{accumulator}"
             restored[full_name] = _tensor(value, full_name)
-    optimizer.set_state_dict(restored)
+    with warnings.catch_warnings():
+        # A warm-up keeps the state of the schedule after it in its own, and then wonders about it.
+        warnings.filterwarnings("ignore", message="There are some unused values in state_dict")
+        optimizer.set_state_dict(restored)
 
 
 def _tensor(array: np.ndarray, name: str) -> paddle.Tensor:
