@@ -35,7 +35,7 @@ def load_trained(cfg, purpose: str) -> paddle.nn.Layer:
     model = build_model(cfg)
     if path:
         path = pdparams_path(path)
-        problems = load_state(model, read_pdparams(path)).problems()
+        problems = load_state(model, read_pdparams(path), adapting=True).problems()
         if problems:
             raise WeightMismatchError(
                 f"{path} has another number of classes than Arch.class_num, {cfg.Arch.class_num}:\n  "

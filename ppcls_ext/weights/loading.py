@@ -1,7 +1,7 @@
 """Strict loading: every tensor of the file is used, every tensor of the model is filled, or it is an error.
 
-The one exception is fine-tuning: a classifier of another class count keeps its fresh initial values, and a line in the
-log says so.
+The exceptions are those of fine-tuning, each with a line in the log: a classifier of another class count keeps its
+fresh initial values, and tensors that depend on the input's channels or size are adapted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import paddle
 
 from ppcls_ext.layer_state import unique_tensors
+from ppcls_ext.weights.adaptation import adapt
 from ppcls_ext.weights.reader import pdparams_path, read_pdparams
 
 logger = logging.getLogger("ppcls_ext")
@@ -31,6 +32,7 @@ class LoadReport:
     loaded: list = field(default_factory=list)
     reinitialised: list = field(default_factory=list)  # a classifier of another class count
     left_out: list = field(default_factory=list)  # the file's classifier, for a model without one
+    adapted: dict = field(default_factory=dict)  # name: what was done, see ppcls_ext.weights.adaptation
     missing: list = field(default_factory=list)
     unexpected: list = field(default_factory=list)
     misshaped: list = field(default_factory=list)  # (name, shape in the file, shape in the model)
@@ -43,7 +45,9 @@ class LoadReport:
         return lines
 
 
-def load_state(model: paddle.nn.Layer, state: dict[str, np.ndarray], class_num: Optional[int] = None) -> LoadReport:
+def load_state(
+    model: paddle.nn.Layer, state: dict[str, np.ndarray], class_num: Optional[int] = None, adapting: bool = False
+) -> LoadReport:
     """Copy ``state`` into ``model`` if every name and shape fits, and report what was found either way.
 
     The model is changed only when the report holds no problem.
@@ -54,6 +58,7 @@ def load_state(model: paddle.nn.Layer, state: dict[str, np.ndarray], class_num: 
         class_num: width of the model's classifier. A layer whose tensors differ from the file's in this dimension alone
             is taken for the classifier, and keeps its initial values. ``None``: the classifier must fit too. ``0``: the
             model has no classifier, and the file's is left out.
+        adapting: also make tensors fit other input channels and another image size.
 
     Raises:
         WeightMismatchError: if two names of one tensor come with different values.
@@ -69,6 +74,11 @@ def load_state(model: paddle.nn.Layer, state: dict[str, np.ndarray], class_num: 
         array = state[given[0]]
         if any(not np.array_equal(array, state[alias]) for alias in given[1:]):
             raise WeightMismatchError(f"{' and '.join(given)} are one tensor, yet the file gives two values for it")
+        adapted = None
+        if adapting and tuple(array.shape) != tuple(tensor.shape):
+            adapted = adapt(model, name, array, tuple(tensor.shape))
+        if adapted:
+            array, report.adapted[name] = adapted
         if tuple(array.shape) == tuple(tensor.shape):
             fitting.append((name, tensor, array))
         else:
@@ -101,7 +111,7 @@ def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: O
     path = pdparams_path(path)
     if class_num is None:
         class_num = getattr(model, "class_num", None)
-    report = load_state(model, read_pdparams(path), class_num=class_num)
+    report = load_state(model, read_pdparams(path), class_num=class_num, adapting=True)
     problems = report.problems()
     if problems:
         shown = "\n  ".join(problems[:40] + ([f"… and {len(problems) - 40} more"] if len(problems) > 40 else []))
@@ -115,6 +125,8 @@ def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: O
             ", ".join(report.reinitialised),
             class_num,
         )
+    for name, what in report.adapted.items():
+        logger.warning("%s of %s: %s", name, path, what)
     if report.left_out:
         logger.warning("class_num is 0: %s of %s are left out", ", ".join(report.left_out), path)
     logger.info("Finish load pretrained model from %s: %d tensors", path, len(report.loaded))
