@@ -447,8 +447,12 @@ def test_pretrained_path(spec, tmp_path):
     assert np.array_equal(loaded(x).numpy(), model(x).numpy())
     assert np.array_equal(fine_tuned.forward_features(x).numpy(), model.forward_features(x).numpy())
     assert fine_tuned(x).shape == [1, CLASSES + 2]
-    with pytest.raises(ValueError, match="1 of its tensors differ\\n  stem.proj.weight: file has shape"):
-        build(spec, pretrained=path, in_channels=4)
+    grey = build(spec, perturb=False, pretrained=path, in_channels=1)
+    grey.eval()
+    np.testing.assert_allclose(grey(x[:, :1]).numpy(), model(x[:, :1].tile([1, 3, 1, 1])).numpy(), atol=1e-4)
+    paddle.save({**model.state_dict(), "norm.weight": paddle.ones([3])}, str(path))
+    with pytest.raises(ValueError, match="1 of its tensors differ\\n  norm.weight: file has shape \\[3\\]"):
+        build(spec, pretrained=path)
 
 
 # ---- PaddleClas's TheseusLayer -----------------------------------------------------------------------------------
