@@ -43,12 +43,16 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Weights:
-    """A published checkpoint: where it is, which key layout it has, and its licence."""
+    """A published checkpoint: where it is, which key layout it has, and its licence.
+
+    ``manual`` says that ``url`` is a page for people, such as a drive folder, and not the file itself.
+    """
 
     url: str
     layout: str
     licence: str
     sha256: Optional[str] = None
+    manual: bool = False
 
 
 @dataclass(frozen=True)

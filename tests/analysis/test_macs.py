@@ -56,6 +56,21 @@ def test_a_layer_that_runs_twice_counts_twice():
     assert count_macs(Twice(), (3, 2, 4)) == {"fc": 2 * 6 * 16}
 
 
+def test_a_layer_may_count_its_own_products():
+    class Attention(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.proj = nn.Linear(4, 4)
+
+        def forward(self, x):  # [N, 3, 2, 4]
+            return self.proj(x @ x.transpose([0, 1, 3, 2]) @ x)
+
+        def multiply_adds(self, x, output):
+            return 3 * 2 * (2 * 2 * 4)
+
+    assert count_macs(nn.Sequential(Attention()), (3, 2, 4)) == {"0": 96, "0.proj": 6 * 16}
+
+
 def test_an_unknown_layer_with_weights_is_an_error():
     class Own(nn.Layer):
         def __init__(self):

@@ -71,7 +71,7 @@ def test_equals_the_reference(spec):
     assert spec.macs == closed_form_macs(model.config(), native)
     small = 28
     assert sum(count_macs(model, (3, small, small)).values()) == closed_form_macs(model.config(), small)
-    logits, stages = compare.differences(model, spec.name, native)
+    logits, stages = compare.differences(model, spec)
     assert max(stages) < 1e-4, f"features differ by {stages}"
     assert logits < 2e-5
 
@@ -86,7 +86,7 @@ def test_gradients_equal_the_reference():
     model = compare.fill(registry.get_spec("Sequencer2D_S").factory())
     logits = model(paddle.to_tensor(rule.images(224)))
     (logits * paddle.to_tensor(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
-    golden = np.load(compare.FOLDER / "Sequencer2D_S.npz")["gradients"]
+    golden = np.load(compare.FOLDERS["Sequencer"] / "Sequencer2D_S.npz")["gradients"]
     parameters = dict(model.named_parameters())
     assert len(parameters) == len(golden) == 480
     assert len(model.state_dict()) == 768, "18 blocks x 16 second names of LSTM tensors"
@@ -118,7 +118,7 @@ def initial_values():
 @pytest.mark.compat
 def test_initial_values_are_distributed_as_the_references(initial_values):
     """Two-sample Kolmogorov-Smirnov test of every kind of parameter against draws of the official code."""
-    golden = np.load(compare.FOLDER / "initial_draws.npz")
+    golden = np.load(compare.FOLDERS["Sequencer"] / "initial_draws.npz")
     assert set(initial_values) == set(golden.files)
     for kind in golden.files:
         ours, reference = initial_values[kind], golden[kind]

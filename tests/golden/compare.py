@@ -1,10 +1,11 @@
 """Compare our models with the golden files; as a script, print the table of the model pages.
 
-python tests/golden/compare.py
+python tests/golden/compare.py Sequencer
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,17 @@ import paddle
 import rule
 from paddle import nn
 
-FOLDER = Path(__file__).parent / "sequencer"
+from ppcls_ext import registry
+
+#: Where the golden files of each family are.
+FOLDERS = {
+    family: Path(__file__).parent / folder
+    for family, folder in {
+        "Sequencer": "sequencer",
+        "VisionPermutator": "vip",
+        "DilateFormer": "dilateformer",
+    }.items()
+}
 
 
 def is_transposed(name: str, parameter: paddle.Tensor) -> bool:
@@ -21,11 +32,14 @@ def is_transposed(name: str, parameter: paddle.Tensor) -> bool:
 
 
 def fill(model: nn.Layer) -> nn.Layer:
-    """Set every parameter by the rule, and the model to evaluation."""
+    """Set every parameter and running statistic by the rule, and the model to evaluation."""
     for name, parameter in model.named_parameters():
         shape = parameter.shape[::-1] if is_transposed(name, parameter) else parameter.shape
         value = rule.parameter(name, tuple(shape))
         parameter.set_value(np.ascontiguousarray(value.T) if is_transposed(name, parameter) else value)
+    for name, buffer in model.named_buffers():
+        if name.endswith(("._mean", "._variance")):
+            buffer.set_value(rule.parameter(name, tuple(buffer.shape)))
     model.eval()
     return model
 
@@ -45,21 +59,23 @@ def run(model: nn.Layer, images: np.ndarray) -> tuple:
     return logits, features
 
 
-def differences(model: nn.Layer, name: str, size: int) -> tuple:
+def differences(model: nn.Layer, spec: registry.BackboneSpec) -> tuple:
     """Return the greatest absolute differences from the reference: of the logits, and of each stage's summary."""
-    golden = np.load(FOLDER / f"{name}.npz")
-    logits, features = run(fill(model), rule.images(size))
+    golden = np.load(FOLDERS[spec.family] / f"{spec.name}.npz")
+    logits, features = run(fill(model), rule.images(spec.preprocessing.input_size[1]))
     stages = [np.abs(rule.summary(map_) - golden[f"stage {i}"]).max() for i, map_ in enumerate(features)]
     return float(np.abs(logits - golden["logits"]).max()), [float(stage) for stage in stages]
 
 
 def main() -> None:
-    """Print one Markdown row per backbone."""
-    from ppcls_ext import registry
-
+    """Print one Markdown row per backbone of a family."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("family", choices=FOLDERS)
+    family = parser.parse_args().family
     for spec in registry.specs():
-        logits, stages = differences(spec.factory(), spec.name, spec.preprocessing.input_size[1])
-        print(f"| {spec.name} | {logits:.1e} | {max(stages):.1e} |", flush=True)
+        if spec.family == family:
+            logits, stages = differences(spec.factory(), spec)
+            print(f"| {spec.name} | {logits:.1e} | {max(stages):.1e} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,14 @@ def unit(name: str, shape: tuple) -> np.ndarray:
 
 
 def parameter(name: str, shape: tuple) -> np.ndarray:
-    """Return the value of a parameter: scaled so that features and logits are of order one."""
+    """Return the value of a parameter or a running statistic: scaled so that features and logits are of order one."""
     values = unit(name, shape)
-    if "bias" in name.rsplit(".", 1)[-1]:
+    kind = name.rsplit(".", 1)[-1]
+    if "bias" in kind or kind == "_mean":  # BatchNorm's running mean
         return 0.1 * values
-    if len(shape) == 1:  # LayerNorm
+    if kind == "_variance":
+        return 1 + 0.3 * values
+    if len(shape) == 1:  # LayerNorm, BatchNorm
         return 1 + 0.1 * values
     if name == "pos_embed.weight":
         return 0.5 * values
