@@ -29,6 +29,8 @@ setup(
         "pyyaml",
         "pillow",
         "tqdm",
+        "requests",
+        "filelock",
         "pydantic>=2",
         "rich",
         "visualdl>=2.2",
