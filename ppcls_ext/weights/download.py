@@ -1,4 +1,4 @@
-"""Downloading one file: with a progress bar, resumed where a broken connection left off, and checked before it counts."""
+"""Downloading one file: with a progress bar, resumed where the line broke, and checked before it counts."""
 
 from __future__ import annotations
 
