@@ -23,7 +23,7 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Union
 
 import paddle
 
@@ -249,9 +249,3 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def newest_prefix(folder: Union[str, Path], name: str = "latest") -> Optional[Path]:
-    """Return the prefix of a checkpoint in ``folder`` if any set of it exists, else None."""
-    prefix = Path(folder) / name
-    return prefix if any(_file(prefix, place, MANIFEST).exists() for place in PLACES) else None

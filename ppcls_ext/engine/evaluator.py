@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ppcls_ext.data import build_dataloader
 from ppcls_ext.engine.model import logits_of
 from ppcls_ext.engine.precision import Precision
-from ppcls_ext.engine.session import Session, start_logging
+from ppcls_ext.engine.session import Session, log_config, start_logging
 from ppcls_ext.engine.trained import load_trained
 from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import build_metrics
@@ -133,7 +133,6 @@ def evaluate(cfg) -> dict[str, float]:
     """
     session = Session(cfg.Global.device)
     start_logging(session.is_main, Path(cfg.Global.output_dir) / "eval.log")
-    for warning in cfg.warnings:
-        logger.warning("%s", warning)
+    log_config(cfg)
     evaluator = Evaluator(cfg, session, Precision.from_config(cfg))
     return evaluator.run(load_trained(cfg, "evaluated"))

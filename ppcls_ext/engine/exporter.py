@@ -27,7 +27,7 @@ from ppcls_ext.engine.legacy_trace import legacy_tracing
 from ppcls_ext.engine.model import logits_of
 from ppcls_ext.engine.postprocess import read_class_id_map
 from ppcls_ext.engine.predictor import GRAPH_SUFFIXES, PREFIX, Runner, find_graph
-from ppcls_ext.engine.session import start_logging
+from ppcls_ext.engine.session import log_config, start_logging
 from ppcls_ext.engine.trained import load_trained
 from ppcls_ext.version import __version__
 
@@ -101,8 +101,7 @@ def export(cfg, format: str = "default") -> Path:
     start_logging(True, Path(cfg.Global.output_dir) / "export.log")
     if format == "legacy" and uses_pir():
         return _export_in_child(cfg, folder)
-    for warning in cfg.warnings:
-        logger.warning(warning)
+    log_config(cfg)
     device = paddle.get_device()
     paddle.set_device("cpu")  # the files know no device
     try:

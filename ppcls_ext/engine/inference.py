@@ -15,7 +15,7 @@ from ppcls_ext.engine.classify import classify, failures
 from ppcls_ext.engine.image_files import list_images
 from ppcls_ext.engine.model import logits_of
 from ppcls_ext.engine.postprocess import Topk, read_class_id_map
-from ppcls_ext.engine.session import Session, start_logging
+from ppcls_ext.engine.session import Session, log_config, start_logging
 from ppcls_ext.engine.trained import load_trained
 
 logger = logging.getLogger("ppcls_ext")
@@ -43,8 +43,7 @@ def infer(cfg) -> list[dict]:
     start_logging(session.is_main, Path(cfg.Global.output_dir) / "infer.log")
     if not session.is_main:
         return []
-    for warning in cfg.warnings:
-        logger.warning(warning)
+    log_config(cfg)
     if cfg.Infer is None or not cfg.Infer.infer_imgs:
         raise ValueError("no image is named; pass -o Infer.infer_imgs=<image, folder or list>")
     target = _json_path(cfg.Infer.save_dir)

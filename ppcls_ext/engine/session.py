@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import sys
+import textwrap
 from pathlib import Path
 from typing import Optional
 
@@ -94,3 +95,10 @@ def start_logging(is_main: bool, file: Optional[Path] = None) -> logging.Logger:
         handler.setFormatter(logging.Formatter(LOG_FORMAT, DATE_FORMAT))
         logger.addHandler(handler)
     return logger
+
+
+def log_config(cfg) -> None:
+    """Log what the validated config says beyond the defaults, and what it warns of."""
+    logger.info("configuration\n%s", textwrap.indent(cfg.summary(), "  "))
+    for warning in cfg.warnings:
+        logger.warning("%s", warning)

@@ -29,7 +29,7 @@ from ppcls_ext.engine.model import build_model, logits_of
 from ppcls_ext.engine.precision import Precision
 from ppcls_ext.engine.reporter import Reporter
 from ppcls_ext.engine.run_state import Best, Progress
-from ppcls_ext.engine.session import Session, seed_everything, start_logging
+from ppcls_ext.engine.session import Session, log_config, seed_everything, start_logging
 from ppcls_ext.engine.stop import StopRequest
 from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import InvalidLogitsError, build_metrics
@@ -372,8 +372,7 @@ def train(cfg) -> dict:
     session = Session(cfg.Global.device)
     output_dir = Path(cfg.Global.output_dir)
     start_logging(session.is_main, output_dir / "train.log")
-    for warning in cfg.warnings:
-        logger.warning("%s", warning)
+    log_config(cfg)
     if session.is_main:
         cfg.save(output_dir / "config.yaml")
     return Trainer(cfg, session).run()

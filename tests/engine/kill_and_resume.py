@@ -40,7 +40,7 @@ def run(config: Path, output_dir: Path, workers: int, after: float = 0.0, at_cal
         if at_call:
             die_at_call(at_call)
         overrides = [f"Global.output_dir={output_dir}", f"DataLoader.Train.loader.num_workers={workers}"]
-        if checkpoint.newest_prefix(output_dir):
+        if any(output_dir.glob("latest*.manifest.json")):
             overrides.append(f"Global.checkpoints={output_dir / 'latest'}")
         try:
             train(load_config(config, overrides))
