@@ -15,9 +15,9 @@ FIELDS = {
 
 def test_listing_takes_wildcards_in_any_case():
     names = registry.list_backbones()
-    assert names[:3] == ["Sequencer2D_S", "Sequencer2D_M", "Sequencer2D_L"]
     assert len(names) == len(set(names)) == len(registry.specs())
-    assert registry.list_backbones("sequencer2d_?") == names[:3]
+    assert registry.list_backbones("sequencer2d_?") == ["Sequencer2D_S", "Sequencer2D_M", "Sequencer2D_L"]
+    assert [name for name in names if name in registry.list_backbones("*_S*")] == registry.list_backbones("*_S*")
     assert registry.list_backbones("*_392") == ["Sequencer2D_S_392", "Sequencer2D_M_392", "Sequencer2D_L_392"]
     assert registry.list_backbones("nothing*") == []
 

@@ -34,18 +34,27 @@ def small_sequencer(arguments: dict) -> dict:
     }
 
 
+def small_dilateformer(arguments: dict) -> dict:
+    """Keep the variant, take one or two blocks per stage and narrow them."""
+    return {"depths": [1, 1, 2, 1], "embed_dim": 12, "num_heads": [3, 3, 3, 6], "img_size": 56}
+
+
 SMALL = {
     "Sequencer": small_sequencer,
+    "DilateFormer": small_dilateformer,
 }
 #: Families that take every height and width; the others take multiples of the last stage's stride.
-ANY_SIZE: set = set()
+ANY_SIZE = {"DilateFormer"}
 #: Families whose exported graph has the height and width that it was traced with, and why.
 FIXED_EXPORT: dict = {}
 #: Parameters whose gradient is zero in training, by family, and why.
-WITHOUT_GRADIENT: dict = {}
+WITHOUT_GRADIENT = {
+    "DilateFormer": (r"stages\.\d\.downsample\.conv\.bias", "the BatchNorm that follows subtracts the mean"),
+}
 #: Duties that could break on Paddle 2.6: there, one backbone of each kind has to do.
 COMPAT = {
     *("Sequencer2D_S", "Sequencer2D_S_unidirectional", "GRUSequencer2D_S", "VSequencer_S_PE", "Sequence_2d"),
+    "DilateFormer_Tiny",
 }
 
 
@@ -212,6 +221,15 @@ def test_strides_and_channels_of_sequencer():
     assert [row["stride"] for row in info["Sequencer2D_S"].feature_info] == [7, 14, 14, 14]
     assert [row["channels"] for row in info["Sequencer2D_S"].feature_info] == [192, 384, 384, 384]
     assert [row["stride"] for row in info["VSequencer_S"].feature_info] == [14, 14, 14, 14]
+
+
+def test_strides_and_channels_of_dilateformer():
+    """The ladder of powers of two that detectors expect; odd sizes are rounded up."""
+    model = registry.get_spec("DilateFormer_Base").factory(depths=[1] * 4)
+    assert [row["stride"] for row in model.feature_info] == [4, 8, 16, 32]
+    assert [row["channels"] for row in model.feature_info] == [96, 192, 384, 768]
+    shapes = [map_.shape for map_ in model.extract_features(images(1, 3, 65, 35))]
+    assert shapes == [[1, 96, 17, 9], [1, 192, 9, 5], [1, 384, 5, 3], [1, 768, 3, 2]]
 
 
 # ---- drop path and recompute -------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def parameter(name: str, shape: tuple) -> np.ndarray:
         return 1 + 0.1 * values
     if name == "pos_embed.weight":
         return 0.5 * values
-    gain = 1.5 if name == "head.weight" else 1.0
+    gain = 1.5 if name == "head.weight" else 0.25 if name.endswith(".cpe.weight") else 1.0
     return (values * (gain / math.sqrt(math.prod(shape[1:])))).astype(np.float32)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ppcls_ext.arch.backbone import sequencer
+from ppcls_ext.arch.backbone import dilateformer, sequencer
 from ppcls_ext.arch.backbone.base import Backbone
 
-__all__ = ["Backbone", "sequencer"]
+__all__ = ["Backbone", "dilateformer", "sequencer"]

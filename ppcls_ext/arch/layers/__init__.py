@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ppcls_ext.arch.layers.attention import attention
+from ppcls_ext.arch.layers.batch_norm import BatchNorm2D
 from ppcls_ext.arch.layers.downsample import Downsample
 from ppcls_ext.arch.layers.drop_path import DropPath, drop_path_rates
 from ppcls_ext.arch.layers.frozen import LayerNorm, is_recording, run_rnn
@@ -13,6 +15,7 @@ from ppcls_ext.arch.layers.recompute import RecomputeSequential
 
 __all__ = [
     "ACTIVATIONS",
+    "BatchNorm2D",
     "Downsample",
     "DropPath",
     "GlobalAveragePool",
@@ -20,6 +23,7 @@ __all__ = [
     "Mlp",
     "PatchEmbed",
     "RecomputeSequential",
+    "attention",
     "drop_path_rates",
     "is_recording",
     "run_rnn",

@@ -1,0 +1,460 @@
+"""DilateFormer: dilated neighbourhood attention in the shallow stages, global attention in the deep ones.
+
+Paper: "DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition", Jiao et al., arXiv 2302.01791.
+Official code: https://github.com/JIAOJIAYUASD/dilateformer (it states no licence).
+
+Written from the paper and its equations, and checked against the official code: with the same weights, every variant
+gives the same features and logits. A stage *begins* with its merging (as in timm's Sequencer), so that a stage's output
+is what a detector would take. Differences are listed in ``docs/en/models/ImageNet1k/DilateFormer.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Callable, Sequence, Union
+
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+from paddle.nn import initializer as I
+
+from ppcls_ext import registry
+from ppcls_ext.arch.backbone.base import Backbone, make_factory
+from ppcls_ext.arch.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_positive,
+    check_rate,
+    check_size,
+)
+from ppcls_ext.arch.layers import (
+    ACTIVATIONS,
+    BatchNorm2D,
+    DropPath,
+    GlobalAveragePool,
+    LayerNorm,
+    Mlp,
+    RecomputeSequential,
+    attention,
+    drop_path_rates,
+)
+
+PATCH_EMBEDS = ("overlapping", "nonoverlapping", "pointconv")
+MERGINGS = ("conv3_2", "conv2_2", "avgpool3_2", "avgpool2_2")
+CPES = ("block", "stage", "both", "none")
+STEM_WIDTH = 16  # channels after the stem's first convolution; they double twice
+
+
+def _shifts(size: int, dilation: int) -> list:
+    """Return the (row, column) slices of a map padded by ``dilation * (size // 2)``, one for each key of a window."""
+    # The end of a slice counts from the end of the axis: height and width may be unknown while a graph is traced.
+    ends = [dilation * i or None for i in range(1 - size, 1)]
+    slices = [slice(dilation * i, end) for i, end in enumerate(ends)]
+    return [(row, column) for row in slices for column in slices]
+
+
+class DilatedAttention(nn.Layer):
+    """Multi-scale dilated attention (paper, section 3.2): each query sees the ``kernel_size``² keys around it.
+
+    The heads are split evenly over ``dilations``; a dilation r puts the keys r pixels apart. As in the official code,
+    a key outside the map is zero and takes its part of the softmax (its logit is 0).
+    """
+
+    def __init__(self, dim: int, heads: int, dilations: Sequence[int], kernel_size: int, bias: bool, drop_rate: float):
+        super().__init__()
+        self.heads = heads
+        self.dilations = list(dilations)
+        self.kernel_size = kernel_size
+        # Output channels: query, key, value; each split by dilation, then by head.
+        self.qkv = nn.Linear(dim, 3 * dim, bias_attr=None if bias else False)
+        self.attn_drop = nn.Dropout(drop_rate)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take and return ``[N, H, W, C]``."""
+        count = len(self.dilations)
+        groups = self.qkv(x).chunk(3 * count, axis=-1)
+        outputs = [self._attend(*groups[i::count], dilation) for i, dilation in enumerate(self.dilations)]
+        return self.proj(paddle.concat(outputs, axis=-1))
+
+    def _attend(self, query: paddle.Tensor, key: paddle.Tensor, value: paddle.Tensor, dilation: int) -> paddle.Tensor:
+        heads = self.heads // len(self.dilations)
+        size = query.shape[-1] // heads
+        margin = dilation * (self.kernel_size // 2)
+        shifts = _shifts(self.kernel_size, dilation)
+        query = (query * (1 / math.sqrt(size))).reshape([0, 0, 0, heads, size])
+        key, value = (F.pad(tensor, [margin] * 4, data_format="NHWC") for tensor in (key, value))
+        keys = [key[:, rows, columns].reshape([0, 0, 0, heads, size]) for rows, columns in shifts]
+        logits = paddle.stack([(query * key).sum(axis=-1) for key in keys], axis=-1)
+        probabilities = self.attn_drop(F.softmax(logits, axis=-1)).split(len(shifts), axis=-1)
+        values = [value[:, rows, columns].reshape([0, 0, 0, heads, size]) for rows, columns in shifts]
+        return sum(p * value for p, value in zip(probabilities, values)).flatten(3)
+
+    def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
+        """Return the products of queries with keys, and of probabilities with values."""
+        return 2 * math.prod(output.shape) * self.kernel_size**2
+
+
+class GlobalAttention(nn.Layer):
+    """Multi-head self-attention over all tokens of the map."""
+
+    def __init__(self, dim: int, heads: int, bias: bool, drop_rate: float):
+        super().__init__()
+        self.heads = heads
+        self.drop_rate = drop_rate
+        self.qkv = nn.Linear(dim, 3 * dim, bias_attr=None if bias else False)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take and return ``[N, H, W, C]``."""
+        size = x.shape[-1] // self.heads
+        qkv = self.qkv(x.flatten(1, 2)).reshape([0, 0, 3, self.heads, size]).transpose([2, 0, 3, 1, 4])
+        mixed = attention(qkv[0], qkv[1], qkv[2], self.drop_rate, self.training)  # [N, heads, H * W, size]
+        mixed = self.proj(mixed.transpose([0, 2, 1, 3]).flatten(2))
+        return mixed.reshape(x.shape if paddle.in_dynamic_mode() else paddle.shape(x))
+
+    def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
+        """Return the products of queries with keys, and of probabilities with values."""
+        return 2 * math.prod(output.shape) * output.shape[1] * output.shape[2]
+
+
+class PositionEncoding(nn.Conv2D):
+    """Conditional position encoding (arXiv 2102.10882): a depthwise 3 x 3 convolution, added to its input."""
+
+    def __init__(self, dim: int):
+        super().__init__(dim, dim, 3, padding=1, groups=dim)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take and return ``[N, H, W, C]``."""
+        encoding = F.conv2d(x.transpose([0, 3, 1, 2]), self.weight, self.bias, padding=1, groups=x.shape[-1])
+        return x + encoding.transpose([0, 2, 3, 1])
+
+
+class DilateFormerBlock(nn.Layer):
+    """Position encoding (or none), then a pre-norm residual block: attention, MLP."""
+
+    def __init__(self, dim: int, cpe: nn.Layer, attn: nn.Layer, mlp: nn.Layer, epsilon: float, drop_path_rate: float):
+        super().__init__()
+        self.cpe = cpe
+        self.norm1 = LayerNorm(dim, epsilon=epsilon)
+        self.attn = attn
+        self.drop_path1 = DropPath(drop_path_rate)
+        self.norm2 = LayerNorm(dim, epsilon=epsilon)
+        self.mlp = mlp
+        self.drop_path2 = DropPath(drop_path_rate)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take and return ``[N, H, W, C]``."""
+        x = self.cpe(x)
+        x = x + self.drop_path1(self.attn(self.norm1(x)))
+        return x + self.drop_path2(self.mlp(self.norm2(x)))
+
+
+class Merging(nn.Layer):
+    """Halves height and width, doubles the channels, normalises over the batch.
+
+    ``conv3_2`` and ``conv2_2`` are one strided convolution, of 3 x 3 (rounding sizes up) or 2 x 2 (rounding down).
+    ``avgpool3_2`` and ``avgpool2_2`` take the mean over such a window, without its padding, and a 1 x 1 convolution.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, kind: str):
+        super().__init__()
+        size = int(kind[-3])
+        if kind.startswith("conv"):
+            self.pool = nn.Identity()
+            self.conv = nn.Conv2D(dim_in, dim_out, size, stride=2, padding=size // 3)
+        else:
+            self.pool = nn.AvgPool2D(size, stride=2, padding=size // 3, exclusive=True)
+            self.conv = nn.Conv2D(dim_in, dim_out, 1)
+        self.norm = BatchNorm2D(dim_out)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take ``[N, H, W, dim_in]``, return ``[N, H / 2, W / 2, dim_out]``."""
+        x = self.norm(self.conv(self.pool(x.transpose([0, 3, 1, 2]))))
+        return x.transpose([0, 2, 3, 1])
+
+
+class Stem(nn.Layer):
+    """Images to tokens at a quarter of their height and width.
+
+    ``overlapping``: four 3 x 3 convolutions, of which two have stride 2, with BatchNorm and GELU between them;
+    ``pointconv``: the same with the two of stride 1 made 1 x 1; ``nonoverlapping``: one 4 x 4 convolution of stride 4.
+    """
+
+    def __init__(self, in_channels: int, dim: int, kind: str):
+        super().__init__()
+        if kind == "nonoverlapping":
+            self.proj = nn.Conv2D(in_channels, dim, 4, stride=4)
+            return
+        widths = [in_channels, STEM_WIDTH, 2 * STEM_WIDTH, 4 * STEM_WIDTH, dim]
+        sizes, strides = ((3, 3, 3, 3), (1, 2, 1, 2)) if kind == "overlapping" else ((3, 1, 3, 1), (2, 1, 2, 1))
+        layers: list = []
+        for width_in, width_out, size, stride in zip(widths, widths[1:], sizes, strides):
+            if layers:
+                layers += [BatchNorm2D(width_in), nn.GELU()]
+            layers.append(nn.Conv2D(width_in, width_out, size, stride=stride, padding=size // 2, bias_attr=False))
+        self.proj = nn.Sequential(*layers)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take ``[N, in_channels, H, W]``, return ``[N, H / 4, W / 4, dim]``."""
+        return self.proj(x).transpose([0, 2, 3, 1])  # (N, C, H, W) -> (N, H, W, C)
+
+
+class DilateFormerStage(nn.Layer):
+    """Merging (none in the first stage), a position encoding if there is one per stage, and blocks."""
+
+    def __init__(self, downsample: nn.Layer, cpe: nn.Layer, blocks: Sequence[nn.Layer]):
+        super().__init__()
+        self.downsample = downsample
+        self.cpe = cpe
+        self.blocks = RecomputeSequential(*blocks)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take the previous stage's ``[N, H, W, C]``, return this one's."""
+        return self.blocks(self.cpe(self.downsample(x)))
+
+
+class DilateFormer(Backbone):
+    """DilateFormer with every hyper-parameter open; the defaults are DilateFormer-Tiny.
+
+    Nothing in it depends on the image size. With the default stem and merging every height and width works, and a
+    stride of 2 rounds up: 225 pixels give maps of 57, 29, 15 and 8. Where ``nonoverlapping``, ``conv2_2`` or
+    ``avgpool2_2`` round down, an image must be large enough to leave one pixel in the last stage.
+
+    Args:
+        class_num: Number of classes; 0 returns pooled features.
+        in_channels: Channels of the images.
+        img_size: Size that the model is meant for, an int or [height, width]; other sizes work as well.
+        depths: Blocks of each stage.
+        embed_dim: Token width of the first stage; each later one doubles it.
+        num_heads: Attention heads of each stage.
+        dilations: Distances between the keys of a dilated attention, in pixels of its map; the heads are split over
+            them.
+        kernel_size: Keys of a dilated attention along each axis, odd.
+        dilate_attention: For each stage, whether its attention is dilated; if not it is global.
+        patch_embed: The stem: ``overlapping``, ``nonoverlapping`` or ``pointconv``.
+        merging: How a later stage begins: ``conv3_2``, ``conv2_2``, ``avgpool3_2`` or ``avgpool2_2``.
+        cpe: Where position encodings are: in each ``block``, after each merging (``stage``), ``both`` or ``none``.
+        mlp_ratio: Hidden width of the MLPs over the token width.
+        qkv_bias: Whether queries, keys and values have a bias.
+        activation: ``gelu``, ``relu`` or ``silu`` in the MLPs.
+        epsilon: Of every LayerNorm.
+        drop_rate: Dropout in the MLPs.
+        attn_drop_rate: Dropout of the attention's probabilities.
+        drop_path_rate: Stochastic depth of the last block; the ramp is linear from 0 at the first.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if one is out of range, or a width or a number of heads cannot be split evenly.
+    """
+
+    channels_last = True
+
+    def __init__(
+        self,
+        class_num: int = 1000,
+        in_channels: int = 3,
+        img_size: Union[int, Sequence[int]] = 224,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        embed_dim: int = 72,
+        num_heads: Sequence[int] = (3, 6, 12, 24),
+        dilations: Sequence[int] = (1, 2, 3),
+        kernel_size: int = 3,
+        dilate_attention: Sequence[bool] = (True, True, False, False),
+        patch_embed: str = "overlapping",
+        merging: str = "conv3_2",
+        cpe: str = "block",
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        activation: str = "gelu",
+        epsilon: float = 1e-6,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__(locals())
+        depths = check_integers("depths", depths)
+        count = len(depths)
+        num_heads = check_integers("num_heads", num_heads, count)
+        self.in_channels = check_integer("in_channels", in_channels)
+        dims = [check_integer("embed_dim", embed_dim) * 2**stage for stage in range(count)]
+        check_positive("mlp_ratio", mlp_ratio)
+        check_flag("qkv_bias", qkv_bias)
+        check_choice("activation", activation, list(ACTIVATIONS))
+        check_positive("epsilon", epsilon)
+        check_rate("drop_rate", drop_rate)
+        check_rate("attn_drop_rate", attn_drop_rate)
+        check_choice("cpe", cpe, CPES)
+        self._patch_embed = check_choice("patch_embed", patch_embed, PATCH_EMBEDS)
+        self._merging = check_choice("merging", merging, MERGINGS)
+        rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)
+        dilations, dilate_attention = _check_attention(dims, num_heads, dilations, kernel_size, dilate_attention)
+
+        self.num_features = dims[-1]
+        self.stage_channels = dims
+        self.stage_strides = [4 * 2**stage for stage in range(count)]
+        self.img_size = check_size("img_size", img_size)
+        self.check_resolution(*self.img_size)
+
+        self.stem = Stem(self.in_channels, dims[0], patch_embed)
+        stages = []
+        for i, (dim, heads) in enumerate(zip(dims, num_heads)):
+            blocks = []
+            for rate in rates[i]:
+                if dilate_attention[i]:
+                    attn = DilatedAttention(dim, heads, dilations, kernel_size, qkv_bias, attn_drop_rate)
+                else:
+                    attn = GlobalAttention(dim, heads, qkv_bias, attn_drop_rate)
+                encoding = PositionEncoding(dim) if cpe in ("block", "both") else nn.Identity()
+                mlp = Mlp(dim, int(mlp_ratio * dim), activation, drop_rate)
+                blocks.append(DilateFormerBlock(dim, encoding, attn, mlp, epsilon, rate))
+            downsample = Merging(dims[i - 1], dim, merging) if i else nn.Identity()
+            # The first stage has none: the official code encodes positions where it merges.
+            encoding = PositionEncoding(dim) if i and cpe in ("stage", "both") else nn.Identity()
+            stages.append(DilateFormerStage(downsample, encoding, blocks))
+        self.stages = nn.Sequential(*stages)
+        self.norm = LayerNorm(dims[-1], epsilon=epsilon)
+        self.pool = GlobalAveragePool()
+        self._init_weights()
+        self.reset_head(class_num)
+
+    def _init_weights(self) -> None:
+        """Initialise as the official code does.
+
+        Its truncated normal is cut at -2 and 2, a hundred deviations off, which is a plain normal distribution. Its
+        convolutions keep PyTorch's default, uniform within 1 / sqrt(fan in), and the ``qkv`` of its dilated attention
+        is a 1 x 1 convolution. Paddle's own defaults serve for the norms (1 and 0).
+        """
+        projections = {layer.qkv for layer in self.sublayers() if isinstance(layer, DilatedAttention)}
+        for layer in self.sublayers():
+            if isinstance(layer, nn.Conv2D) or layer in projections:
+                fan_in = layer.weight.shape[0] if layer in projections else math.prod(layer.weight.shape[1:])
+                uniform = I.Uniform(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+                for parameter in layer.parameters(include_sublayers=False):
+                    uniform(parameter)
+            elif isinstance(layer, nn.Linear):
+                _init_linear(layer)
+
+    def make_head(self, class_num: int) -> nn.Layer:
+        """Return a classifier of small normal weights."""
+        head = nn.Linear(self.num_features, class_num)
+        _init_linear(head)
+        return head
+
+    @property
+    def min_size(self) -> int:
+        """The smallest height and width of an image that leaves a pixel in every stage."""
+        smallest = 1
+        for _ in self.stage_strides[1:]:
+            smallest = 2 * smallest - (1 if self._merging.endswith("3_2") else 0)
+        return 4 * smallest - (0 if self._patch_embed == "nonoverlapping" else 3)
+
+    def check_resolution(self, height: int, width: int) -> None:
+        """Check that images of this size leave a pixel in every stage; -1 stands for an unknown side.
+
+        Raises:
+            ValueError: with the smallest side, if they do not.
+        """
+        if any(0 <= side < self.min_size for side in (height, width)):
+            raise ValueError(
+                f"{type(self).__name__} with patch_embed={self._patch_embed!r} and merging={self._merging!r} takes "
+                f"images of at least {self.min_size} x {self.min_size} pixels, got {height} x {width}"
+            )
+
+
+def _init_linear(layer: nn.Linear) -> None:
+    I.Normal(std=0.02)(layer.weight)
+    if layer.bias is not None:
+        I.Constant(0.0)(layer.bias)
+
+
+def _check_attention(dims: list, num_heads: list, dilations, kernel_size, dilate_attention) -> tuple:
+    """Check how channels, heads and dilations divide; return the last two lists that are open to mistakes.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if one is out of range or does not divide.
+    """
+    if not isinstance(dilations, (list, tuple)) or not dilations:
+        raise TypeError(f"dilations must be a list of one or more integers, got {dilations!r}")
+    dilations = [check_integer(f"dilations[{i}]", value) for i, value in enumerate(dilations)]
+    if check_integer("kernel_size", kernel_size) % 2 == 0:
+        raise ValueError(
+            f"kernel_size must be odd, got {kernel_size}; nearest: {kernel_size - 1} and {kernel_size + 1}"
+        )
+    if not isinstance(dilate_attention, (list, tuple)) or len(dilate_attention) != len(dims):
+        raise ValueError(
+            f"dilate_attention must hold {len(dims)} values, True or False, one per stage; got {dilate_attention!r}"
+        )
+    for i, (dim, heads, dilate) in enumerate(zip(dims, num_heads, dilate_attention)):
+        check_flag(f"dilate_attention[{i}]", dilate)
+        if dim % heads:
+            raise ValueError(f"num_heads[{i}] must divide the stage's {dim} channels, got {heads}")
+        if dilate and heads % len(dilations):
+            raise ValueError(
+                f"num_heads[{i}] must be a multiple of the number of dilations, {len(dilations)}; got {heads}"
+            )
+    return dilations, list(dilate_attention)
+
+
+# ---- variants --------------------------------------------------------------------------------------------------
+
+PAPER = "DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition, arXiv 2302.01791"
+LICENCE = "none stated: the official repository has no licence file, so no rights are granted by default"
+FOLDER = "https://drive.google.com/drive/folders/1r8PDAQyccI6lKMIuaejin-AI1VW16Fvb"
+_WEIGHTS = (registry.Weights(FOLDER, "dilateformer", LICENCE, manual=True),)
+_AT_384 = registry.Preprocessing(input_size=(3, 384, 384), resize_short=438)
+
+_SMALL = {"depths": [3, 5, 8, 3]}
+_BASE = {"depths": [4, 8, 10, 3], "embed_dim": 96}
+
+_PAPERS_COST = "the paper's Small costs 4.8 G, so its depths are others and its accuracy is not this model's"
+_BASE_DEPTHS = "the official code's depths; the released Base is reported to have 2, 2, 18, 2"
+
+#: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
+_VARIANTS = {
+    "DilateFormer_Tiny": (
+        {},
+        17_238_744,
+        3_161_946_240,
+        {
+            "weights": _WEIGHTS,
+            "accuracy": registry.Accuracy(82.1, "table of arXiv 2302.01791, as quoted in a summary of the paper"),
+        },
+    ),
+    "DilateFormer_Small": (_SMALL, 24_057_504, 4_591_068_480, {"weights": _WEIGHTS, "notes": _PAPERS_COST}),
+    "DilateFormer_Base": (_BASE, 47_432_376, 9_924_364_032, {"weights": _WEIGHTS, "notes": _BASE_DEPTHS}),
+    "DilateFormer_Base_384": (
+        _BASE,
+        47_432_376,
+        30_908_024_832,
+        {
+            "preprocessing": _AT_384,
+            "accuracy": registry.Accuracy(85.6, "abstract of arXiv 2302.01791"),
+            "notes": _BASE_DEPTHS,
+        },
+    ),
+}
+
+
+def _register(name: str) -> Callable:
+    """Enter a row of the table into the registry and return its factory."""
+    variant, params, macs, extra = _VARIANTS[name]
+    size = extra.get("preprocessing", registry.Preprocessing()).input_size[1]
+    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at {size} x {size}; {PAPER}."
+    factory = make_factory(DilateFormer, name, {"img_size": size, **variant}, doc, extra.get("weights", ()))
+    registry.add(registry.BackboneSpec(name, "DilateFormer", factory, paper=PAPER, params=params, macs=macs, **extra))
+    return factory
+
+
+registry.add_generic(
+    "DilateFormer",
+    make_factory(DilateFormer, "DilateFormer", {}, f"DilateFormer with every hyper-parameter open; {PAPER}."),
+)
+
+DilateFormer_Tiny = _register("DilateFormer_Tiny")
+DilateFormer_Small = _register("DilateFormer_Small")
+DilateFormer_Base = _register("DilateFormer_Base")
+DilateFormer_Base_384 = _register("DilateFormer_Base_384")

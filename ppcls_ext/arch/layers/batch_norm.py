@@ -1,0 +1,18 @@
+"""Normalisation over the batch, with running statistics that are no parameters."""
+
+from __future__ import annotations
+
+from paddle import nn
+
+
+class BatchNorm2D(nn.BatchNorm2D):
+    """``nn.BatchNorm2D`` whose running mean and variance are buffers.
+
+    Paddle lists them among the parameters, as frozen ones: whoever counts, decays or groups parameters would meet
+    them. The keys of ``state_dict()`` stay the same.
+    """
+
+    def __init__(self, num_features: int):
+        super().__init__(num_features)
+        for name in ("_mean", "_variance"):
+            self.register_buffer(name, self._parameters.pop(name).detach())

@@ -1,0 +1,162 @@
+"""DilateFormer against the official implementation: counts, logits, features, gradients, initial values."""
+
+import re
+
+import compare
+import numpy as np
+import paddle
+import pytest
+import rule
+from scipy import stats
+
+from ppcls_ext import registry
+from ppcls_ext.analysis.macs import count_macs
+from ppcls_ext.arch.backbone.dilateformer import DilatedAttention
+
+DILATEFORMERS = [spec for spec in registry.specs() if spec.family == "DilateFormer"]
+COMPAT = {"DilateFormer_Tiny"}
+# Parameters and MACs (in 1e9), computed by hand from the official modules.
+PUBLISHED = {
+    "DilateFormer_Tiny": (17_238_744, 3.16),
+    "DilateFormer_Small": (24_057_504, 4.59),
+    "DilateFormer_Base": (47_432_376, 9.92),
+    "DilateFormer_Base_384": (47_432_376, 30.91),
+}
+
+
+def closed_form_macs(config: dict, height: int, width: int) -> int:
+    """Multiply-adds by the formulas of the paper, from the arguments alone; a stride of 2 rounds up."""
+    c = config["embed_dim"]
+    sizes = [(height, width)]
+    while len(sizes) < 2 + len(config["depths"]):
+        sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))
+    full, half, *maps = [h * w for h, w in sizes]
+    total = full * 9 * 3 * 16 + half * 9 * (16 * 32 + 32 * 64) + maps[0] * 9 * 64 * c
+    for stage, (depth, pixels) in enumerate(zip(config["depths"], maps)):
+        if stage:
+            total += pixels * 9 * c * 2 * c
+            c *= 2
+        keys = config["kernel_size"] ** 2 if config["dilate_attention"][stage] else pixels
+        linear = 3 * c * c + c * c + 2 * int(config["mlp_ratio"] * c) * c
+        total += depth * pixels * (9 * c + linear + 2 * keys * c)
+    return total + c * 1000
+
+
+@pytest.mark.parametrize(
+    "spec", [pytest.param(s, id=s.name, marks=[pytest.mark.compat] if s.name in COMPAT else []) for s in DILATEFORMERS]
+)
+def test_equals_the_reference(spec):
+    """Parameters, MACs, logits and every stage's features, on the same weights."""
+    paddle.seed(0)
+    model = spec.factory()
+    params, gmacs = PUBLISHED[spec.name]
+    assert sum(p.size for p in model.parameters()) == spec.params == params
+    assert round(spec.macs / 1e9, 2) == gmacs
+    native = spec.preprocessing.input_size[1]
+    assert spec.macs == closed_form_macs(model.config(), native, native)
+    assert sum(count_macs(model, (3, 40, 29)).values()) == closed_form_macs(model.config(), 40, 29)
+    logits, stages = compare.differences(model, spec)
+    assert max(stages) < 1e-4, f"features differ by {stages}"
+    assert logits < 2e-5
+
+
+def test_published_figures_cover_the_registry():
+    assert set(PUBLISHED) == {spec.name for spec in DILATEFORMERS}
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return np.load(compare.FOLDERS["DilateFormer"] / "DilateFormer_Tiny.npz")
+
+
+@pytest.mark.compat
+def test_gradients_equal_the_reference(golden):
+    """Norm and elements of the gradient of every parameter of DilateFormer_Tiny, relative 1e-4."""
+    model = compare.fill(registry.get_spec("DilateFormer_Tiny").factory())
+    logits = model(paddle.to_tensor(rule.images(224)))
+    (logits * paddle.to_tensor(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
+    parameters = dict(model.named_parameters())
+    assert len(parameters) == len(golden["gradients"]) == 194
+    assert len(model.state_dict()) == 206, "and the running statistics of 6 BatchNorms"
+    for name, expected in zip(sorted(parameters), golden["gradients"]):
+        gradient = parameters[name].grad.numpy()
+        actual = rule.gradient_summary(gradient.T if compare.is_transposed(name, parameters[name]) else gradient)
+        rms = expected[0] / np.sqrt(gradient.size)
+        assert abs(actual[0] - expected[0]) <= 1e-4 * expected[0], name
+        assert np.all(np.abs(actual[1:] - expected[1:]) <= 1e-4 * np.maximum(np.abs(expected[1:]), rms)), name
+
+
+def test_training_mode_equals_the_reference(golden):
+    """Logits with batch statistics, and the running statistics after that step.
+
+    PyTorch keeps a running variance with n - 1 in the denominator, Paddle with n.
+    """
+    model = compare.fill(registry.get_spec("DilateFormer_Tiny").factory())
+    model.train()
+    images = rule.images(64, batch=4)
+    with paddle.no_grad():
+        logits = model(paddle.to_tensor(images)).numpy()
+    np.testing.assert_allclose(logits, golden["training logits"], atol=2e-5)
+    norm = model.stem.proj[1]
+    np.testing.assert_allclose(norm._mean.numpy(), golden["stem mean"], atol=1e-6)
+    before = rule.parameter("stem.proj.1._variance", (16,))
+    seen = (golden["stem variance"] - 0.9 * before) / 0.1
+    pixels = images[:, 0].size
+    expected = 0.9 * before + 0.1 * seen * (pixels - 1) / pixels
+    np.testing.assert_allclose(norm._variance.numpy(), expected, rtol=1e-5)
+
+
+def kinds(model) -> dict:
+    """Initial values by the kind of their parameter, in PyTorch's layout, as ``make_dilateformer.py`` sorts them."""
+    dilated = {name for name, layer in model.named_sublayers() if isinstance(layer, DilatedAttention)}
+    values: dict = {}
+    for name, parameter in model.named_parameters():
+        kind = re.sub(r"\.\d+(?=\.)", "", name)
+        if ".attn.qkv." in name:
+            kind = kind.replace("qkv", "dilated qkv" if name.split(".qkv.")[0] in dilated else "global qkv")
+        array = parameter.numpy().T if compare.is_transposed(name, parameter) else parameter.numpy()
+        width = array[0].size if array.ndim > 1 else array.size
+        values.setdefault(f"{kind} {width}", []).append(array.reshape(-1))
+    return {kind: np.concatenate(arrays) for kind, arrays in values.items()}
+
+
+@pytest.fixture(scope="module")
+def initial_values():
+    paddle.seed(2302)
+    return kinds(registry.get_spec("DilateFormer_Tiny").factory())
+
+
+@pytest.mark.compat
+def test_initial_values_are_distributed_as_the_references(initial_values):
+    """Two-sample Kolmogorov-Smirnov test of every kind of parameter against draws of the official code."""
+    golden = np.load(compare.FOLDERS["DilateFormer"] / "initial_draws.npz")
+    assert set(initial_values) == set(golden.files)
+    for kind in golden.files:
+        ours, reference = initial_values[kind], golden[kind]
+        if np.ptp(reference) == 0:
+            assert np.all(ours == reference[0]), kind
+        else:
+            assert stats.ks_2samp(ours, reference).pvalue > 1e-3, kind
+
+
+def test_initial_values_have_the_stated_distributions(initial_values):
+    """One-sample test against the distributions that the official code's calls name, on up to 100,000 values."""
+
+    def within(fan_in: int):
+        return stats.uniform(-(fan_in**-0.5), 2 * fan_in**-0.5)
+
+    stated = {
+        "stem.proj.weight 27": within(27),
+        "stages.blocks.cpe.weight 9": within(9),
+        "stages.blocks.cpe.bias 288": within(9),
+        "stages.downsample.conv.weight 648": within(648),
+        "stages.blocks.attn.dilated qkv.weight 72": within(72),
+        "stages.blocks.attn.dilated qkv.bias 216": within(72),
+        "stages.blocks.attn.global qkv.weight 288": stats.norm(0, 0.02),
+        "stages.blocks.mlp.fc2.weight 2304": stats.norm(0, 0.02),
+        "head.weight 576": stats.norm(0, 0.02),
+    }
+    for kind, distribution in stated.items():
+        assert stats.kstest(initial_values[kind][:100_000], distribution.cdf).pvalue > 1e-3, kind
+    assert np.all(initial_values["head.bias 1000"] == 0)
+    assert np.all(initial_values["norm.weight 576"] == 1)
