@@ -85,3 +85,16 @@ def test_recompute_draws_the_same_random_numbers():
     following = paddle.rand([4]).numpy()
     paddle.set_rng_state(before)
     assert np.array_equal(paddle.rand([4]).numpy(), following)
+
+
+@pytest.mark.compat
+def test_running_statistics_are_buffers_and_survive_sync_batch_norm():
+    """PaddleClas's engine converts a model with ``Arch.use_sync_bn``; Paddle's function takes over the statistics."""
+    model = nn.Sequential(layers.BatchNorm2D(4))
+    model[0]._mean.set_value(paddle.arange(4, dtype="float32"))
+    assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias"]
+    assert sorted(model.state_dict()) == ["0._mean", "0._variance", "0.bias", "0.weight"]
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert type(converted[0]) is nn.SyncBatchNorm
+    assert sorted(converted.state_dict()) == ["0._mean", "0._variance", "0.bias", "0.weight"]
+    assert converted[0]._mean.numpy().tolist() == [0, 1, 2, 3]

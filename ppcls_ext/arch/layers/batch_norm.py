@@ -15,4 +15,5 @@ class BatchNorm2D(nn.BatchNorm2D):
     def __init__(self, num_features: int):
         super().__init__(num_features)
         for name in ("_mean", "_variance"):
-            self.register_buffer(name, self._parameters.pop(name).detach())
+            # Not by register_buffer, which takes no Parameter: SyncBatchNorm.convert_sync_batchnorm needs one.
+            self._buffers[name] = self._parameters.pop(name)
