@@ -35,6 +35,7 @@ setup(
         "rich",
         "visualdl>=2.2",
         "scikit-learn",
+        "safetensors>=0.4",
         # PaddleClas 2.6.0 pins numpy 1.24.4, which has no wheel for Python 3.12 and later.
         'paddleclas>=2.6.0; python_version < "3.12"',
         # Below 3.12 PaddleClas brings OpenCV; two OpenCV packages in one environment overwrite each other.
