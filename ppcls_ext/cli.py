@@ -178,6 +178,37 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = _adder(
         commands,
+        "convert",
+        _convert,
+        "Convert published weights (.pth, .safetensors, .npz, .pdparams) for a backbone of ppcls_ext, or back to "
+        "PyTorch's names. Nothing in the file is run, every tensor is accounted for, and <dst>.json records what was "
+        "done.",
+        [
+            "convert --arch Sequencer2D_S --src sequencer2d_s.pth --dst Sequencer2D_S.pdparams",
+            "convert --arch Sequencer2D_S --src Sequencer2D_S.pdparams --dst s.safetensors --to torch --layout timm",
+        ],
+    )
+    add("--arch", required=True, metavar="NAME", help="a backbone of ppcls_ext")
+    add("--src", required=True, type=Path, metavar="FILE", help="the file to convert; its content tells the format")
+    add("--dst", required=True, type=Path, metavar="FILE", help="the result: .pdparams or .safetensors")
+    add("--layout", help="whose names the PyTorch side has (default: found by the keys; --to torch: the official ones)")
+    add("--to", choices=("paddle", "torch"), default="paddle", help="direction (default: %(default)s)")
+    add("--backbone-only", action="store_true", help="leave the classifier out")
+    add("--class_num", type=_positive, help="leave the classifier out if it has another number of classes")
+    add(
+        "--ema",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="if the file holds weights and their moving average: which (default: an error then)",
+    )
+    _add_override(
+        add,
+        "constructor argument of the model that the file is for, such as in_channels=1; several after one -o, or -o "
+        "again. Values are read as YAML",
+    )
+
+    add = _adder(
+        commands,
         "prepare-digits",
         _prepare_digits,
         "Write the handwritten digits that scikit-learn carries as image files with label lists; no download.",
@@ -230,17 +261,12 @@ def _add_config_command(commands, name: str, run: Callable, text: str, examples:
     return add
 
 
-def _add_override(add: Callable) -> None:
-    add(
-        "-o",
-        "--override",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace a value, such as Global.epochs=5; several after one -o, or -o again. Values are read as YAML; "
-        "a list item is named by its index",
-    )
+def _add_override(
+    add: Callable,
+    help: str = "replace a value, such as Global.epochs=5; several after one -o, or -o again. Values are read as YAML; "
+    "a list item is named by its index",
+) -> None:
+    add("-o", "--override", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help=help)
 
 
 def _positive(text: str) -> int:
@@ -391,6 +417,38 @@ def _print_results(results: list[dict], format: str) -> int:
 
 def _columns(pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
     return "\n".join(first for first, _ in pairs), "\n".join(second for _, second in pairs)
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    import yaml
+
+    from ppcls_ext.engine.session import start_logging
+    from ppcls_ext.weights.conversion import convert_file
+    from ppcls_ext.weights.target import find_factory
+
+    given = {}
+    for item in arguments.override:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"-o {item}: expected KEY=VALUE")
+        given[key] = yaml.safe_load(value)
+    try:
+        find_factory(arguments.arch)
+    except KeyError as error:
+        raise UsageError(error.args[0]) from None
+    start_logging(is_main=True)
+    convert_file(
+        arguments.arch,
+        arguments.src,
+        arguments.dst,
+        layout=arguments.layout,
+        to=arguments.to,
+        backbone_only=arguments.backbone_only,
+        class_num=arguments.class_num,
+        ema=arguments.ema,
+        arguments=given,
+    )
+    return OK
 
 
 def _prepare_digits(arguments: argparse.Namespace) -> int:

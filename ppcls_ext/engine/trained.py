@@ -7,8 +7,7 @@ import logging
 import paddle
 
 from ppcls_ext.engine.model import build_model
-from ppcls_ext.weights.loading import WeightMismatchError, load_state
-from ppcls_ext.weights.reader import pdparams_path, read_pdparams
+from ppcls_ext.weights.loading import WeightMismatchError
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -33,13 +32,12 @@ def load_trained(cfg, purpose: str) -> paddle.nn.Layer:
             "no weights are given, so RANDOM weights are %s; pass -o Global.pretrained_model=<run>/best_model", purpose
         )
     model = build_model(cfg)
-    if path:
-        path = pdparams_path(path)
-        problems = load_state(model, read_pdparams(path), adapting=True).problems()
-        if problems:
-            raise WeightMismatchError(
-                f"{path} has another number of classes than Arch.class_num, {cfg.Arch.class_num}:\n  "
-                + "\n  ".join(problems)
-            )
+    fresh = getattr(model, "fresh_tensors", {})
+    if fresh:
+        raise WeightMismatchError(
+            f"{path or f'the published file of {cfg.Arch.name}'} has another number of classes than Arch.class_num, "
+            f"{cfg.Arch.class_num}, or no classifier:\n  "
+            + "\n  ".join(f"{name}: {why}" for name, why in fresh.items())
+        )
     model.eval()
     return model

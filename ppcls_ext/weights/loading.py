@@ -16,7 +16,8 @@ import paddle
 
 from ppcls_ext.layer_state import unique_tensors
 from ppcls_ext.weights.adaptation import adapt
-from ppcls_ext.weights.reader import pdparams_path, read_pdparams
+from ppcls_ext.weights.reader import PADDLE, SAFETENSORS, find_weights, read_weights
+from ppcls_ext.weights.target import arch_of, depths_of
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -30,7 +31,7 @@ class LoadReport:
     """What a load did, as names of tensors."""
 
     loaded: list = field(default_factory=list)
-    reinitialised: list = field(default_factory=list)  # a classifier of another class count
+    reinitialised: dict = field(default_factory=dict)  # a classifier that the file has for other classes or lacks: how
     left_out: list = field(default_factory=list)  # the file's classifier, for a model without one
     adapted: dict = field(default_factory=dict)  # name: what was done, see ppcls_ext.weights.adaptation
     missing: list = field(default_factory=list)
@@ -41,7 +42,7 @@ class LoadReport:
         """Return one line for each tensor that does not fit."""
         lines = [f"missing in the file: {name}" for name in self.missing]
         lines += [f"unexpected in the file: {name}" for name in self.unexpected]
-        lines += [f"{name}: file has shape {list(a)}, model has {list(b)}" for name, a, b in self.misshaped]
+        lines += [f"{name}: {_shapes(a, b)}" for name, a, b in self.misshaped]
         return lines
 
 
@@ -55,9 +56,10 @@ def load_state(
     Args:
         model: any Paddle layer.
         state: arrays by name; an LSTM tensor may come under either of its names, or both.
-        class_num: width of the model's classifier. A layer whose tensors differ from the file's in this dimension alone
-            is taken for the classifier, and keeps its initial values. ``None``: the classifier must fit too. ``0``: the
-            model has no classifier, and the file's is left out.
+        class_num: width of the model's classifier. A layer whose tensors differ from the file's in this dimension
+            alone, or one of this width that is all that the file lacks, is taken for the classifier, and keeps its
+            initial values. ``None``: the classifier must fit too. ``0``: the model has no classifier, and the file's is
+            left out.
         adapting: also make tensors fit other input channels and another image size.
 
     Raises:
@@ -85,10 +87,15 @@ def load_state(
             wrong_shape[name] = (tuple(array.shape), tuple(tensor.shape))
     report.loaded = [name for name, _, _ in fitting]
     report.unexpected = [name for name in state if name not in known]
-    report.reinitialised = _other_classifier(wrong_shape, class_num)
+    report.reinitialised = {name: _shapes(*wrong_shape[name]) for name in _other_classifier(wrong_shape, class_num)}
     report.misshaped = [(name, *shapes) for name, shapes in wrong_shape.items() if name not in report.reinitialised]
+    if class_num:
+        shapes = {name: tuple(tensor.shape) for name, (tensor, _) in unique_tensors(model).items()}
+        lacking = _only_a_classifier(report.missing, shapes, class_num)
+        report.reinitialised.update({name: "missing in the file" for name in lacking})
+        report.missing = [name for name in report.missing if name not in lacking]
     if class_num == 0:
-        report.left_out = _only_a_classifier(report.unexpected, state)
+        report.left_out = _only_a_classifier(report.unexpected, {name: state[name].shape for name in state})
         report.unexpected = [name for name in report.unexpected if name not in report.left_out]
     if not report.problems():
         for _, tensor, array in fitting:
@@ -99,29 +106,37 @@ def load_state(
 def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: Optional[int] = None) -> LoadReport:
     """Load the weights at ``path`` into ``model``, strictly.
 
+    Which tensors keep their initial values, and why, is left in ``model.fresh_tensors``.
+
     Args:
         model: any Paddle layer.
-        path: a ``.pdparams`` file; the suffix may be left out.
+        path: a ``.pdparams`` file, or a ``.safetensors`` file that was converted for Paddle; the suffix may be left
+            out.
         class_num: width of the model's classifier; ``None`` takes ``model.class_num`` where there is one.
 
     Raises:
-        WeightMismatchError: listing every missing, unexpected and mis-shaped tensor.
+        WeightMismatchError: listing every missing, unexpected and mis-shaped tensor; or with the command that converts
+            the file, if it is not one of Paddle.
         FileNotFoundError, UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.reader`.
     """
-    path = pdparams_path(path)
+    path = find_weights(path)
     if class_num is None:
         class_num = getattr(model, "class_num", None)
-    report = load_state(model, read_pdparams(path), class_num=class_num, adapting=True)
+    state = _read_own(model, path)
+    report = load_state(model, state, class_num=class_num, adapting=True)
     problems = report.problems()
     if problems:
         shown = "\n  ".join(problems[:40] + ([f"… and {len(problems) - 40} more"] if len(problems) > 40 else []))
         raise WeightMismatchError(
-            f"{path} does not fit {type(model).__name__}: {len(problems)} of its tensors differ\n  {shown}"
+            f"{path} does not fit {type(model).__name__}: {len(problems)} of its tensors differ"
+            f"{_advice(model, path, report, state)}\n  {shown}"
         )
+    model.fresh_tensors = report.reinitialised
     if report.reinitialised:
         logger.warning(
-            "%s has another class count: %s keep their initial values (class_num is %s)",
+            "%s has %s: %s keep their initial values (class_num is %s)",
             path,
+            "no classifier" if "missing in the file" in report.reinitialised.values() else "another class count",
             ", ".join(report.reinitialised),
             class_num,
         )
@@ -131,6 +146,42 @@ def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: O
         logger.warning("class_num is 0: %s of %s are left out", ", ".join(report.left_out), path)
     logger.info("Finish load pretrained model from %s: %d tensors", path, len(report.loaded))
     return report
+
+
+def _read_own(model: paddle.nn.Layer, path: Path) -> dict[str, np.ndarray]:
+    """Return the tensors of a file that is in Paddle's orientation and holds nothing else."""
+    file = read_weights(path)
+    converted = file.format == SAFETENSORS and file.metadata.get("format") == "pd"
+    if converted or (file.format == PADDLE and not (file.wrapper or file.prefix or file.skipped)):
+        return file.tensors
+    beside = f", with {', '.join(file.skipped[:4])} beside the weights" if file.skipped else ""
+    raise WeightMismatchError(
+        f"{path} is a file of the format {file.format}{beside}, not one of weights for Paddle alone"
+        + _command(model, path)
+    )
+
+
+def _advice(model: paddle.nn.Layer, path: Path, report: LoadReport, state: dict) -> str:
+    """Return what would help, where the differences tell: other depths, or another layout."""
+    depths, wanted = depths_of(state), depths_of(unique_tensors(model))
+    if depths != wanted and depths:
+        return (
+            f"; its depths are {list(depths)}, those of the model {list(wanted)}: build it with depths={list(depths)}"
+        )
+    return _command(model, path) if len(report.unexpected) > len(state) // 2 else ""
+
+
+def _command(model: paddle.nn.Layer, path: Path) -> str:
+    """Return how to convert the file, if the model is one of ours."""
+    arch = arch_of(model)
+    if arch is None:
+        return ""
+    result = path.with_name(f"{path.stem}{'_converted' if path.suffix == '.pdparams' else ''}.pdparams")
+    return f"; convert it: python tools/convert_weights.py --arch {arch} --src {path} --dst {result}"
+
+
+def _shapes(in_file: tuple, in_model: tuple) -> str:
+    return f"file has shape {list(in_file)}, model has {list(in_model)}"
 
 
 def _numpy_dtype(tensor: paddle.Tensor) -> str:
@@ -162,12 +213,12 @@ def _other_classifier(wrong_shape: dict, class_num: Optional[int]) -> list[str]:
     return found
 
 
-def _only_a_classifier(unexpected: list[str], state: dict[str, np.ndarray]) -> list[str]:
-    """Return ``unexpected`` if it is one linear layer and nothing else, which is a classifier, else nothing."""
-    layers = {name.rpartition(".")[0] for name in unexpected}
+def _only_a_classifier(names: list[str], shapes: dict, class_num: Optional[int] = None) -> list[str]:
+    """Return ``names`` if they are one linear layer (of ``class_num`` outputs) and nothing else, else nothing."""
+    layers = {name.rpartition(".")[0] for name in names}
     if len(layers) != 1:
         return []
     (layer,) = layers
-    weight, bias = state.get(f"{layer}.weight"), state.get(f"{layer}.bias")
-    is_linear = weight is not None and weight.ndim == 2 and (bias is None or bias.shape == weight.shape[1:])
-    return list(unexpected) if is_linear and set(unexpected) <= {f"{layer}.weight", f"{layer}.bias"} else []
+    weight, bias = shapes.get(f"{layer}.weight", ()), shapes.get(f"{layer}.bias")
+    is_linear = len(weight) == 2 and bias in (None, tuple(weight[1:])) and class_num in (None, weight[1])
+    return list(names) if is_linear and set(names) <= {f"{layer}.weight", f"{layer}.bias"} else []

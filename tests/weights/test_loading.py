@@ -4,9 +4,12 @@ import numpy as np
 import paddle
 import pytest
 from paddle import nn
+from safetensors.numpy import save_file
 
+import ppcls_ext
 from ppcls_ext.layer_state import state_arrays, unique_tensors
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained, load_state
+from ppcls_ext.weights.target import arch_of
 
 
 class Small(nn.Layer):
@@ -93,7 +96,8 @@ def test_other_class_count_keeps_the_fresh_classifier(saved, caplog):
     fresh = target.head.weight.numpy()
     with caplog.at_level("INFO", logger="ppcls_ext"):
         report = load_pretrained(target, path)
-    assert report.reinitialised == ["head.weight", "head.bias"] and "another class count" in caplog.text
+    assert report.reinitialised["head.weight"] == "file has shape [4, 3], model has [4, 10]"
+    assert list(report.reinitialised) == ["head.weight", "head.bias"] and "another class count" in caplog.text
     assert np.array_equal(target.head.weight.numpy(), fresh)
     assert np.array_equal(target.proj.weight.numpy(), model.proj.weight.numpy())
 
@@ -110,3 +114,64 @@ def test_model_without_classifier_leaves_the_files_out(saved, caplog):
     with caplog.at_level("WARNING", logger="ppcls_ext"):
         report = load_pretrained(Small(class_num=0), path)
     assert sorted(report.left_out) == ["head.bias", "head.weight"] and "class_num is 0" in caplog.text
+
+
+@pytest.mark.compat
+def test_a_file_without_classifier(tmp_path, caplog):
+    """What ``--backbone-only`` writes: the classifier stays fresh, and the model remembers that it is."""
+    model, target = Small(class_num=0), Small(class_num=7)
+    paddle.save(model.state_dict(), str(tmp_path / "m.pdparams"))
+    fresh = target.head.weight.numpy()
+    with caplog.at_level("WARNING", logger="ppcls_ext"):
+        report = load_pretrained(target, tmp_path / "m")
+    assert (
+        list(report.reinitialised) == ["head.weight", "head.bias"] and "has no classifier: head.weight" in caplog.text
+    )
+    assert target.fresh_tensors["head.bias"] == "missing in the file" and np.array_equal(
+        target.head.weight.numpy(), fresh
+    )
+    assert np.array_equal(target.proj.weight.numpy(), model.proj.weight.numpy())
+    paddle.save(Small(class_num=7).state_dict(), str(tmp_path / "whole.pdparams"))
+    load_pretrained(target, tmp_path / "whole")
+    assert target.fresh_tensors == {}
+
+
+def test_a_missing_layer_of_another_width_is_no_classifier(tmp_path):
+    state = state_arrays(Small(class_num=7))
+    del state["proj.weight"], state["proj.bias"]
+    paddle.save(state, str(tmp_path / "m.pdparams"))
+    with pytest.raises(WeightMismatchError, match="missing in the file: proj.weight"):
+        load_pretrained(Small(class_num=7), tmp_path / "m")
+
+
+def test_a_safetensors_file_of_ours(saved, tmp_path):
+    model, _ = saved
+    save_file(state_arrays(model), tmp_path / "s.safetensors", metadata={"format": "pd"})
+    target = Small()
+    load_pretrained(target, tmp_path / "s")
+    assert all(np.array_equal(array, state_arrays(target)[name]) for name, array in state_arrays(model).items())
+
+
+def test_files_that_have_to_be_converted(saved, tmp_path):
+    """PyTorch's orientation, or something beside the weights: the error gives the command."""
+    model, _ = saved
+    save_file(state_arrays(model), tmp_path / "pt.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightMismatchError, match=r"pt\.safetensors is a file of the format safetensors, not one of"):
+        load_pretrained(Small(), tmp_path / "pt.safetensors")
+    paddle.save({"model": state_arrays(model), "epoch": 3}, str(tmp_path / "w.pdparams"))
+    with pytest.raises(WeightMismatchError, match=r"format paddle, with epoch beside the weights, not one of"):
+        load_pretrained(Small(), tmp_path / "w")
+    small = {"depths": [1], "patch_sizes": [4], "embed_dims": [8], "hidden_sizes": [2], "mlp_ratios": [1.0]}
+    sequencer = ppcls_ext.create_backbone("Sequencer2D", img_size=16, **small)
+    command = r"--arch Sequencer2D --src .*/pt\.safetensors --dst .*/pt\.pdparams"
+    with pytest.raises(WeightMismatchError, match=rf"convert it: python tools/convert_weights\.py {command}"):
+        load_pretrained(sequencer, tmp_path / "pt.safetensors")
+    paddle.save({f"network.{i}.weight": np.zeros(1) for i in range(50)}, str(tmp_path / "other.pdparams"))
+    with pytest.raises(WeightMismatchError, match=r"convert it: .*--dst .*other_converted\.pdparams"):
+        load_pretrained(sequencer, tmp_path / "other")
+
+
+def test_the_variant_that_a_model_is():
+    assert arch_of(ppcls_ext.create_backbone("Sequence_2d", class_num=3, img_size=56)) == "Sequence_2d"
+    assert arch_of(ppcls_ext.create_backbone("Sequencer2D_S", depths=[1, 1, 1, 1])) == "Sequencer2D"
+    assert arch_of(Small()) is None

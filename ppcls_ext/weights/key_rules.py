@@ -1,0 +1,178 @@
+"""Rules that rename tensors between a published layout and ours, read in both directions.
+
+A rule is two templates of names. ``{s}`` and ``{i}`` stand for a stage and a block in it, both from 0, ``{s+1}`` for
+the next stage, ``{rest}`` for any tail; :data:`NUMBERINGS` holds other ways to count.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Callable, Optional, Sequence, Union
+
+import numpy as np
+
+OURS = "ppcls_ext"  # the name of our own layout
+TORCH, PADDLE = "torch", "paddle"  # a linear layer's weight is [out, in], [in, out]
+
+_TOKEN = re.compile(r"\{(\w+)([+-]\d+)?\}")
+_BATCH_NORM = {"running_mean": "_mean", "running_var": "_variance"}  # PyTorch's buffers: Paddle's
+_COUNTER = re.compile(r"(.+\.)?num_batches_tracked")  # PyTorch's alone; inference never reads it
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What of a model decides how layouts number its tensors.
+
+    Attributes:
+        depths: Blocks of each stage.
+        downsamples: For each stage, whether it begins with a layer that has weights.
+        config: The constructor's arguments.
+    """
+
+    depths: tuple
+    downsamples: tuple
+    config: dict
+
+    def slots(self) -> tuple[dict, dict]:
+        """Return the places of stages and of downsampling layers in one flat list of both."""
+        stages, downsamples, slot = {}, {}, 0
+        for s, downsample in enumerate(self.downsamples):
+            if downsample:
+                downsamples[s] = slot
+                slot += 1
+            stages[s] = slot
+            slot += 1
+        return stages, downsamples
+
+
+#: Ways to number a stage besides ``{s}``: from the structure to number by stage.
+NUMBERINGS: dict[str, Callable[[Structure], dict]] = {
+    "depth": lambda structure: dict(enumerate(structure.depths)),
+    "slot": lambda structure: structure.slots()[0],
+    "downsample_slot": lambda structure: structure.slots()[1],
+}
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How the tensors of a rule become ours and back, where a name and the orientation are not all."""
+
+    to_ours: Callable[[Sequence[np.ndarray]], np.ndarray]
+    to_theirs: Callable[[np.ndarray], Sequence[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a layout.
+
+    Attributes:
+        theirs: Template of the published name, or several that become one tensor of ours.
+        ours: Template of our name.
+        transform: Applied to the arrays in the published orientation.
+        stages: If given, the stages (from the structure) that the rule is for.
+    """
+
+    theirs: Union[str, tuple]
+    ours: str
+    transform: Optional[Transform] = None
+    stages: Optional[Callable[[Structure], Sequence[int]]] = None
+
+    @property
+    def sources(self) -> tuple:
+        """The templates of the published names."""
+        return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+
+    def covers(self, values: dict, structure: Structure) -> bool:
+        """Return whether the rule is for the stage in ``values``."""
+        return self.stages is None or values.get("s") in self.stages(structure)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How somebody names and orients the tensors of a family.
+
+    Attributes:
+        name: As users write it.
+        source: Whose it is, for messages.
+        rules: The first that matches a name applies.
+        orientation: ``torch`` or ``paddle``.
+        dropped: Regular expressions of names that hold no weights.
+    """
+
+    name: str
+    source: str
+    rules: tuple
+    orientation: str = TORCH
+    dropped: tuple = ()
+
+    def drops(self, name: str) -> bool:
+        """Return whether a published tensor has no counterpart on purpose."""
+        patterns = (*self.dropped, _COUNTER) if self.orientation == TORCH else self.dropped
+        return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+    def our_name(self, name: str, structure: Structure) -> Optional[tuple[str, Rule, int]]:
+        """Return our name of a published tensor, the rule, and which of the rule's sources it is; None if unknown."""
+        name = self._buffer(name, _BATCH_NORM)
+        for rule in self.rules:
+            for index, template in enumerate(rule.sources):
+                values = _parse(template, name, structure)
+                if values is not None and rule.covers(values, structure):
+                    return _format(rule.ours, values, structure), rule, index
+        return None
+
+    def their_names(self, name: str, structure: Structure) -> Optional[tuple[list[str], Rule]]:
+        """Return the published names of a tensor of ours, and the rule; None if there is none."""
+        for rule in self.rules:
+            values = _parse(rule.ours, name, structure)
+            if values is not None and rule.covers(values, structure):
+                buffers = {ours: theirs for theirs, ours in _BATCH_NORM.items()}
+                names = [_format(template, values, structure) for template in rule.sources]
+                return [self._buffer(theirs, buffers) for theirs in names], rule
+        return None
+
+    def _buffer(self, name: str, renamed: dict) -> str:
+        if self.orientation != TORCH:
+            return name
+        layer, dot, last = name.rpartition(".")
+        return layer + dot + renamed.get(last, last)
+
+
+def _parse(template: str, name: str, structure: Structure) -> Optional[dict]:
+    """Return what the placeholders of ``template`` stand for in ``name``, None if it does not match."""
+    pattern, at = "", 0
+    tokens = list(_TOKEN.finditer(template))
+    for token in tokens:
+        pattern += re.escape(template[at : token.start()]) + (r"(.+)" if token[1] == "rest" else r"(\d+)")
+        at = token.end()
+    match = re.fullmatch(pattern + re.escape(template[at:]), name)
+    if match is None:
+        return None
+    values: dict = {}
+    for token, text in zip(tokens, match.groups()):
+        placeholder, offset = token[1], int(token[2] or 0)
+        if placeholder == "rest":
+            values["rest"] = text
+        elif placeholder in NUMBERINGS:
+            if placeholder == "depth":
+                continue  # the file's depths may differ from the model's, and the name holds the stage besides
+            stages = [s for s, number in NUMBERINGS[placeholder](structure).items() if number == int(text)]
+            if not stages:
+                return None
+            values["s"] = stages[0]
+        elif int(text) < offset:
+            return None
+        else:
+            values[placeholder] = int(text) - offset
+    return values
+
+
+def _format(template: str, values: dict, structure: Structure) -> str:
+    def fill(token: re.Match) -> str:
+        placeholder, offset = token[1], int(token[2] or 0)
+        if placeholder in NUMBERINGS:
+            return str(NUMBERINGS[placeholder](structure)[values["s"]])
+        value = values[placeholder]
+        return value if placeholder == "rest" else str(value + offset)
+
+    return _TOKEN.sub(fill, template)

@@ -1,0 +1,84 @@
+"""Every layout leads every key of the real checkpoints to its tensor, and back."""
+
+import checkpoints
+import numpy as np
+import pytest
+
+from ppcls_ext.weights.key_rules import Layout, Rule, Structure, Transform
+from ppcls_ext.weights.layouts import LAYOUTS
+from ppcls_ext.weights.renaming import rename
+from ppcls_ext.weights.target import describe
+
+#: list of keys: (family, layout)
+LISTS = {
+    "sequencer": ("Sequencer", "sequencer"),
+    "sequencer_timm": ("Sequencer", "timm"),
+}
+CASES = [(name, arch) for name in LISTS for arch in checkpoints.keys(name)]
+
+
+def layout_of(name):
+    family, layout = LISTS[name]
+    return next(item for item in LAYOUTS[family] if item.name == layout)
+
+
+def test_every_layout_has_a_list_of_keys():
+    assert {(family, layout.name) for family, layouts in LAYOUTS.items() for layout in layouts} == set(LISTS.values())
+
+
+@pytest.mark.parametrize(("name", "arch"), CASES)
+def test_every_key_leads_to_its_tensor_and_back(name, arch):
+    layout, entries = layout_of(name), checkpoints.keys(name)[arch]
+    target = describe(arch, {})
+    tensors = {key: np.broadcast_to(np.float32(0), shape) for key, (_, shape, _) in entries.items()}
+    source = rename(tensors, layout, target)
+    assert not source.unknown
+    assert set(source.dropped) == {key for key in entries if key.endswith("num_batches_tracked")}
+    expected = {ours: [key] for key, (ours, _, _) in entries.items() if key not in source.dropped}
+    assert source.keys == expected and set(expected) == set(target.tensors)
+    back = {ours: layout.their_names(ours, target.structure)[0] for ours in target.tensors}
+    assert back == expected
+
+
+def fused(parts):
+    return np.concatenate(parts, axis=1)
+
+
+#: What another family may need: several tensors for one, other numbering, buffers to drop, Paddle's orientation.
+EXAMPLE = Layout(
+    "example",
+    "a made-up layout",
+    (
+        Rule(
+            tuple(f"encoder_{{i}}/{part}/kernel" for part in ("query", "key", "value")),
+            "stages.0.blocks.{i}.attn.qkv.weight",
+            Transform(fused, lambda array: np.split(array, 3, axis=1)),
+        ),
+        Rule("layer{s+1}.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}", stages=lambda structure: [1, 2]),
+    ),
+    "paddle",
+    (r".*\.relative_position_index",),
+)
+
+
+def test_what_other_families_need():
+    structure = Structure((2, 1, 1), (False, True, True), {})
+    parts = {f"encoder_1/{part}/kernel": np.full((2, 2), i) for i, part in enumerate(("query", "key", "value"))}
+
+    class Small:
+        aliases = {}
+
+    Small.structure = structure
+    source = rename({**dict(reversed(parts.items())), "a.relative_position_index": np.zeros(1)}, EXAMPLE, Small)
+    name = "stages.0.blocks.1.attn.qkv.weight"
+    assert source.keys == {name: list(parts)} and source.dropped == ["a.relative_position_index"]
+    joined = source.rules[name].transform.to_ours(source.arrays[name])
+    assert joined.tolist() == [[0, 0, 1, 1, 2, 2]] * 2
+    names, rule = EXAMPLE.their_names(name, structure)
+    assert names == list(parts) and [part.tolist() for part in rule.transform.to_theirs(joined)] == [
+        array.tolist() for array in parts.values()
+    ]
+    assert EXAMPLE.our_name("layer3.0.conv.weight", structure)[0] == "stages.2.blocks.0.conv.weight"
+    assert EXAMPLE.our_name("layer1.0.conv.weight", structure) is None  # the rule is not for this stage
+    assert EXAMPLE.our_name("layer0.0.conv.weight", structure) is None
+    assert EXAMPLE.their_names("stages.1.blocks.0.conv.weight", structure)[0] == ["layer2.0.conv.weight"]
