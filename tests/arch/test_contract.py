@@ -39,14 +39,25 @@ def small_dilateformer(arguments: dict) -> dict:
     return {"depths": [1, 1, 2, 1], "embed_dim": 12, "num_heads": [3, 3, 3, 6], "img_size": 56}
 
 
+def small_vision_permutator(arguments: dict) -> dict:
+    """Keep the variant, divide every width by 8 and the native grid by 4, and take one or two blocks per stage."""
+    return {
+        "depths": [1, 1, 2, 1],
+        "embed_dims": [dim // 8 for dim in arguments["embed_dims"]],
+        "segments": [number // 4 for number in arguments["segments"]],
+        "img_size": 56,
+    }
+
+
 SMALL = {
     "Sequencer": small_sequencer,
     "DilateFormer": small_dilateformer,
+    "VisionPermutator": small_vision_permutator,
 }
 #: Families that take every height and width; the others take multiples of the last stage's stride.
-ANY_SIZE = {"DilateFormer"}
+ANY_SIZE = {"DilateFormer", "VisionPermutator"}
 #: Families whose exported graph has the height and width that it was traced with, and why.
-FIXED_EXPORT: dict = {}
+FIXED_EXPORT: dict = {"VisionPermutator": "the weights along height and width are constants for one size"}
 #: Parameters whose gradient is zero in training, by family, and why.
 WITHOUT_GRADIENT = {
     "DilateFormer": (r"stages\.\d\.downsample\.conv\.bias", "the BatchNorm that follows subtracts the mean"),
@@ -55,6 +66,7 @@ WITHOUT_GRADIENT = {
 COMPAT = {
     *("Sequencer2D_S", "Sequencer2D_S_unidirectional", "GRUSequencer2D_S", "VSequencer_S_PE", "Sequence_2d"),
     "DilateFormer_Tiny",
+    "ViP_Small_7",
 }
 
 

@@ -1,0 +1,443 @@
+"""Vision Permutator (ViP): linear layers along the height, the width and the channels of the token grid.
+
+Paper: "Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition", Hou et al., arXiv 2106.12368.
+Official code: https://github.com/houqb/VisionPermutator (its LICENSE file is MIT's, its README restricts it to
+non-commercial use).
+
+Written from the paper's Algorithm 1 and checked against the official code: with the same weights, every variant gives
+the same features and logits. The paper's model takes images of one size; here the layers along height and width are
+re-expressed for any other (:mod:`ppcls_ext.arch.axis_linear`). Differences are listed in
+``docs/en/models/ImageNet1k/ViP.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Callable, Sequence, Union
+
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+from paddle.nn import initializer as I
+
+from ppcls_ext import registry
+from ppcls_ext.arch.axis_linear import RULES, AxisLinear
+from ppcls_ext.arch.backbone.base import Backbone, make_factory
+from ppcls_ext.arch.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_positive,
+    check_positives,
+    check_rate,
+    check_size,
+)
+from ppcls_ext.arch.layers import (
+    ACTIVATIONS,
+    Downsample,
+    DropPath,
+    GlobalAveragePool,
+    LayerNorm,
+    Mlp,
+    PatchEmbed,
+    RecomputeSequential,
+    drop_path_rates,
+)
+
+BRANCHES = ("spatial", "channel")
+
+
+class BranchWeights(nn.Layer):
+    """Split attention (arXiv 2004.08955): how much of each of three branches, per sample and channel."""
+
+    def __init__(self, dim: int, activation: str):
+        super().__init__()
+        hidden_dim = max(dim // 4, 1)
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.act = ACTIVATIONS[activation]()
+        self.fc2 = nn.Linear(hidden_dim, 3 * dim)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take the pooled sum of the branches ``[N, C]``, return weights ``[N, C, 3]`` whose last axis sums to 1."""
+        x = self.fc2(self.act(self.fc1(x)))
+        return F.softmax(x.reshape([-1, x.shape[-1] // 3, 3]), axis=-1)
+
+
+class PermuteMlp(nn.Layer):
+    """The token mixer: three linear layers, along the height, the width and the channels, and one to fuse them.
+
+    Along the height, the channels are cut into ``segments`` groups of S; a layer mixes the H·S values of a column and a
+    group, the same for all columns and groups (Algorithm 1 of the paper). The width is treated alike. The branches are
+    added, or, if ``weighted``, summed with weights that depend on their sum's mean over the tokens (Weighted
+    Permute-MLP). The weights are for H = W = ``segments``; elsewhere they are resampled.
+
+    Args:
+        dim: Channels C.
+        segments: Groups, and tokens of the native grid's side; it divides C.
+        weighted: Whether the branches are weighted.
+        height_branch: ``spatial``, or ``channel`` for a linear layer over the channels instead (an ablation).
+        width_branch: The same for the width.
+        bias: Whether the three layers have biases.
+        activation: Of the small network that makes the branches' weights.
+        resize_rule: How weights for another grid are made, one of :data:`ppcls_ext.arch.axis_linear.RULES`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        segments: int,
+        weighted: bool = True,
+        height_branch: str = "spatial",
+        width_branch: str = "spatial",
+        bias: bool = False,
+        activation: str = "gelu",
+        resize_rule: str = "resample",
+    ):
+        super().__init__()
+
+        def mixer(branch: str) -> nn.Layer:
+            if branch == "spatial":
+                return AxisLinear(segments, dim // segments, bias, resize_rule)
+            return nn.Linear(dim, dim, bias_attr=None if bias else False)
+
+        self.segments = segments
+        self.weighted = weighted
+        self.mlp_h = mixer(height_branch)
+        self.mlp_w = mixer(width_branch)
+        self.mlp_c = nn.Linear(dim, dim, bias_attr=None if bias else False)
+        if weighted:
+            self.reweight = BranchWeights(dim, activation)
+        self.proj = nn.Linear(dim, dim)
+
+    @paddle.jit.not_to_static  # nothing here depends on values: rewriting the code would only make tracing slower
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take and return ``[N, H, W, C]``; H and W have to be known."""
+        h = self._along_height(x) if isinstance(self.mlp_h, AxisLinear) else self.mlp_h(x)
+        w = self._along_width(x) if isinstance(self.mlp_w, AxisLinear) else self.mlp_w(x)
+        c = self.mlp_c(x)
+        if not self.weighted:
+            return self.proj(h + w + c)
+        weights = self.reweight((h + w + c).mean(axis=[1, 2]))
+        of_h, of_w, of_c = weights.unsqueeze([1, 2]).unbind(axis=-1)  # each (N, 1, 1, C)
+        return self.proj(h * of_h + w * of_w + c * of_c)
+
+    def _along_height(self, x: paddle.Tensor) -> paddle.Tensor:
+        _, height, width, dim = x.shape
+        size = dim // self.segments
+        columns = width * self.segments
+        x = x.reshape([-1, height, columns, size]).transpose([0, 2, 1, 3])  # (N, H, W G, S) -> (N, W G, H, S)
+        self.mlp_h.prepare(height)
+        x = self.mlp_h(x.reshape([-1, columns, height * size]))
+        x = x.reshape([-1, columns, height, size]).transpose([0, 2, 1, 3])
+        return x.reshape([-1, height, width, dim])
+
+    def _along_width(self, x: paddle.Tensor) -> paddle.Tensor:
+        _, height, width, dim = x.shape
+        size = dim // self.segments
+        x = x.reshape([-1, width, self.segments, size]).transpose([0, 2, 1, 3])  # (N H, W, G, S) -> (N H, G, W, S)
+        self.mlp_w.prepare(width)
+        x = self.mlp_w(x.reshape([-1, self.segments, width * size]))
+        x = x.reshape([-1, self.segments, width, size]).transpose([0, 2, 1, 3])
+        return x.reshape([-1, height, width, dim])
+
+
+class PermutatorBlock(nn.Layer):
+    """Pre-norm residual block: Permute-MLP, then channel MLP; each branch is divided by ``skip_lam``."""
+
+    def __init__(
+        self, dim: int, mixer: nn.Layer, mlp: nn.Layer, epsilon: float, drop_path_rate: float, skip_lam: float
+    ):
+        super().__init__()
+        self.norm1 = LayerNorm(dim, epsilon=epsilon)
+        self.attn = mixer
+        self.drop_path1 = DropPath(drop_path_rate)
+        self.norm2 = LayerNorm(dim, epsilon=epsilon)
+        self.mlp = mlp
+        self.drop_path2 = DropPath(drop_path_rate)
+        self.skip_lam = skip_lam
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take and return ``[N, H, W, C]``."""
+        x = x + self._scaled(self.drop_path1(self.attn(self.norm1(x))))
+        return x + self._scaled(self.drop_path2(self.mlp(self.norm2(x))))
+
+    def _scaled(self, branch: paddle.Tensor) -> paddle.Tensor:
+        return branch if self.skip_lam == 1 else branch / self.skip_lam
+
+
+class PermutatorStage(nn.Layer):
+    """Downsampling (none in the first stage, nor where neither grid nor width changes), then blocks."""
+
+    def __init__(self, downsample: nn.Layer, blocks: Sequence[nn.Layer]):
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = RecomputeSequential(*blocks)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take the previous stage's ``[N, H, W, C]``, return this one's."""
+        return self.blocks(self.downsample(x))
+
+
+class VisionPermutator(Backbone):
+    """Vision Permutator with every hyper-parameter open; the defaults are ViP-Small/7.
+
+    Images of any height and width are taken: zeros fill them up at the right and the bottom to multiples of the last
+    stage's stride, and on a grid that is not the native one the weights along height and width are resampled. The
+    native grid's side is ``segments[0]`` patches. A graph that is exported is for one height and width.
+
+    Args:
+        class_num: Number of classes; 0 returns pooled features.
+        in_channels: Channels of the images.
+        img_size: Size that the model is meant for, an int or [height, width]; other sizes work as well.
+        depths: Blocks of each stage.
+        patch_size: Stride of the stem.
+        embed_dims: Token width C of each stage.
+        segments: Groups of channels in each stage, equal to the native grid's side there; it divides C.
+        transitions: One flag for each stage but the last: whether the grid is halved behind it.
+        mlp_ratios: Hidden width of the channel MLP over C, for each stage.
+        weighted: Weighted Permute-MLP; False adds the branches as in the paper's Algorithm 1.
+        height_branch: ``spatial``, or ``channel`` to put a second channel branch in its place (an ablation).
+        width_branch: The same for the width branch.
+        resize_rule: How the weights are made for another grid: ``resample`` them, ``pool`` the tokens to the native
+            grid and back, or ``pad`` with zeros to it.
+        qkv_bias: Whether the layers of the three branches have biases; the name is the official code's.
+        activation: ``gelu``, ``relu`` or ``silu`` in the MLPs.
+        epsilon: Of every LayerNorm.
+        drop_rate: Dropout in the channel MLPs.
+        drop_path_rate: Stochastic depth of the last block; the ramp is linear from 0 at the first.
+        skip_lam: Divisor of every residual branch.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if one is out of range, or ``segments`` is no divisor of the width or not the side of the grid.
+    """
+
+    channels_last = True
+
+    def __init__(
+        self,
+        class_num: int = 1000,
+        in_channels: int = 3,
+        img_size: Union[int, Sequence[int]] = 224,
+        depths: Sequence[int] = (4, 3, 8, 3),
+        patch_size: int = 7,
+        embed_dims: Sequence[int] = (192, 384, 384, 384),
+        segments: Sequence[int] = (32, 16, 16, 16),
+        transitions: Sequence[bool] = (True, False, False),
+        mlp_ratios: Sequence[float] = (3.0, 3.0, 3.0, 3.0),
+        weighted: bool = True,
+        height_branch: str = "spatial",
+        width_branch: str = "spatial",
+        resize_rule: str = "resample",
+        qkv_bias: bool = False,
+        activation: str = "gelu",
+        epsilon: float = 1e-5,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        skip_lam: float = 1.0,
+    ):
+        super().__init__(locals())
+        depths = check_integers("depths", depths)
+        count = len(depths)
+        patch_size = check_integer("patch_size", patch_size)
+        dims = check_integers("embed_dims", embed_dims, count)
+        segments = check_integers("segments", segments, count)
+        strides = _strides(transitions, count)
+        _check_segments(segments, dims, strides)
+        mlp_ratios = check_positives("mlp_ratios", mlp_ratios, count)
+        for name, choice, choices in (
+            ("height_branch", height_branch, BRANCHES),
+            ("width_branch", width_branch, BRANCHES),
+            ("resize_rule", resize_rule, list(RULES)),
+            ("activation", activation, list(ACTIVATIONS)),
+        ):
+            check_choice(name, choice, choices)
+        check_flag("weighted", weighted)
+        check_flag("qkv_bias", qkv_bias)
+        epsilon, skip_lam = check_positive("epsilon", epsilon), check_positive("skip_lam", skip_lam)
+        drop_rate = check_rate("drop_rate", drop_rate)
+        rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)
+
+        self.in_channels = check_integer("in_channels", in_channels)
+        self.num_features = dims[-1]
+        self.stage_channels = dims
+        self.stage_strides = [patch_size * math.prod(strides[: i + 1]) for i in range(count)]
+        self.img_size = check_size("img_size", img_size)
+
+        self.stem = PatchEmbed(self.in_channels, dims[0], patch_size)
+        stages = []
+        for i, dim in enumerate(dims):
+            blocks = [
+                PermutatorBlock(
+                    dim,
+                    PermuteMlp(
+                        dim, segments[i], weighted, height_branch, width_branch, qkv_bias, activation, resize_rule
+                    ),
+                    Mlp(dim, int(mlp_ratios[i] * dim), activation, drop_rate),
+                    epsilon,
+                    rate,
+                    skip_lam,
+                )
+                for rate in rates[i]
+            ]
+            changes = i > 0 and (strides[i] > 1 or dims[i - 1] != dim)
+            downsample = Downsample(dims[i - 1], dim, strides[i]) if changes else nn.Identity()
+            stages.append(PermutatorStage(downsample, blocks))
+        self.stages = nn.Sequential(*stages)
+        self.norm = LayerNorm(dims[-1], epsilon=epsilon)
+        self.pool = GlobalAveragePool()
+        self._init_weights()
+        self.reset_head(class_num)
+
+    def forward_stem(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Check the images, fill them up with zeros to multiples of the last stride, and return tokens."""
+        self.check_input(x)
+        bottom, right = (-side % max(self.stage_strides) for side in x.shape[2:])
+        if bottom or right:
+            x = F.pad(x, [0, right, 0, bottom])
+        return self.stem(x)
+
+    def check_resolution(self, height: int, width: int) -> None:
+        """Check that height and width are known; every size can be taken.
+
+        Raises:
+            ValueError: if one is 0, or unknown (-1) because a graph is traced without it.
+        """
+        if height == 0 or width == 0:
+            raise ValueError(f"{type(self).__name__} takes images of at least 1 x 1, got {height} x {width}")
+        if height < 0 or width < 0:
+            native = ", ".join(map(str, (self.in_channels, *self.img_size)))
+            raise ValueError(
+                f"{type(self).__name__} cannot be traced for an unknown height or width, because the weights along "
+                f"them are made for one size; give numbers: InputSpec([None, {native}]), Global.image_shape: [{native}]"
+            )
+
+    def _init_weights(self) -> None:
+        """Initialise as the official code and PyTorch's convolution do.
+
+        The official truncation lies at -2 and 2, a hundred deviations off: a plain normal distribution.
+        """
+        for layer in self.sublayers():
+            if isinstance(layer, (nn.Linear, AxisLinear)):
+                I.Normal(std=0.02)(layer.weight)
+                if layer.bias is not None:
+                    I.Constant(0.0)(layer.bias)
+            elif isinstance(layer, nn.Conv2D):
+                bound = 1 / math.sqrt(math.prod(layer.weight.shape[1:]))
+                I.Uniform(-bound, bound)(layer.weight)
+                I.Uniform(-bound, bound)(layer.bias)
+
+    def make_head(self, class_num: int) -> nn.Layer:
+        """Return a classifier of normal weights and a bias of zeros."""
+        head = nn.Linear(self.num_features, class_num)
+        I.Normal(std=0.02)(head.weight)
+        I.Constant(0.0)(head.bias)
+        return head
+
+
+def _strides(transitions: Sequence[bool], count: int) -> list[int]:
+    """Return by how much each of ``count`` stages divides the grid before it.
+
+    Raises:
+        TypeError: if ``transitions`` is no list of flags.
+        ValueError: if there is not one for each stage but the last.
+    """
+    if not isinstance(transitions, (list, tuple)):
+        raise TypeError(f"transitions must be a list of True and False, got {transitions!r}")
+    if len(transitions) != count - 1:
+        raise ValueError(
+            f"transitions must hold {count - 1} flags, one for each stage but the last, got {list(transitions)}"
+        )
+    flags = [check_flag(f"transitions[{i}]", flag) for i, flag in enumerate(transitions)]
+    return [1, *(2 if flag else 1 for flag in flags)]
+
+
+def _check_segments(segments: list[int], dims: list[int], strides: list[int]) -> None:
+    """Check that the linear layers of every stage are C x C on the native grid.
+
+    Raises:
+        ValueError: if a number of segments is not the side of its stage's grid, or does not divide the width.
+    """
+    for i, (number, dim) in enumerate(zip(segments, dims)):
+        if i and number * strides[i] != segments[i - 1]:
+            halved = "halved" if strides[i] > 1 else "not halved"
+            raise ValueError(
+                f"segments[{i}] must be the side of the native grid: that is {segments[i - 1]} in the stage before and "
+                f"{halved} behind it; got {number}"
+            )
+        if dim % number:
+            raise ValueError(f"segments[{i}] must divide embed_dims[{i}] = {dim}, got {number}")
+
+
+# ---- variants --------------------------------------------------------------------------------------------------
+
+PAPER = "Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition, arXiv 2106.12368"
+LICENCE = (
+    "unclear, because the official repository contradicts itself: its LICENSE file is MIT's, its README allows "
+    "non-commercial use only; nothing is said of the weights"
+)
+_DRIVE = "https://drive.google.com/file/d/{}/view"
+_PADDLEVIT = "official weights evaluated by PaddleViT, image_classification/ViP/README.md"
+_CROP_90 = registry.Preprocessing(resize_short=248)
+
+_14 = {"patch_size": 14, "embed_dims": [384] * 4, "segments": [16] * 4, "transitions": [False] * 3}
+_M = {
+    "depths": [4, 3, 14, 3],
+    "embed_dims": [256, 256, 512, 512],
+    "segments": [32, 32, 16, 16],
+    "transitions": [False, True, False],
+}
+_L = {"depths": [8, 8, 16, 4], "embed_dims": [256, 512, 512, 512]}
+
+
+def _published(official: str, paddlevit: str, top1: float, top5: float) -> dict:
+    weights = (
+        registry.Weights(_DRIVE.format(official), "vip", LICENCE, manual=True),
+        registry.Weights(_DRIVE.format(paddlevit), "paddlevit", LICENCE, manual=True),
+    )
+    return {"accuracy": registry.Accuracy(top1, _PADDLEVIT, top5), "weights": weights}
+
+
+_S7 = _published("1cX6eauDrsGsLSZnqsX7cl0oiKX8Dzv5z", "16bZkqzbnN08_o15k3MzbegK8SBwfQAHF", 81.48, 95.76)
+_M7 = _published("15y5WMypthpbBFdc01E3mJCZit7q0Yn8m", "11lvT2OXW0CVGPZdF9dNjY_uaEIMYrmNu", 82.64, 96.12)
+_L7 = _published("14F5IXGXmB_3jrwK33Efae-WEb5D_G85c", "1bK08JorLPMjYUep_TnFPKGs0e1j0UBKJ", 83.18, 96.37)
+
+#: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
+_VARIANTS = {
+    "ViP_Small_14": (_14, 29_892_904, 6_855_613_440, {"preprocessing": _CROP_90, "notes": "no weights published"}),
+    "ViP_Small_7": ({}, 25_114_984, 6_901_767_168, {"preprocessing": _CROP_90, **_S7}),
+    "ViP_Medium_7": (_M, 55_272_488, 16_284_307_456, {"preprocessing": _CROP_90, **_M7}),
+    "ViP_Large_7": (_L, 87_784_936, 24_340_320_256, _L7),
+    "ViP_Small_7_unweighted": (
+        {"weighted": False},
+        22_883_176,
+        6_899_555_328,
+        {"preprocessing": _CROP_90, "notes": "the paper's Algorithm 1: branches are added; no weights published"},
+    ),
+}
+
+
+def _register(name: str) -> Callable:
+    """Enter a row of the table into the registry and return its factory."""
+    variant, params, macs, extra = _VARIANTS[name]
+    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at 224 x 224; {PAPER}."
+    factory = make_factory(VisionPermutator, name, variant, doc, extra.get("weights", ()))
+    registry.add(
+        registry.BackboneSpec(name, "VisionPermutator", factory, paper=PAPER, params=params, macs=macs, **extra)
+    )
+    return factory
+
+
+registry.add_generic(
+    "VisionPermutator",
+    make_factory(
+        VisionPermutator, "VisionPermutator", {}, f"VisionPermutator with every hyper-parameter open; {PAPER}."
+    ),
+)
+
+ViP_Small_14 = _register("ViP_Small_14")
+ViP_Small_7 = _register("ViP_Small_7")
+ViP_Medium_7 = _register("ViP_Medium_7")
+ViP_Large_7 = _register("ViP_Large_7")
+ViP_Small_7_unweighted = _register("ViP_Small_7_unweighted")

@@ -1,0 +1,172 @@
+"""Vision Permutator against the reference implementation: counts, logits, features, gradients, initial values."""
+
+import re
+
+import compare
+import numpy as np
+import paddle
+import pytest
+import rule
+from scipy import stats
+
+from ppcls_ext import registry
+from ppcls_ext.analysis.macs import count_macs
+
+VIPS = [spec for spec in registry.specs() if spec.family == "VisionPermutator"]
+GOLDEN = compare.FOLDERS["VisionPermutator"]
+COMPAT = {"ViP_Small_7", "ViP_Small_7_unweighted"}
+# Parameters, MACs (in 1e9), channels and strides of the stages, read from the official modules.
+PUBLISHED = {
+    "ViP_Small_14": (29_892_904, 6.86, [384, 384, 384, 384], [14, 14, 14, 14]),
+    "ViP_Small_7": (25_114_984, 6.90, [192, 384, 384, 384], [7, 14, 14, 14]),
+    "ViP_Medium_7": (55_272_488, 16.28, [256, 256, 512, 512], [7, 7, 14, 14]),
+    "ViP_Large_7": (87_784_936, 24.34, [256, 512, 512, 512], [7, 14, 14, 14]),
+    "ViP_Small_7_unweighted": (22_883_176, 6.90, [192, 384, 384, 384], [7, 14, 14, 14]),
+}
+# Small_7 with options that no official model has; the golden files come from a plain module.
+OPTIONS = {
+    "height_is_channel": {"height_branch": "channel"},
+    "width_is_channel": {"width_branch": "channel", "weighted": False},
+    "biases_and_skip_lam": {"qkv_bias": True, "skip_lam": 2.0},
+}
+
+
+def closed_form_params(config: dict) -> int:
+    """Parameters of a weighted or plain model without biases in the branches, from the arguments alone."""
+    dims = config["embed_dims"]
+    total = 3 * config["patch_size"] ** 2 * dims[0] + dims[0]
+    for stage, (depth, c) in enumerate(zip(config["depths"], dims)):
+        halved = stage > 0 and config["transitions"][stage - 1]
+        if halved or dims[max(stage - 1, 0)] != c:
+            total += (4 if halved else 1) * dims[stage - 1] * c + c
+        branches_and_proj = 4 * c * c + c
+        reweight = (c * c // 4 + c // 4) + (3 * c * c // 4 + 3 * c) if config["weighted"] else 0
+        mlp_and_norms = 6 * c * c + 4 * c + 4 * c
+        total += depth * (branches_and_proj + reweight + mlp_and_norms)
+    return total + 2 * dims[-1] + 1000 * dims[-1] + 1000
+
+
+def closed_form_macs(config: dict, size: int) -> int:
+    """Multiply-adds by the formulas of the paper; H S and W S are the widths of the layers along height and width."""
+    stride = config["patch_size"] * 2 ** sum(config["transitions"])
+    side = -(-size // stride) * stride // config["patch_size"]
+    total = side * side * config["patch_size"] ** 2 * 3 * config["embed_dims"][0]
+    for stage, (depth, c) in enumerate(zip(config["depths"], config["embed_dims"])):
+        before = config["embed_dims"][max(stage - 1, 0)]
+        if stage and config["transitions"][stage - 1]:
+            side //= 2
+            total += side * side * 4 * before * c
+        elif before != c:
+            total += side * side * before * c
+        along = side * c // config["segments"][stage]
+        tokens = side * side * (2 * c * along + 2 * c * c + 6 * c * c)
+        total += depth * (tokens + (c * c if config["weighted"] else 0))
+    return total + config["embed_dims"][-1] * 1000
+
+
+@pytest.mark.parametrize(
+    "spec", [pytest.param(s, id=s.name, marks=[pytest.mark.compat] if s.name in COMPAT else []) for s in VIPS]
+)
+def test_equals_the_reference(spec):
+    """Parameters, MACs, strides, channels, logits and every stage's features, on the same weights."""
+    paddle.seed(0)
+    model = spec.factory()
+    params, gmacs, channels, strides = PUBLISHED[spec.name]
+    assert sum(p.size for p in model.parameters()) == spec.params == params == closed_form_params(model.config())
+    assert round(spec.macs / 1e9, 2) == gmacs
+    assert spec.macs == closed_form_macs(model.config(), 224)
+    assert [row["channels"] for row in model.feature_info] == channels
+    assert [row["stride"] for row in model.feature_info] == strides
+    logits, stages = compare.differences(model, spec)
+    assert max(stages) < 1e-4, f"features differ by {stages}"
+    assert logits < 2e-5
+    for size in (224, 61):
+        assert sum(count_macs(model, (3, size, size)).values()) == closed_form_macs(model.config(), size)
+
+
+def test_published_figures_cover_the_registry():
+    assert set(PUBLISHED) == {spec.name for spec in VIPS}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_equal_the_reference(name):
+    """The paper's ablations, biases and the residual divisor, against a module written from Algorithm 1."""
+    spec = registry.get_spec("ViP_Small_7")
+    model = compare.fill(spec.factory(depths=[1, 1, 2, 1], **OPTIONS[name]))
+    logits, features = compare.run(model, rule.images(224))
+    golden = np.load(GOLDEN / f"{name}.npz")
+    for i, map_ in enumerate(features):
+        np.testing.assert_allclose(rule.summary(map_), golden[f"stage {i}"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=2e-5)
+
+
+@pytest.mark.compat
+def test_gradients_equal_the_reference():
+    """Norm and elements of the gradient of every parameter of ViP_Small_7, relative 1e-4."""
+    model = compare.fill(registry.get_spec("ViP_Small_7").factory())
+    logits = model(paddle.to_tensor(rule.images(224)))
+    (logits * paddle.to_tensor(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
+    golden = np.load(GOLDEN / "ViP_Small_7.npz")["gradients"]
+    parameters = dict(model.named_parameters())
+    assert len(parameters) == len(golden) == len(model.state_dict()) == 314
+    for name, expected in zip(sorted(parameters), golden):
+        gradient = parameters[name].grad.numpy()
+        actual = rule.gradient_summary(gradient.T if compare.is_transposed(name, parameters[name]) else gradient)
+        rms = expected[0] / np.sqrt(gradient.size)
+        assert abs(actual[0] - expected[0]) <= 1e-4 * expected[0], name
+        assert np.all(np.abs(actual[1:] - expected[1:]) <= 1e-4 * np.maximum(np.abs(expected[1:]), rms)), name
+
+
+@pytest.mark.parametrize(
+    "name, tensors", [("ViP_Small_14", 312), ("ViP_Small_7", 314), ("ViP_Medium_7", 416), ("ViP_Large_7", 620)]
+)
+def test_tensor_counts(name, tensors):
+    """17 tensors a block, two for stem, final norm, head and each downsampling, as in the published checkpoints."""
+    assert len(registry.get_spec(name).factory(embed_dims=[64] * 4).state_dict()) == tensors
+
+
+def kinds(model) -> dict:
+    """Initial values by the kind of their parameter, in PyTorch's layout, as ``make_vip.py`` sorts them."""
+    values: dict = {}
+    for name, parameter in model.named_parameters():
+        array = parameter.numpy().T if compare.is_transposed(name, parameter) else parameter.numpy()
+        width = array[0].size if array.ndim > 1 else array.size
+        values.setdefault(f"{re.sub(r'[.][0-9]+(?=[.])', '', name)} {width}", []).append(array.reshape(-1))
+    return {kind: np.concatenate(arrays) for kind, arrays in values.items()}
+
+
+@pytest.fixture(scope="module")
+def initial_values():
+    paddle.seed(2106)
+    return kinds(registry.get_spec("ViP_Small_7").factory())
+
+
+@pytest.mark.compat
+def test_initial_values_are_distributed_as_the_references(initial_values):
+    """Two-sample Kolmogorov-Smirnov test of every kind of parameter against draws of the official code."""
+    golden = np.load(GOLDEN / "initial_draws.npz")
+    assert set(initial_values) == set(golden.files)
+    for kind in golden.files:
+        ours, reference = initial_values[kind], golden[kind]
+        if np.ptp(reference) == 0:
+            assert np.all(ours == reference[0]), kind
+        else:
+            assert stats.ks_2samp(ours, reference).pvalue > 1e-3, kind
+
+
+def test_initial_values_have_the_stated_distributions(initial_values):
+    """One-sample test on up to 100,000 values: normal, not cut off at two deviations, and PyTorch's convolution."""
+    stem, down = (1 / np.sqrt(fan_in) for fan_in in (3 * 7 * 7, 192 * 2 * 2))
+    stated = {
+        "stages.blocks.attn.mlp_h.weight 384": stats.norm(0, 0.02),
+        "stages.blocks.attn.mlp_c.weight 192": stats.norm(0, 0.02),
+        "stages.blocks.attn.reweight.fc2.weight 96": stats.norm(0, 0.02),
+        "head.weight 384": stats.norm(0, 0.02),
+        "stem.proj.weight 147": stats.uniform(-stem, 2 * stem),
+        "stages.downsample.down.weight 768": stats.uniform(-down, 2 * down),
+    }
+    for kind, distribution in stated.items():
+        assert stats.kstest(initial_values[kind][:100_000], distribution.cdf).pvalue > 1e-3, kind
+    for kind in ("head.bias 1000", "stages.blocks.mlp.fc1.bias 1152", "norm.bias 384"):
+        assert np.all(initial_values[kind] == 0), kind
+    assert np.all(initial_values["norm.weight 384"] == 1)
