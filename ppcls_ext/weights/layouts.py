@@ -8,7 +8,9 @@ is done for every layout and is no rule.
 
 from __future__ import annotations
 
-from ppcls_ext.weights.key_rules import OURS, PADDLE, Layout, Rule
+import numpy as np
+
+from ppcls_ext.weights.key_rules import OURS, PADDLE, Layout, Rule, Structure, Transform
 
 _SEQUENCER = Layout(
     "sequencer",
@@ -34,9 +36,52 @@ _SEQUENCER_TIMM = Layout(
     ),
 )
 
+
+def _as_convolution(weight: np.ndarray) -> list:
+    return [weight[:, :, None, None] if weight.ndim == 2 else weight]
+
+
+#: A linear layer of ours that is a 1 x 1 convolution there; the model's layer says how to read it.
+_CONVOLUTION = Transform(lambda arrays: arrays[0], _as_convolution)
+
+
+def _dilated(structure: Structure) -> list:
+    return [s for s, dilated in enumerate(structure.config["dilate_attention"]) if dilated]
+
+
+_DILATEFORMER = Layout(
+    "dilateformer",
+    "JIAOJIAYUASD/dilateformer, PyTorch",
+    (
+        Rule("patch_embed.{rest}", "stem.{rest}"),
+        # A stage ends there with the merging, and with its position encoding, with which the next one begins here.
+        Rule("stages.{s}.downsample.proj.0.{rest}", "stages.{s+1}.downsample.conv.{rest}"),
+        Rule("stages.{s}.downsample.proj.1.{rest}", "stages.{s+1}.downsample.norm.{rest}"),
+        Rule("stages.{s}.downsample.pos_embed.{rest}", "stages.{s+1}.cpe.{rest}"),
+        Rule("stages.{s}.blocks.{i}.pos_embed.{rest}", "stages.{s}.blocks.{i}.cpe.{rest}"),
+        Rule("stages.{s}.blocks.{i}.attn.qkv.weight", "stages.{s}.blocks.{i}.attn.qkv.weight", _CONVOLUTION, _dilated),
+        Rule("stages.{s}.blocks.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}"),
+        Rule("norm.{rest}", "norm.{rest}"),
+        Rule("head.{rest}", "head.{rest}"),
+    ),
+)
+
+_VIP_RULES = (
+    Rule("patch_embed.{rest}", "stem.{rest}"),
+    # One flat list holds the stages and, where the grid or the width changes, the convolutions between them.
+    Rule("network.{downsample_slot}.proj.{rest}", "stages.{s}.downsample.down.{rest}"),
+    Rule("network.{slot}.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}"),
+    Rule("norm.{rest}", "norm.{rest}"),
+    Rule("head.{rest}", "head.{rest}"),
+)
+_VIP = Layout("vip", "houqb/VisionPermutator, PyTorch", _VIP_RULES)
+_VIP_PADDLEVIT = Layout("paddlevit", "BR-IDL/PaddleViT, Paddle", _VIP_RULES, PADDLE)
+
 #: family (as in the registry): its published layouts
 LAYOUTS: dict = {
     "Sequencer": (_SEQUENCER, _SEQUENCER_TIMM),
+    "VisionPermutator": (_VIP, _VIP_PADDLEVIT),
+    "DilateFormer": (_DILATEFORMER,),
 }
 
 #: Our own names, which every family has.

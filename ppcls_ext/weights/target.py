@@ -10,9 +10,11 @@ import numpy as np
 import paddle
 
 from ppcls_ext import registry
+from ppcls_ext.arch.axis_linear import AxisLinear
 from ppcls_ext.layer_state import unique_tensors
 from ppcls_ext.weights.key_rules import Structure
 
+_LINEAR = (paddle.nn.Linear, AxisLinear)  # layers whose weight is [in, out]
 _BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
 
 
@@ -52,7 +54,7 @@ def describe(arch: str, arguments: dict) -> Target:
 
 def target_of(model: paddle.nn.Layer) -> Target:
     """Return what ``model`` expects."""
-    linear = {f"{name}.weight" for name, layer in model.named_sublayers() if isinstance(layer, paddle.nn.Linear)}
+    linear = {f"{name}.weight" for name, layer in model.named_sublayers() if isinstance(layer, _LINEAR)}
     tensors, aliases = {}, {}
     for name, (tensor, names) in unique_tensors(model).items():
         dtype = np.dtype(str(tensor.dtype).replace("paddle.", ""))

@@ -1,9 +1,12 @@
 """Write the lists of keys that the published checkpoints have, taken from the modules that wrote them.
 
     python tests/golden/make_keys.py --sequencer <checkout of okojoalg/sequencer>
+    python tests/golden/make_keys.py --vip <checkout of houqb/VisionPermutator>
+    python tests/golden/make_keys.py --dilateformer <checkout of JIAOJIAYUASD/dilateformer>
+    python tests/golden/make_keys.py --paddlevit <checkout of BR-IDL/PaddleViT>
 
-needs PyTorch and timm (extra ``parity``). ``keys/<layout>.json.gz`` maps each of our names of a backbone to
-``{key: [our name of the tensor, shape, type]}``; tests of the converter make checkpoints from it.
+need PyTorch and timm (extra ``parity``), and the last one Paddle. ``keys/<layout>.json.gz`` maps each of our names of a
+backbone to ``{key: [our name of the tensor, shape, type]}``; tests of the converter make checkpoints from it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Callable
 
@@ -41,7 +45,7 @@ def sequencer(checkout: Path) -> None:
     lists: dict = {"sequencer": {}, "sequencer_timm": {}}
     for ours, theirs in golden.OFFICIAL.items():
         if ours.endswith("_392"):
-            continue  # the keys are those at 224
+            continue  # its keys are those at 224
         model = getattr(official, theirs)()
         depths = [sum(hasattr(block, "mlp_channels") for block in stage) for stage in model.blocks]
 
@@ -55,12 +59,73 @@ def sequencer(checkout: Path) -> None:
         write(layout, found)
 
 
+def dilateformer(checkout: Path) -> None:
+    """The official layout of DilateFormer."""
+    import make_dilateformer as golden
+
+    official = golden.import_official(checkout)
+    variants = {ours: factory for ours, (factory, size) in golden.OFFICIAL.items() if size == 224}
+    lists = {
+        ours: listed(getattr(official, factory)().state_dict(), golden.canonical) for ours, factory in variants.items()
+    }
+    write("dilateformer", lists)
+
+
+def vip(checkout: Path) -> None:
+    """The official layout of Vision Permutator."""
+    import make_vip as golden
+
+    official = golden.import_official(checkout)
+    lists = {}
+    for ours, factory in VIP.items():
+        model = getattr(official, factory)()
+        names = {id(parameter): name for name, parameter in golden.canonical(model).items()}
+        parameters = dict(model.named_parameters())
+        lists[ours] = listed(model.state_dict(), lambda key, p=parameters, n=names: n[id(p[key])])
+    write("vip", lists)
+
+
+def paddlevit(checkout: Path) -> None:
+    """The layout of Vision Permutator in PaddleViT, whose keys mirror the official ones."""
+    folder = checkout / "image_classification" / "ViP"
+    sys.path.insert(0, str(folder))
+    import vip as port
+    import yaml
+
+    official = json.loads(gzip.decompress((KEYS / "vip.json.gz").read_bytes()))
+    lists = {}
+    for ours, name in VIP.items():
+        if not (folder / "configs" / f"{name}.yaml").exists():
+            continue  # Small/14 was not ported
+        mixer = yaml.safe_load((folder / "configs" / f"{name}.yaml").read_text())["MODEL"]["MIXER"]
+        model = port.VisionPermutator(
+            mixer["LAYER"],
+            patch_size=7,
+            embed_dims=mixer["EMBED_DIMS"],
+            transitions=mixer["TRANSITIONS"],
+            segment_dim=mixer["SEGMENT_DIM"],
+            mlp_ratios=[3, 3, 3, 3],
+        )
+        lists[ours] = listed(model.state_dict(), lambda key, n=official[ours]: n[key][0])
+    write("paddlevit", lists)
+
+
+VIP = {"ViP_Small_14": "vip_s14", "ViP_Small_7": "vip_s7", "ViP_Medium_7": "vip_m7", "ViP_Large_7": "vip_l7"}
+FAMILIES = {
+    "sequencer": (sequencer, "okojoalg/sequencer"),
+    "vip": (vip, "houqb/VisionPermutator"),
+    "dilateformer": (dilateformer, "JIAOJIAYUASD/dilateformer"),
+    "paddlevit": (paddlevit, "BR-IDL/PaddleViT"),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sequencer", type=Path, metavar="CHECKOUT", help="a checkout of okojoalg/sequencer")
-    arguments = parser.parse_args()
-    if arguments.sequencer:
-        sequencer(arguments.sequencer)
+    for name, (_, repository) in FAMILIES.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="CHECKOUT", help=f"a checkout of {repository}")
+    for name, checkout in vars(parser.parse_args()).items():
+        if checkout:
+            FAMILIES[name][0](checkout)
 
 
 if __name__ == "__main__":

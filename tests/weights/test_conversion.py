@@ -66,6 +66,9 @@ def convert(tmp_path, state, dst="out.pdparams", **options):
 GOLDEN = {
     "sequencer": ("Sequencer2D_S", {"wrapper": "state_dict", "prefix": "module."}),
     "sequencer_timm": ("Sequencer2D_S", {"legacy": True}),
+    "vip": ("ViP_Small_7", {"wrapper": "state_dict"}),
+    "paddlevit": ("ViP_Small_7", {"paddle": True}),
+    "dilateformer": ("DilateFormer_Tiny", {"wrapper": "model", "legacy": True}),
 }
 
 
@@ -73,11 +76,14 @@ GOLDEN = {
 def test_logits_of_a_converted_checkpoint(tmp_path, name):
     """The published layout, filled by the rule, gives the logits that the reference gives with the same numbers.
 
-    Many of the matrices are square, so that no shape could tell a wrong transpose.
+    Many of the matrices are square, so that no shape could tell a wrong transpose. And back it is what it was.
     """
     arch, how = GOLDEN[name]
-    state = checkpoints.checkpoint(checkpoints.keys(name)[arch])
-    checkpoints.write_torch(tmp_path / "in.pth", state, **how)
+    state = checkpoints.checkpoint(checkpoints.keys(name)[arch], in_out="paddle" in how)
+    if "paddle" in how:
+        paddle.save(state, str(tmp_path / "in.pth"))
+    else:
+        checkpoints.write_torch(tmp_path / "in.pth", state, **how)
     record = convert_file(arch, tmp_path / "in.pth", tmp_path / "out.pdparams")
     assert record.tensors + len(record.dropped) == len(state) and not record.adaptation
     model = ppcls_ext.create_backbone(arch, pretrained=str(tmp_path / "out"))
@@ -87,6 +93,12 @@ def test_logits_of_a_converted_checkpoint(tmp_path, name):
     with paddle.no_grad():
         logits = model(paddle.to_tensor(rule.images(spec.preprocessing.input_size[1]))).numpy()
     np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=2e-5)
+    if "paddle" not in how:
+        back = tmp_path / "back.safetensors"
+        convert_file(arch, tmp_path / "out.pdparams", back, layout=record.layout, to="torch")
+        found = load_file(back)
+        assert set(found) == set(state) - set(record.dropped)
+        assert all(np.array_equal(array, state[key]) for key, array in found.items())
 
 
 # ---- names and orientation ---------------------------------------------------------------------------------------
@@ -246,6 +258,8 @@ def test_a_file_of_another_variant_is_named():
     assert variant_with_depths("Sequencer2D_S", (4, 3, 14, 3)) == "Sequencer2D_M"
     assert variant_with_depths("Sequencer2D_S", (4, 3, 9, 3)) is None
     assert variant_with_depths("Sequencer2D_S_add", (4, 3, 14, 3)) is None
+    assert variant_with_depths("DilateFormer_Tiny", (3, 5, 8, 3)) == "DilateFormer_Small"
+    assert variant_with_depths("DilateFormer_Base", (2, 2, 18, 2)) is None  # what the published file is said to have
 
 
 def test_another_number_of_stages_is_an_error(tmp_path):

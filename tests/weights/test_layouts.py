@@ -13,6 +13,9 @@ from ppcls_ext.weights.target import describe
 LISTS = {
     "sequencer": ("Sequencer", "sequencer"),
     "sequencer_timm": ("Sequencer", "timm"),
+    "vip": ("VisionPermutator", "vip"),
+    "paddlevit": ("VisionPermutator", "paddlevit"),
+    "dilateformer": ("DilateFormer", "dilateformer"),
 }
 CASES = [(name, arch) for name in LISTS for arch in checkpoints.keys(name)]
 
