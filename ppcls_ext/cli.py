@@ -110,6 +110,16 @@ def build_parser() -> argparse.ArgumentParser:
     add("name", help="a backbone of ppcls_ext")
     add("--json", action="store_true", help="print JSON instead of text")
 
+    add = _adder(
+        commands,
+        "download",
+        _download,
+        "Download and convert the published weights of backbones, so that pretrained=True finds them later without a "
+        "network. They go into $PPCLS_EXT_HOME/weights, by default ~/.cache/ppcls_ext/weights.",
+        ["download Sequencer2D_S", "download Sequencer2D_S Sequencer2D_M"],
+    )
+    add("names", nargs="+", metavar="name", help="a backbone of ppcls_ext")
+
     _add_config_command(
         commands,
         "train",
@@ -329,6 +339,21 @@ def _info(arguments: argparse.Namespace) -> int:
         elif isinstance(value, int):
             value = f"{value:,}"
         print(f"{key}: {'-' if value in (None, '') else value}")
+    return OK
+
+
+def _download(arguments: argparse.Namespace) -> int:
+    from ppcls_ext import registry
+    from ppcls_ext.weights.published import NoPublishedWeightsError, choose, pretrained_path
+
+    try:
+        specs = [registry.get_spec(name) for name in arguments.names]
+        for spec in specs:
+            choose(spec.name, spec.weights)
+    except (KeyError, NoPublishedWeightsError) as error:
+        raise UsageError(error.args[0]) from None
+    for spec in specs:
+        print(pretrained_path(spec.name, spec.weights))
     return OK
 
 

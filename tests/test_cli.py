@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "list",
     "info",
+    "download",
     "train",
     "eval",
     "infer",
@@ -27,7 +28,7 @@ COMMANDS = (
     "paddleclas",
     "quick-start",
 )
-TOOLS = ("train", "eval", "infer", "export_model", "predict")
+TOOLS = ("train", "eval", "infer", "export_model", "predict", "prepare_digits")
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
@@ -69,7 +70,7 @@ def test_the_tools_are_the_commands(capsys, monkeypatch, tool):
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(path), run_name="__main__")
     assert stop.value.code == 0
-    assert f"usage: ppcls_ext {tool.replace('_model', '')} " in capsys.readouterr().out
+    assert f"usage: ppcls_ext {tool.replace('_model', '').replace('_', '-')} " in capsys.readouterr().out
 
 
 def test_the_tools_run_from_a_plain_clone(tmp_path):
@@ -111,6 +112,8 @@ def test_info(capsys):
         (["list", "sequenzer*"], "no backbone matches 'sequenzer*'; did you mean"),
         (["info", "Sequencer2DS"], "unknown backbone 'Sequencer2DS'; did you mean Sequencer2D_S"),
         (["info"], "the following arguments are required: name"),
+        (["download", "Sequencer2DS"], "unknown backbone 'Sequencer2DS'; did you mean Sequencer2D_S"),
+        (["download", "Sequencer2D_S", "VSequencer_S"], "no weights of VSequencer_S are published"),
         (["trian"], "invalid choice: 'trian'"),
         ([], "the following arguments are required: <command>"),
     ],
@@ -118,6 +121,13 @@ def test_info(capsys):
 def test_wrong_arguments(capsys, arguments, message):
     code, _, err = run(capsys, *arguments)
     assert code == 2 and message in err and "Traceback" not in err
+
+
+def test_download_without_a_network(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PPCLS_EXT_HOME", str(tmp_path))
+    monkeypatch.setenv("PPCLS_EXT_OFFLINE", "1")
+    code, out, err = run(capsys, "download", "Sequencer2D_S")
+    assert (code, out) == (1, "") and f"put sequencer2d_s.pth into {tmp_path}" in err and "Traceback" not in err
 
 
 # ---- the main job -------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ppcls_ext.data.build import dataset_arguments
 from ppcls_ext.data.preprocess import check_transform_ops
 from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
 from ppcls_ext.optim.lr import piecewise_table
+from ppcls_ext.weights.published import NoPublishedWeightsError, choose
 
 from .config_source import Problem
 from .schema.base import Ignored, Section, markers
@@ -155,12 +156,13 @@ def _backbone(report: Report) -> None:
             hint = registry.nearest(name, [*allowed, "use_sync_bn", "infer_add_softmax"], count=1)
             advice = f"did you mean {hint[0]}?" if hint else f"it takes {', '.join(allowed)}"
             report.wrong(f"Arch.{name}", f"{arch.name} has no such argument; {advice}")
-    if arch.pretrained is True and _is_ours(arch.name) and not _has_published_weights(arch.name):
-        report.wrong("Arch.pretrained", f"got True, but no weights of {arch.name} are published; give a path or False")
-
-
-def _has_published_weights(name: str) -> bool:
-    return any(spec.name == name.rpartition(".")[2] and spec.weights for spec in registry.specs())
+    if arch.pretrained is True and _is_ours(arch.name):
+        bare = arch.name.rpartition(".")[2]
+        published = {spec.name: spec.weights for spec in registry.specs()}
+        try:
+            choose(bare, published.get(bare, ()))
+        except NoPublishedWeightsError as error:
+            report.wrong("Arch.pretrained", str(error))
 
 
 def _is_ours(name: str) -> bool:

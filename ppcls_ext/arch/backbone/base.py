@@ -354,7 +354,8 @@ def make_factory(
     factory.__doc__ = f"""{doc}
 
     Args:
-        pretrained: Path of a checkpoint to load strictly, or False. A classifier of another class count stays fresh.
+        pretrained: Path of a checkpoint to load strictly; True for the published weights, which are downloaded and
+            converted once; or False. A classifier of another class count stays fresh.
         use_ssld: PaddleClas's switch for distilled weights; there are none, so it must be False.
         **kwargs: Arguments of :class:`{cls.__name__}` ({", ".join(valid)}) and PaddleClas's
             {", ".join(THESEUS_ARGUMENTS)}.
@@ -367,17 +368,13 @@ def make_factory(
 
 
 def _weights_path(name: str, pretrained, weights: Sequence[Weights]) -> Optional[str]:
-    """Return the path in ``pretrained``, or None if it is false; True is refused until weights can be converted."""
+    """Return the path in ``pretrained``, that of the published weights for True, or None for False."""
     if pretrained is None or pretrained is False:
         return None
     if isinstance(pretrained, (str, os.PathLike)):
         return os.fspath(pretrained)
     if pretrained is not True:
         raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")
-    if not weights:
-        raise ValueError(f"pretrained=True: no weights of {name} are published; give pretrained=<path>")
-    known = "; ".join(f"{item.url} ({item.layout} layout, licence: {item.licence})" for item in weights)
-    raise ValueError(
-        f"pretrained=True: the published weights of {name} are PyTorch files, which have to be converted to Paddle "
-        f"first: {known}. Give pretrained=<path of a .pdparams file>"
-    )
+    from ppcls_ext.weights.published import pretrained_path  # a room above this one: only when asked for
+
+    return os.fspath(pretrained_path(name, weights))
