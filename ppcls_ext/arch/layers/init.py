@@ -1,9 +1,11 @@
-"""Initialisers that Paddle's versions do not agree about."""
+"""Initialisers that Paddle's versions do not agree about, or that it does not have."""
 
 from __future__ import annotations
 
 import inspect
+import math
 
+import paddle
 from paddle.nn import initializer
 
 _TAKES_BOUNDS = "a" in inspect.signature(initializer.TruncatedNormal).parameters
@@ -18,3 +20,12 @@ def truncated_normal(std: float) -> initializer.Initializer:
     if _TAKES_BOUNDS:
         return initializer.TruncatedNormal(std=std, a=-2 * std, b=2 * std)
     return initializer.TruncatedNormal(std=std)
+
+
+def he_normal(weight: paddle.Tensor) -> None:
+    """Set the weight of a convolution by a normal distribution of variance 2 / fan-out (arXiv 1502.01852, eq. 14).
+
+    As in PyTorch, fan-out is output channels x kernel pixels, whatever the number of groups.
+    """
+    fan_out = weight.shape[0] * math.prod(weight.shape[2:])
+    initializer.Normal(std=math.sqrt(2 / fan_out))(weight)

@@ -7,8 +7,12 @@ from paddle import nn
 
 
 class GlobalAveragePool(nn.Layer):
-    """Mean over height and width of a channels-last map."""
+    """Mean over height and width of a map, channels-last unless told otherwise."""
+
+    def __init__(self, channels_last: bool = True):
+        super().__init__()
+        self.axes = [1, 2] if channels_last else [2, 3]
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take ``[N, H, W, C]``, return ``[N, C]``."""
-        return x.mean(axis=[1, 2])
+        """Take ``[N, H, W, C]`` (or ``[N, C, H, W]``), return ``[N, C]``."""
+        return x.mean(axis=self.axes)

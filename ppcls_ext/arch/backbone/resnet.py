@@ -1,0 +1,448 @@
+"""ResNet and ResNeXt: residual blocks, and residual blocks with a cardinality.
+
+Papers: "Deep Residual Learning for Image Recognition", He et al., arXiv 1512.03385; "Aggregated Residual
+Transformations for Deep Neural Networks", Xie et al., arXiv 1611.05431; "Exploring the Limits of Weakly Supervised
+Pretraining", Mahajan et al., arXiv 1805.00932 (the WSL weights); stem and shortcut of ResNet-D: "Bag of Tricks for
+Image Classification with Convolutional Neural Networks", He et al., arXiv 1812.01187.
+
+A bottleneck narrows a map to ``width`` channels, convolves it 3 x 3, and widens it again. With cardinality C the 3 x 3
+convolution falls into C groups, each ``planes x base_width / 64`` wide: 1 x 64d is ResNet, 32 x 4d is ResNeXt. Nothing
+else differs between the two. The stride sits on the 3 x 3 convolution ("v1.5", as in all published weights), not on the
+first 1 x 1 one as in the paper.
+
+Written from the papers and checked against torchvision, timm and PaddleClas. Differences are listed in
+``docs/en/models/ImageNet1k/ResNet.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Callable, Sequence
+
+import paddle
+from paddle import nn
+from paddle.nn import initializer as I
+
+from ppcls_ext import registry
+from ppcls_ext.arch.backbone.base import Backbone, make_factory
+from ppcls_ext.arch.checks import check_choice, check_integer, check_integers, check_rate
+from ppcls_ext.arch.layers import (
+    BatchNorm2D,
+    ConvBN,
+    DropPath,
+    GlobalAveragePool,
+    RecomputeSequential,
+    drop_path_rates,
+    he_normal,
+)
+
+BLOCKS = ("basic", "bottleneck")
+STEMS = ("conv7", "deep")
+SHORTCUTS = ("conv", "pool")
+FORMS = ("official", "paddleclas")
+
+
+class Projection(nn.Layer):
+    """A shortcut to another width or resolution: 1 x 1 convolution and BatchNorm.
+
+    The stride is the convolution's, or with ``shortcut="pool"`` that of an average pooling in front of it, so that no
+    pixel is left out (ResNet-D, arXiv 1812.01187, figure 2c).
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, shortcut: str):
+        super().__init__()
+        pools = shortcut == "pool" and stride > 1
+        self.pool = nn.AvgPool2D(stride, stride, ceil_mode=True) if pools else nn.Identity()
+        self.conv = nn.Conv2D(channels_in, channels_out, 1, stride=1 if pools else stride, bias_attr=False)
+        self.norm = BatchNorm2D(channels_out)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take ``[N, channels_in, H, W]``, return ``[N, channels_out, ceil(H / stride), ceil(W / stride)]``."""
+        return self.norm(self.conv(self.pool(x)))
+
+
+class ResidualBlock(nn.Layer):
+    """relu(branch(x) + shortcut(x)); the kinds of blocks differ in their branch (arXiv 1512.03385, equation 1)."""
+
+    def join(self, shortcut: nn.Layer, drop_path_rate: float) -> None:
+        """Add what follows the layers of the branch."""
+        self.drop_path = DropPath(drop_path_rate)
+        self.shortcut = shortcut
+        self.act = nn.ReLU()
+
+    def branch(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Return the residual of ``[N, C, H, W]``."""
+        raise NotImplementedError
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take ``[N, C, H, W]``, return ``[N, C', ceil(H / stride), ceil(W / stride)]``."""
+        return self.act(self.drop_path(self.branch(x)) + self.shortcut(x))
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3 x 3 convolutions (arXiv 1512.03385, figure 5 left)."""
+
+    expansion = 1
+
+    def __init__(self, channels_in: int, planes: int, stride: int, shortcut: nn.Layer, drop_path_rate: float):
+        super().__init__()
+        self.conv1 = ConvBN(channels_in, planes, 3, stride)
+        self.conv2 = ConvBN(planes, planes, 3, act=False)
+        self.join(shortcut, drop_path_rate)
+
+    def branch(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Return the residual of ``[N, C, H, W]``."""
+        return self.conv2(self.conv1(x))
+
+
+class Bottleneck(ResidualBlock):
+    """1 x 1, 3 x 3 in ``cardinality`` groups, 1 x 1 (arXiv 1512.03385, figure 5 right; 1611.05431, figure 3c)."""
+
+    expansion = 4
+
+    def __init__(
+        self,
+        channels_in: int,
+        planes: int,
+        stride: int,
+        shortcut: nn.Layer,
+        drop_path_rate: float,
+        cardinality: int,
+        base_width: int,
+    ):
+        super().__init__()
+        width = cardinality * group_width(planes, base_width)
+        self.conv1 = ConvBN(channels_in, width, 1)
+        self.conv2 = ConvBN(width, width, 3, stride, groups=cardinality)
+        self.conv3 = ConvBN(width, self.expansion * planes, 1, act=False)
+        self.join(shortcut, drop_path_rate)
+
+    def branch(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Return the residual of ``[N, C, H, W]``."""
+        return self.conv3(self.conv2(self.conv1(x)))
+
+
+def group_width(planes: int, base_width: int) -> int:
+    """Return the channels of one group of a bottleneck: ``base_width`` when ``planes`` is 64, and in proportion.
+
+    Raises:
+        ValueError: if there would be none.
+    """
+    width = planes * base_width // 64
+    if not width:
+        raise ValueError(f"base_width {base_width} leaves no channel to a group when planes is {planes}")
+    return width
+
+
+class Stage(nn.Layer):
+    """Blocks at one resolution; the first changes resolution and width."""
+
+    def __init__(self, blocks: Sequence[nn.Layer]):
+        super().__init__()
+        self.blocks = RecomputeSequential(*blocks)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take the previous stage's ``[N, C, H, W]``, return this one's."""
+        return self.blocks(x)
+
+
+def make_stem(kind: str, channels_in: int, channels_out: int) -> nn.Layer:
+    """Return the stem: a 7 x 7 convolution or (``deep``) three of 3 x 3, of stride 2, and max pooling of stride 2."""
+    if kind == "conv7":
+        convs = [ConvBN(channels_in, channels_out, 7, 2)]
+    else:
+        half = channels_out // 2
+        convs = [ConvBN(channels_in, half, 3, 2), ConvBN(half, half, 3), ConvBN(half, channels_out, 3)]
+    return nn.Sequential(*convs, nn.MaxPool2D(3, 2, padding=1))
+
+
+class ResidualNetwork(Backbone):
+    """What ResNet and the families built on it have in common: everything but the branch of a block.
+
+    It takes images of any size; odd sides are rounded up wherever the resolution is halved.
+    """
+
+    def build(self, make_block: Callable, expansion: int) -> None:
+        """Check the arguments that all such families have and build the network.
+
+        Args:
+            make_block: Makes a block from (channels that it takes, planes, stride, shortcut, drop-path rate, whether
+                it is the first of its stage).
+            expansion: Channels of a block's output over its planes.
+        """
+        given = self._arguments
+        depths = check_integers("depths", given["depths"])
+        planes = check_integers("planes", given["planes"], len(depths))
+        check_choice("stem", given["stem"], STEMS)
+        check_choice("shortcut", given["shortcut"], SHORTCUTS)
+        check_choice("form", given["form"], FORMS)
+        drop_rate = check_rate("drop_rate", given["drop_rate"])
+        rates = drop_path_rates(check_rate("drop_path_rate", given["drop_path_rate"]), depths)
+
+        self.in_channels = check_integer("in_channels", given["in_channels"])
+        self.stage_channels = [expansion * width for width in planes]
+        self.stage_strides = [4 * 2**stage for stage in range(len(depths))]
+        self.num_features = self.stage_channels[-1]
+
+        self.stem = make_stem(given["stem"], self.in_channels, planes[0])
+        stages, width = [], planes[0]
+        for s, width_out in enumerate(self.stage_channels):
+            blocks = []
+            for i, rate in enumerate(rates[s]):
+                stride = 2 if s and not i else 1
+                projects = stride > 1 or width != width_out or self.projects_anyway(s, i)
+                shortcut = Projection(width, width_out, stride, given["shortcut"]) if projects else nn.Identity()
+                blocks.append(make_block(width, planes[s], stride, shortcut, rate, not i))
+                width = width_out
+            stages.append(Stage(blocks))
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.Identity()
+        self.pool = GlobalAveragePool(channels_last=False)
+        self.head_drop = nn.Dropout(drop_rate)
+        for layer in self.sublayers():
+            if isinstance(layer, nn.Conv2D):
+                he_normal(layer.weight)
+        self.reset_head(given["class_num"])
+
+    def projects_anyway(self, stage: int, index: int) -> bool:
+        """Return whether a block whose input has the right shape projects it all the same."""
+        return False
+
+    def forward_head(self, x: paddle.Tensor, pre_logits: bool = False) -> paddle.Tensor:
+        """Pool the result of :meth:`forward_features` and classify it.
+
+        Args:
+            x: The map, ``[N, C, H, W]``.
+            pre_logits: Stop before dropout and classifier and return ``[N, num_features]``.
+        """
+        x = self.pool(x)
+        return x if pre_logits else self.head(self.head_drop(x))
+
+    def make_head(self, class_num: int) -> nn.Layer:
+        """Return a classifier with weights and biases uniform within 1 / sqrt(num_features), as PyTorch's."""
+        bound = 1 / math.sqrt(self.num_features)
+        head = nn.Linear(self.num_features, class_num)
+        for parameter in (head.weight, head.bias):
+            I.Uniform(-bound, bound)(parameter)
+        return head
+
+    def check_resolution(self, height: int, width: int) -> None:
+        """Check that there is a pixel; -1 stands for an unknown side.
+
+        Raises:
+            ValueError: if a side is 0.
+        """
+        if 0 in (height, width):
+            raise ValueError(f"{type(self).__name__} takes images of at least 1 x 1 pixel, got {height} x {width}")
+
+
+class ResNet(ResidualNetwork):
+    """ResNet and ResNeXt with every hyper-parameter open; the defaults are ResNet-50.
+
+    Args:
+        class_num: Number of classes; 0 returns pooled features.
+        in_channels: Channels of the images.
+        block: ``basic`` (two 3 x 3 convolutions) or ``bottleneck`` (1 x 1, 3 x 3, 1 x 1).
+        depths: Blocks of each stage.
+        planes: Base width of each stage; a bottleneck's output has four times as many channels. The stem's output
+            has the first.
+        cardinality: Groups C of a bottleneck's 3 x 3 convolution.
+        base_width: Width of a group when ``planes`` is 64; a bottleneck is C x floor(planes x base_width / 64) wide.
+        stem: ``conv7``, or ``deep``: three 3 x 3 convolutions (ResNet-C).
+        shortcut: What halves the resolution in a shortcut: a strided convolution (``conv``) or average pooling
+            (``pool``, ResNet-D).
+        form: ``official``, or ``paddleclas``: the first block of the first stage projects its shortcut in basic
+            networks too, which no other implementation does; bottlenecks need that projection in either form.
+        drop_rate: Dropout in front of the classifier.
+        drop_path_rate: Stochastic depth of the last block; the ramp is linear from 0 at the first.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if one is out of range, or a basic block is given a cardinality or a base width.
+    """
+
+    def __init__(
+        self,
+        class_num: int = 1000,
+        in_channels: int = 3,
+        block: str = "bottleneck",
+        depths: Sequence[int] = (3, 4, 6, 3),
+        planes: Sequence[int] = (64, 128, 256, 512),
+        cardinality: int = 1,
+        base_width: int = 64,
+        stem: str = "conv7",
+        shortcut: str = "conv",
+        form: str = "official",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__(locals())
+        check_choice("block", block, BLOCKS)
+        check_integer("cardinality", cardinality)
+        check_integer("base_width", base_width)
+        if block == "basic" and (cardinality, base_width) != (1, 64):
+            raise ValueError(
+                "cardinality and base_width shape a bottleneck; with block='basic' they must be 1 and 64, "
+                f"got {cardinality} and {base_width}"
+            )
+
+        def make_block(channels_in: int, planes: int, stride: int, shortcut: nn.Layer, rate: float, first: bool):
+            if block == "basic":
+                return BasicBlock(channels_in, planes, stride, shortcut, rate)
+            return Bottleneck(channels_in, planes, stride, shortcut, rate, cardinality, base_width)
+
+        self.build(make_block, BasicBlock.expansion if block == "basic" else Bottleneck.expansion)
+
+    def projects_anyway(self, stage: int, index: int) -> bool:
+        """In PaddleClas's form the very first block projects."""
+        return self._arguments["form"] == "paddleclas" and stage == index == 0
+
+
+# ---- variants --------------------------------------------------------------------------------------------------
+
+RESNET = "Deep Residual Learning for Image Recognition, arXiv 1512.03385"
+RESNEXT = "Aggregated Residual Transformations for Deep Neural Networks, arXiv 1611.05431"
+WSL = "Exploring the Limits of Weakly Supervised Pretraining, arXiv 1805.00932"
+
+BCEBOS = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/"
+PYTORCH = "https://download.pytorch.org/models/"
+PADDLECLAS_LICENCE = "Apache-2.0 (of PaddleClas; no other is stated for the weights)"
+TORCHVISION_LICENCE = "BSD-3-Clause (of torchvision)"
+WSL_LICENCE = "CC BY-NC 4.0, non-commercial (of facebookresearch/WSL-Images)"
+
+#: PaddleClas's configurations resize with OpenCV's bilinear interpolation.
+PADDLECLAS_PREPROCESSING = registry.Preprocessing(interpolation="bilinear", backend="cv2")
+
+
+def paddleclas_weights(file: str, layout: str = "paddleclas") -> registry.Weights:
+    """Return the entry of PaddleClas's ``<file>_pretrained.pdparams``."""
+    return registry.Weights(f"{BCEBOS}{file}_pretrained.pdparams", layout, PADDLECLAS_LICENCE)
+
+
+def _torchvision(*files: str) -> tuple:
+    return tuple(registry.Weights(f"{PYTORCH}{file}.pth", "torchvision", TORCHVISION_LICENCE) for file in files)
+
+
+def _facts(page: str, top1: float, top5: float, paper: str, *weights: registry.Weights) -> dict:
+    source = f"PaddleClas's weights, docs/zh_CN/models/ImageNet1k/{page}.md"
+    accuracy = registry.Accuracy(top1, source, top5)
+    return {"accuracy": accuracy, "weights": weights, "paper": paper, "preprocessing": PADDLECLAS_PREPROCESSING}
+
+
+def _resnet(depth: int, top1: float, top5: float, *files: str) -> dict:
+    weights = paddleclas_weights(f"legendary_models/ResNet{depth}")
+    return _facts("ResNet", top1, top5, RESNET, weights, *_torchvision(*files))
+
+
+def _resnext(name: str, top1: float, top5: float, *files: str) -> dict:
+    weights = paddleclas_weights(f"ResNeXt{name}", "paddleclas_resnext")
+    return _facts("ResNeXt", top1, top5, RESNEXT, weights, *_torchvision(*files))
+
+
+def _wsl(file: str, official: str, top1: float, top5: float) -> dict:
+    weights = (
+        replace(paddleclas_weights(f"ResNeXt101_{file}_wsl", "paddleclas_wsl"), licence=WSL_LICENCE),
+        registry.Weights(f"{PYTORCH}{official}.pth", "torchvision", WSL_LICENCE),
+    )
+    return _facts("ResNeXt101_wsl", top1, top5, WSL, *weights)
+
+
+_PADDLECLAS_BASIC = {"block": "basic", "form": "paddleclas"}
+_34, _50, _101, _152 = ({"depths": depths} for depths in ([3, 4, 6, 3], [3, 4, 6, 3], [3, 4, 23, 3], [3, 8, 36, 3]))
+_32X4D = {"cardinality": 32, "base_width": 4}
+_64X4D = {"cardinality": 64, "base_width": 4}
+
+#: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
+_VARIANTS = {
+    "ResNet18": (
+        {**_PADDLECLAS_BASIC, "depths": [2, 2, 2, 2]},
+        11_693_736,
+        1_826_918_400,
+        _resnet(18, 71.0, 89.9, "resnet18-f37072fd"),
+    ),
+    "ResNet34": ({**_PADDLECLAS_BASIC, **_34}, 21_801_896, 3_676_606_464, _resnet(34, 74.6, 92.1, "resnet34-b627a593")),
+    "ResNet50": (_50, 25_557_032, 4_089_184_256, _resnet(50, 76.5, 93.0, "resnet50-0676ba61", "resnet50-11ad3fa6")),
+    "ResNet101": (
+        _101,
+        44_549_160,
+        7_801_405_440,
+        _resnet(101, 77.6, 93.6, "resnet101-63fe2227", "resnet101-cd907fc2"),
+    ),
+    "ResNet152": (
+        _152,
+        60_192_808,
+        11_513_626_624,
+        _resnet(152, 78.3, 94.0, "resnet152-394f9c45", "resnet152-f82ba261"),
+    ),
+    "ResNeXt50_32x4d": (
+        {**_50, **_32X4D},
+        25_028_904,
+        4_230_479_872,
+        _resnext("50_32x4d", 77.8, 93.8, "resnext50_32x4d-7cdf4587", "resnext50_32x4d-1a0047aa"),
+    ),
+    "ResNeXt50_64x4d": ({**_50, **_64X4D}, 45_192_488, 7_981_236_224, _resnext("50_64x4d", 78.4, 94.1)),
+    "ResNeXt101_32x4d": ({**_101, **_32X4D}, 44_177_704, 7_969_996_800, _resnext("101_32x4d", 78.7, 94.2)),
+    "ResNeXt101_64x4d": (
+        {**_101, **_64X4D},
+        83_455_272,
+        15_460_270_080,
+        _resnext("101_64x4d", 78.4, 94.5, "resnext101_64x4d-173b62eb"),
+    ),
+    "ResNeXt152_32x4d": ({**_152, **_32X4D}, 59_951_400, 11_709_513_728, _resnext("152_32x4d", 79.0, 94.3)),
+    "ResNeXt152_64x4d": ({**_152, **_64X4D}, 114_971_944, 22_939_303_936, _resnext("152_64x4d", 79.5, 94.7)),
+    "ResNeXt101_32x8d_wsl": (
+        {**_101, "cardinality": 32, "base_width": 8},
+        88_791_336,
+        16_414_015_488,
+        _wsl("32x8d", "ig_resnext101_32x8-c38310e5", 82.6, 96.7),
+    ),
+    "ResNeXt101_32x16d_wsl": (
+        {**_101, "cardinality": 32, "base_width": 16},
+        194_026_792,
+        36_163_289_088,
+        _wsl("32x16", "ig_resnext101_32x16-c6f796b0", 84.2, 97.3),
+    ),
+    "ResNeXt101_32x32d_wsl": (
+        {**_101, "cardinality": 32, "base_width": 32},
+        468_530_472,
+        87_106_781_184,
+        _wsl("32x32d", "ig_resnext101_32x32-e4b90b00", 85.0, 97.6),
+    ),
+    "ResNeXt101_32x48d_wsl": (
+        {**_101, "cardinality": 32, "base_width": 48},
+        828_411_176,
+        153_310_199_808,
+        _wsl("32x48d", "ig_resnext101_32x48-3e41cc8a", 85.4, 97.7),
+    ),
+}
+
+
+def _register(name: str) -> Callable:
+    """Enter a row of the table into the registry and return its factory."""
+    variant, params, macs, extra = _VARIANTS[name]
+    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at 224 x 224; {extra['paper']}."
+    factory = make_factory(ResNet, name, variant, doc, extra["weights"])
+    registry.add(registry.BackboneSpec(name, "ResNet", factory, params=params, macs=macs, **extra))
+    return factory
+
+
+registry.add_generic(
+    "ResNet", make_factory(ResNet, "ResNet", {}, f"ResNet with every hyper-parameter open; {RESNET}; {RESNEXT}.")
+)
+
+ResNet18 = _register("ResNet18")
+ResNet34 = _register("ResNet34")
+ResNet50 = _register("ResNet50")
+ResNet101 = _register("ResNet101")
+ResNet152 = _register("ResNet152")
+ResNeXt50_32x4d = _register("ResNeXt50_32x4d")
+ResNeXt50_64x4d = _register("ResNeXt50_64x4d")
+ResNeXt101_32x4d = _register("ResNeXt101_32x4d")
+ResNeXt101_64x4d = _register("ResNeXt101_64x4d")
+ResNeXt152_32x4d = _register("ResNeXt152_32x4d")
+ResNeXt152_64x4d = _register("ResNeXt152_64x4d")
+ResNeXt101_32x8d_wsl = _register("ResNeXt101_32x8d_wsl")
+ResNeXt101_32x16d_wsl = _register("ResNeXt101_32x16d_wsl")
+ResNeXt101_32x32d_wsl = _register("ResNeXt101_32x32d_wsl")
+ResNeXt101_32x48d_wsl = _register("ResNeXt101_32x48d_wsl")
