@@ -6,6 +6,7 @@ python tests/golden/compare.py Sequencer
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ FOLDERS = {
         "Sequencer": "sequencer",
         "VisionPermutator": "vip",
         "DilateFormer": "dilateformer",
+        "ResNet": "resnet",
     }.items()
 }
 
@@ -59,12 +61,23 @@ def run(model: nn.Layer, images: np.ndarray) -> tuple:
     return logits, features
 
 
+def golden(spec: registry.BackboneSpec) -> dict:
+    """Return the arrays of the golden file."""
+    return dict(np.load(FOLDERS[spec.family] / f"{spec.name}.npz"))
+
+
+def arguments(spec: registry.BackboneSpec) -> dict:
+    """Return the constructor arguments of the model in the golden file, where they are not the variant's own."""
+    return json.loads(str(golden(spec).get("arguments", "{}")))
+
+
 def differences(model: nn.Layer, spec: registry.BackboneSpec) -> tuple:
     """Return the greatest absolute differences from the reference: of the logits, and of each stage's summary."""
-    golden = np.load(FOLDERS[spec.family] / f"{spec.name}.npz")
-    logits, features = run(fill(model), rule.images(spec.preprocessing.input_size[1]))
-    stages = [np.abs(rule.summary(map_) - golden[f"stage {i}"]).max() for i, map_ in enumerate(features)]
-    return float(np.abs(logits - golden["logits"]).max()), [float(stage) for stage in stages]
+    expected = golden(spec)
+    size = int(expected.get("size", spec.preprocessing.input_size[1]))
+    logits, features = run(fill(model), rule.images(size))
+    stages = [np.abs(rule.summary(map_) - expected[f"stage {i}"]).max() for i, map_ in enumerate(features)]
+    return float(np.abs(logits - expected["logits"]).max()), [float(stage) for stage in stages]
 
 
 def main() -> None:
@@ -74,7 +87,7 @@ def main() -> None:
     family = parser.parse_args().family
     for spec in registry.specs():
         if spec.family == family:
-            logits, stages = differences(spec.factory(), spec)
+            logits, stages = differences(spec.factory(**arguments(spec)), spec)
             print(f"| {spec.name} | {logits:.1e} | {max(stages):.1e} |", flush=True)
 
 
