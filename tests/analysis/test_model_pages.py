@@ -15,7 +15,12 @@ from ppcls_ext.analysis.model_table import main, model_table
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ("zh_CN", "en")
 #: The page of each family.
-PAGES = {"Sequencer": "Sequencer.md", "DilateFormer": "DilateFormer.md", "VisionPermutator": "ViP.md"}
+PAGES = {
+    "Sequencer": "Sequencer.md",
+    "DilateFormer": "DilateFormer.md",
+    "VisionPermutator": "ViP.md",
+    "ResNet": "ResNet.md",
+}
 every_family = pytest.mark.parametrize("family", PAGES)
 
 

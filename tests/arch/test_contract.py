@@ -285,7 +285,7 @@ def loss_and_gradients(model, x) -> tuple:
 @every_small_backbone_compat
 @pytest.mark.parametrize("frozen_stem", [False, True], ids=["trainable", "frozen stem"])
 def test_recompute_changes_nothing_but_memory(spec, frozen_stem):
-    """Equal loss, gradients and random state, with drop path and dropout on.
+    """Equal loss, gradients, random state and running statistics, with drop path and dropout on.
 
     With the stem frozen the first block's input needs no gradient, which Paddle's re-entrant recompute mistakes for
     "this block needs none".
@@ -303,6 +303,9 @@ def test_recompute_changes_nothing_but_memory(spec, frozen_stem):
             assert name.startswith("stem.") and gradients_again[name] is None
         else:
             np.testing.assert_allclose(gradients_again[name], gradient, rtol=1e-5, atol=1e-7, err_msg=name)
+    statistics = dict(plain.named_buffers())
+    for name, buffer in model.named_buffers():
+        assert np.array_equal(buffer.numpy(), statistics[name].numpy()), name
     model.set_recompute(False)
     assert not any(getattr(layer, "recompute", False) for layer in model.sublayers())
 

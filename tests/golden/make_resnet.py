@@ -2,9 +2,9 @@
 
     python tests/golden/make_resnet.py
 
-needs PyTorch, torchvision and timm (extra ``parity``). torchvision's constructor makes every variant; where timm has the
-model too, the two must agree. All are in the official form. The large ones run on small images, and the largest with one
-block per stage: their blocks and widths are whole, their depths are checked by their numbers of parameters.
+needs PyTorch, torchvision and timm (extra ``parity``). torchvision's constructor makes every variant; where timm has
+the model too, the two must agree. All are in the official form. The large ones run on small images, and the largest
+with one block per stage: their blocks and widths are whole, their depths are checked by their numbers of parameters.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from contextlib import contextmanager
+from typing import Callable, Iterator
 
 import paddle
 from paddle import nn
@@ -29,6 +30,8 @@ class RecomputeSequential(nn.Sequential):
 def recompute(layer: Callable, x: paddle.Tensor) -> paddle.Tensor:
     """Return ``layer(x)`` without keeping its activations; the backward pass draws the same random numbers again.
 
+    Running statistics are updated in the first run alone.
+
     Paddle's hook implementation is used because its other one gives no gradients to a layer whose input needs none,
     such as the first block behind a frozen stem. Paddle 2.6 cannot restore the random state there on a CPU, so the
     random state is restored here.
@@ -42,8 +45,23 @@ def recompute(layer: Callable, x: paddle.Tensor) -> paddle.Tensor:
         current = paddle.get_rng_state()
         paddle.set_rng_state(states[0])
         try:
-            return layer(x)
+            with _kept_statistics(layer):
+                return layer(x)
         finally:
             paddle.set_rng_state(current)
 
     return paddle_recompute(run, x, preserve_rng_state=False, use_reentrant=False)
+
+
+@contextmanager
+def _kept_statistics(layer: Callable) -> Iterator[None]:
+    """Keep the running statistics of BatchNorm as they are: with a momentum of 1 a batch adds nothing to them."""
+    layers = layer.sublayers(include_self=True) if isinstance(layer, nn.Layer) else []
+    norms = [(norm, norm._momentum) for norm in layers if isinstance(norm, nn.BatchNorm2D)]
+    for norm, _ in norms:
+        norm._momentum = 1.0
+    try:
+        yield
+    finally:
+        for norm, momentum in norms:
+            norm._momentum = momentum
