@@ -45,6 +45,7 @@ class Accuracy:
 class Weights:
     """A published checkpoint: where it is, which key layout it has, and its licence.
 
+    ``sha256`` is the published hash, whole or the first digits of it, which a file's name may carry.
     ``manual`` says that ``url`` is a page for people, such as a drive folder, and not the file itself.
     """
 

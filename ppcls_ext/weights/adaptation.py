@@ -6,6 +6,7 @@ embedding is resampled as the model itself resamples it for an image of that siz
 
 from __future__ import annotations
 
+import math
 from typing import Optional
 
 import numpy as np
@@ -17,7 +18,8 @@ def adapt(model: paddle.nn.Layer, name: str, array: np.ndarray, shape: tuple) ->
     """Return ``array`` in ``shape`` and a sentence on what was done; None if no rule applies.
 
     Args:
-        model: where the tensor goes; ``in_channels`` and ``position_tables`` of it say what may be adapted.
+        model: where the tensor goes; ``in_channels``, ``position_tables`` and ``position_grid`` of it say what may be
+            adapted.
         name: the tensor's name.
         array: the tensor as published.
         shape: the shape that the model has.
@@ -25,6 +27,11 @@ def adapt(model: paddle.nn.Layer, name: str, array: np.ndarray, shape: tuple) ->
     if name in getattr(model, "position_tables", ()) and len(shape) == 4 and array.shape[::3] == shape[::3]:
         height, width = shape[1:3]
         return resize_position_table(array, height, width), f"resampled from {array.shape[1:3]} to {(height, width)}"
+    grid = getattr(model, "position_grid", None)
+    if name in getattr(model, "position_tables", ()) and grid and len(shape) == 3 == array.ndim:
+        side = math.isqrt(array.shape[1] - 1)
+        if side * side == array.shape[1] - 1 and array.shape[2] == shape[2]:
+            return resize_token_positions(array, side, *grid), f"resampled from {(side, side)} to {tuple(grid)}"
     channels = getattr(model, "in_channels", None)
     other_channels = len(shape) == 4 == array.ndim and array.shape[:1] + array.shape[2:] == shape[:1] + shape[2:]
     if other_channels and shape[1] == channels and name == _first_convolution(model):
@@ -50,6 +57,12 @@ def resize_position_table(table: np.ndarray, height: int, width: int) -> np.ndar
     """Return a position table ``[1, H, W, C]`` resampled (bicubic) to another grid."""
     maps = paddle.to_tensor(table).transpose([0, 3, 1, 2])  # (1, H, W, C) -> (1, C, H, W)
     return F.interpolate(maps, size=[height, width], mode="bicubic").transpose([0, 2, 3, 1]).numpy()
+
+
+def resize_token_positions(table: np.ndarray, side: int, height: int, width: int) -> np.ndarray:
+    """Return positions ``[1, 1 + side², C]`` of a class token and a square grid resampled to another grid."""
+    grid = table[:, 1:].reshape(1, side, side, -1)
+    return np.concatenate([table[:, :1], resize_position_table(grid, height, width).reshape(1, height * width, -1)], 1)
 
 
 def _first_convolution(model: paddle.nn.Layer) -> Optional[str]:

@@ -1,7 +1,8 @@
 """Rules that rename tensors between a published layout and ours, read in both directions.
 
 A rule is two templates of names. ``{s}`` and ``{i}`` stand for a stage and a block in it, both from 0, ``{s+1}`` for
-the next stage, ``{rest}`` for any tail; :data:`NUMBERINGS` holds other ways to count.
+the next stage, ``{block}`` for a block counted over all stages (ours then has ``{s}`` and ``{i}``), ``{rest}`` for any
+tail; :data:`NUMBERINGS` holds other ways to count stages.
 """
 
 from __future__ import annotations
@@ -45,6 +46,14 @@ class Structure:
             slot += 1
         return stages, downsamples
 
+    def place(self, block: int) -> Optional[tuple[int, int]]:
+        """Return the stage and the place in it of a block counted over all stages, None if there are fewer."""
+        for s, depth in enumerate(self.depths):
+            if block < depth:
+                return s, block
+            block -= depth
+        return None
+
 
 #: Ways to number a stage besides ``{s}``: from the structure to number by stage.
 NUMBERINGS: dict[str, Callable[[Structure], dict]] = {
@@ -56,10 +65,13 @@ NUMBERINGS: dict[str, Callable[[Structure], dict]] = {
 
 @dataclass(frozen=True)
 class Transform:
-    """How the tensors of a rule become ours and back, where a name and the orientation are not all."""
+    """How the tensors of a rule become ours and back, where a name and the orientation are not all.
+
+    A layout that is only read needs no way back.
+    """
 
     to_ours: Callable[[Sequence[np.ndarray]], np.ndarray]
-    to_theirs: Callable[[np.ndarray], Sequence[np.ndarray]]
+    to_theirs: Optional[Callable[[np.ndarray], Sequence[np.ndarray]]] = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +172,11 @@ def _parse(template: str, name: str, structure: Structure) -> Optional[dict]:
             if not stages:
                 return None
             values["s"] = stages[0]
+        elif placeholder == "block":
+            place = structure.place(int(text))
+            if place is None:
+                return None
+            values["s"], values["i"] = place
         elif int(text) < offset:
             return None
         else:
@@ -172,6 +189,8 @@ def _format(template: str, values: dict, structure: Structure) -> str:
         placeholder, offset = token[1], int(token[2] or 0)
         if placeholder in NUMBERINGS:
             return str(NUMBERINGS[placeholder](structure)[values["s"]])
+        if placeholder == "block":
+            return str(sum(structure.depths[: values["s"]]) + values["i"])
         value = values[placeholder]
         return value if placeholder == "rest" else str(value + offset)
 

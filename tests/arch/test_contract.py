@@ -61,11 +61,24 @@ def small_resnet(arguments: dict) -> dict:
     }
 
 
+def small_vit(arguments: dict) -> dict:
+    """Keep the form, take one or two blocks per stage, three heads of width 8, and patches that fit the images."""
+    return {
+        "depths": [1, 1, 2, 1],
+        "embed_dim": 24,
+        "num_heads": 3,
+        "img_size": 56,
+        "patch_size": 14,
+        "drop_remainder": False,
+    }
+
+
 SMALL = {
     "Sequencer": small_sequencer,
     "DilateFormer": small_dilateformer,
     "VisionPermutator": small_vision_permutator,
     "ResNet": small_resnet,
+    "ViT": small_vit,
 }
 #: Families that take every height and width; the others take multiples of the last stage's stride.
 ANY_SIZE = {"DilateFormer", "VisionPermutator", "ResNet"}
@@ -81,6 +94,7 @@ COMPAT = {
     "DilateFormer_Tiny",
     "ViP_Small_7",
     *("ResNet18", "ResNeXt50_32x4d"),
+    "ViT_base_patch16_224",
 }
 
 
@@ -120,6 +134,14 @@ def images(*shape, seed=0):
 
 def unpickled(value):
     return pickle.loads(pickle.dumps(value))  # noqa: S301 - our own
+
+
+def map_of(model, output, height, width):
+    """Return a stage's output for images of this size as ``[N, C, H, W]``."""
+    if output.ndim == 3:  # tokens, with the class token before them
+        stride = model.stage_strides[0]
+        return np.moveaxis(output[:, 1:], 2, 1).reshape(len(output), -1, height // stride, width // stride)
+    return np.moveaxis(output, -1, 1) if model.channels_last else output
 
 
 def multiple(model) -> int:
@@ -225,7 +247,7 @@ def test_features(spec):
     x = images(2, 3, height, width)
     with paddle.no_grad():
         model(x)
-        expected = [np.moveaxis(map_, -1, 1) if model.channels_last else map_ for map_ in computed]
+        expected = [map_of(model, output, height, width) for output in computed]
         maps = model.extract_features(x)
         assert len(maps) == len(model.feature_info) == len(expected)
         for map_, info, reference in zip(maps, model.feature_info, expected):
@@ -354,7 +376,7 @@ def test_layer_groups_cover_every_parameter_once(spec):
 
 @every_small_backbone
 def test_no_weight_decay(spec):
-    """Norms, biases (the LSTMs' too) and position embeddings; no matrix but those."""
+    """Norms, biases (the LSTMs' too), position embeddings and class tokens; no matrix but those."""
     model = build(spec, perturb=False)
     exempt = set(model.no_weight_decay())
     owners = dict(model.named_sublayers())
@@ -362,6 +384,7 @@ def test_no_weight_decay(spec):
         owner, _, kind = name.rpartition(".")
         is_norm = isinstance(owners[owner], (nn.LayerNorm, nn.BatchNorm2D))
         is_exempt = is_norm or "bias" in kind or name.startswith("pos_embed.")
+        is_exempt = is_exempt or kind in ("pos_embed", "cls_token")
         assert (name in exempt) == is_exempt, name
         assert is_exempt or parameter.ndim >= 2
 
@@ -567,8 +590,7 @@ def test_return_stages_and_patterns(spec):
     expected = plain.extract_features(x, [1])[0].numpy()
     map_ = build(spec, return_stages=1)
     map_.eval()
-    actual = map_(x)["stages[1]"].numpy()
-    assert np.array_equal(np.moveaxis(actual, -1, 1) if plain.channels_last else actual, expected)
+    assert np.array_equal(map_of(plain, map_(x)["stages[1]"].numpy(), 56, 56), expected)
 
 
 @every_small_backbone
@@ -585,9 +607,8 @@ def test_stop_after(spec):
     model = build(spec, stop_after="stages[1]")
     model.set_state_dict(plain.state_dict())
     model.eval()
-    actual = model(x).numpy()
     expected = plain.extract_features(x, [1])[0].numpy()
-    assert np.array_equal(np.moveaxis(actual, -1, 1) if plain.channels_last else actual, expected)
+    assert np.array_equal(map_of(plain, model(x).numpy(), 56, 56), expected)
 
 
 @every_small_backbone

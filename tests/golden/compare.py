@@ -24,6 +24,7 @@ FOLDERS = {
         "VisionPermutator": "vip",
         "DilateFormer": "dilateformer",
         "ResNet": "resnet",
+        "ViT": "vit",
     }.items()
 }
 
@@ -49,13 +50,14 @@ def fill(model: nn.Layer) -> nn.Layer:
 def run(model: nn.Layer, images: np.ndarray) -> tuple:
     """Return logits and each stage's output, ``[N, C, H, W]``, of one forward pass."""
     features: list = []
+    images = paddle.to_tensor(images)
 
     def keep(_layer, _inputs, output) -> None:
-        features.append(output.transpose([0, 3, 1, 2]).numpy() if model.channels_last else output.numpy())
+        features.append(model.as_map(output, images).numpy())
 
     handles = [stage.register_forward_post_hook(keep) for stage in model.stages]
     with paddle.no_grad():
-        logits = model(paddle.to_tensor(images)).numpy()
+        logits = model(images).numpy()
     for handle in handles:
         handle.remove()
     return logits, features

@@ -4,8 +4,10 @@
     python tests/golden/make_keys.py --vip <checkout of houqb/VisionPermutator>
     python tests/golden/make_keys.py --dilateformer <checkout of JIAOJIAYUASD/dilateformer>
     python tests/golden/make_keys.py --paddlevit <checkout of BR-IDL/PaddleViT>
+    python tests/golden/make_keys.py --paddleclas
 
-need PyTorch and timm (extra ``parity``), and the last one Paddle. ``keys/<layout>.json.gz`` maps each of our names of a
+need PyTorch and timm (extra ``parity``), and the last two Paddle. Other lists are written by the scripts that make the
+golden files of their family. ``keys/<layout>.json.gz`` maps each of our names of a
 backbone to ``{key: [our name of the tensor, shape, type]}``; tests of the converter make checkpoints from it.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Callable
@@ -110,6 +113,22 @@ def paddlevit(checkout: Path) -> None:
     write("paddlevit", lists)
 
 
+def paddleclas() -> None:
+    """The layout of ViT in PaddleClas, of which the package is enough."""
+    from paddleclas.ppcls.arch.backbone.model_zoo import vision_transformer
+
+    arch = "ViT_small_patch16_224"
+    state = getattr(vision_transformer, arch)().state_dict()
+
+    def canonical(key: str) -> str:
+        match = re.match(r"blocks\.(\d)\.(.*)", key)
+        if match:
+            return f"stages.{int(match[1]) // 2}.blocks.{int(match[1]) % 2}.{match[2]}"
+        return f"stem.{key}" if key in ("cls_token", "pos_embed") else key.replace("patch_embed.", "stem.")
+
+    write("vit_paddleclas", {arch: listed(state, canonical)})
+
+
 VIP = {"ViP_Small_14": "vip_s14", "ViP_Small_7": "vip_s7", "ViP_Medium_7": "vip_m7", "ViP_Large_7": "vip_l7"}
 FAMILIES = {
     "sequencer": (sequencer, "okojoalg/sequencer"),
@@ -123,7 +142,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, (_, repository) in FAMILIES.items():
         parser.add_argument(f"--{name}", type=Path, metavar="CHECKOUT", help=f"a checkout of {repository}")
-    for name, checkout in vars(parser.parse_args()).items():
+    parser.add_argument("--paddleclas", action="store_true", help="the installed PaddleClas")
+    arguments = vars(parser.parse_args())
+    if arguments.pop("paddleclas"):
+        paddleclas()
+    for name, checkout in arguments.items():
         if checkout:
             FAMILIES[name][0](checkout)
 

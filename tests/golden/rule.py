@@ -35,7 +35,7 @@ def parameter(name: str, shape: tuple) -> np.ndarray:
         # Residual branches of ResNets end with BatchNorm: fifty of order one would add up to hundreds.
         ends_branch = ".blocks." in name and name.endswith((".conv2.norm.weight", ".conv3.norm.weight"))
         return (0.4 if ends_branch else 1.0) * (1 + 0.1 * values)
-    if name == "pos_embed.weight":
+    if name == "pos_embed.weight" or name.endswith((".pos_embed", ".cls_token")):
         return 0.5 * values
     gain = 1.5 if name == "head.weight" else 0.25 if name.endswith(".cpe.weight") else 1.0
     return (values * (gain / math.sqrt(math.prod(shape[1:])))).astype(np.float32)

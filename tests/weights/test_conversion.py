@@ -69,6 +69,8 @@ GOLDEN = {
     "vip": ("ViP_Small_7", {"wrapper": "state_dict"}),
     "paddlevit": ("ViP_Small_7", {"paddle": True}),
     "dilateformer": ("DilateFormer_Tiny", {"wrapper": "model", "legacy": True}),
+    "vit_timm": ("ViT_S_32_224", {}),
+    "vit_paddleclas": ("ViT_small_patch16_224", {"paddle": True}),
 }
 
 
@@ -86,7 +88,7 @@ def test_logits_of_a_converted_checkpoint(tmp_path, name):
         checkpoints.write_torch(tmp_path / "in.pth", state, **how)
     record = convert_file(arch, tmp_path / "in.pth", tmp_path / "out.pdparams")
     assert record.tensors + len(record.dropped) == len(state) and not record.adaptation
-    model = ppcls_ext.create_backbone(arch, pretrained=str(tmp_path / "out"))
+    model = ppcls_ext.create_backbone(f"ppcls_ext.{arch}", pretrained=str(tmp_path / "out"))
     model.eval()
     spec = ppcls_ext.registry.get_spec(arch)
     golden = np.load(compare.FOLDERS[spec.family] / f"{arch}.npz")

@@ -16,6 +16,9 @@ LISTS = {
     "vip": ("VisionPermutator", "vip"),
     "paddlevit": ("VisionPermutator", "paddlevit"),
     "dilateformer": ("DilateFormer", "dilateformer"),
+    "vit_timm": ("ViT", "timm"),
+    "vit_paddleclas": ("ViT", "paddleclas"),
+    "vit_jax": ("ViT", "jax"),
 }
 CASES = [(name, arch) for name in LISTS for arch in checkpoints.keys(name)]
 
@@ -37,7 +40,10 @@ def test_every_key_leads_to_its_tensor_and_back(name, arch):
     source = rename(tensors, layout, target)
     assert not source.unknown
     assert set(source.dropped) == {key for key in entries if key.endswith("num_batches_tracked")}
-    expected = {ours: [key] for key, (ours, _, _) in entries.items() if key not in source.dropped}
+    expected: dict = {}
+    for key, (ours, _, _) in entries.items():
+        if key not in source.dropped:
+            expected.setdefault(ours, []).append(key)
     assert source.keys == expected and set(expected) == set(target.tensors)
     back = {ours: layout.their_names(ours, target.structure)[0] for ours in target.tensors}
     assert back == expected

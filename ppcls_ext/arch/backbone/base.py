@@ -34,6 +34,8 @@ class Backbone(TheseusLayer):
         stage_strides: Input pixels per step of each stage's output, the same for height and width.
         channels_last: Whether stage outputs are ``[N, H, W, C]`` inside the network.
         position_tables: Names of position embeddings, which are exempt from weight decay like norms and biases.
+        position_grid: Height and width of the grid in a table ``[1, 1 + H W, C]``, whose first entry is that of a class
+            token; None for tables ``[1, H, W, C]``.
     """
 
     class_num: int
@@ -43,6 +45,7 @@ class Backbone(TheseusLayer):
     stage_strides: list
     channels_last: bool = False
     position_tables: tuple = ()
+    position_grid: Optional[list] = None
 
     def __init__(self, arguments: dict):
         super().__init__()
@@ -90,13 +93,16 @@ class Backbone(TheseusLayer):
         if not wanted or any(not -count <= index < count for index in wanted):
             raise ValueError(f"indices must be stages between {-count} and {count - 1}, got {wanted}")
         wanted = [index % count for index in wanted]
-        x = self.forward_stem(x)
-        maps = []
+        images, x = x, self.forward_stem(x)
+        outputs = []
         for stage in list(self.stages)[: max(wanted) + 1]:
             x = stage(x)
-            maps.append(x)
-        # (N, H, W, C) -> (N, C, H, W)
-        return [maps[index].transpose([0, 3, 1, 2]) if self.channels_last else maps[index] for index in wanted]
+            outputs.append(x)
+        return [self.as_map(outputs[index], images) for index in wanted]
+
+    def as_map(self, output: paddle.Tensor, images: paddle.Tensor) -> paddle.Tensor:
+        """Return a stage's output for ``images`` as ``[N, C, H, W]``."""
+        return output.transpose([0, 3, 1, 2]) if self.channels_last else output
 
     @property
     def feature_info(self) -> list:
@@ -162,8 +168,8 @@ class Backbone(TheseusLayer):
     def layer_groups(self) -> list:
         """Return ``(group, [parameter names])`` from the input to the head; every parameter occurs exactly once.
 
-        A group is the stem, one block, or the tail (final norm and head): what layer-wise learning-rate decay counts
-        as one layer. A downsampling layer belongs to the block that follows it.
+        A group is the stem, one block, or the tail (all that follows the last stage): what layer-wise learning-rate
+        decay counts as one layer. A downsampling layer belongs to the block that follows it.
         """
         groups: dict = {}
         for name, _ in self.named_parameters():
@@ -174,7 +180,7 @@ class Backbone(TheseusLayer):
         """Return the layer group of the parameter ``name``."""
         # ``freeze_befor`` wraps a layer: "stages.0.blocks.1.norm1.weight" becomes "stages.0.blocks.1.layer.norm1.…".
         parts = [part for part in name.split(".") if part != "layer"]
-        if parts[0] in ("norm", "head"):
+        if parts[0] in ("norm", "pre_logits", "head"):
             return "tail"
         if parts[0] != "stages":
             return "stem"

@@ -13,6 +13,7 @@ from ppcls_ext.arch.layers.mlp import ACTIVATIONS, Mlp
 from ppcls_ext.arch.layers.patch_embed import PatchEmbed
 from ppcls_ext.arch.layers.pool import GlobalAveragePool
 from ppcls_ext.arch.layers.recompute import RecomputeSequential
+from ppcls_ext.arch.layers.transformer_block import TransformerBlock
 
 __all__ = [
     "ACTIVATIONS",
@@ -25,6 +26,7 @@ __all__ = [
     "Mlp",
     "PatchEmbed",
     "RecomputeSequential",
+    "TransformerBlock",
     "attention",
     "drop_path_rates",
     "he_normal",

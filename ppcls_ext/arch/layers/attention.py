@@ -9,9 +9,14 @@ from paddle.nn import functional as F
 
 
 def attention(
-    query: paddle.Tensor, key: paddle.Tensor, value: paddle.Tensor, drop_rate: float = 0.0, training: bool = False
+    query: paddle.Tensor,
+    key: paddle.Tensor,
+    value: paddle.Tensor,
+    drop_rate: float = 0.0,
+    training: bool = False,
+    scale: float | None = None,
 ) -> paddle.Tensor:
-    """Return softmax(query key^T / sqrt(D)) value.
+    """Return softmax(scale query key^T) value.
 
     Args:
         query: ``[N, heads, tokens, D]``.
@@ -19,11 +24,14 @@ def attention(
         value: ``[N, heads, keys, E]``.
         drop_rate: Dropout of the probabilities.
         training: Whether dropout is active.
+        scale: Factor of the products; None means 1 / sqrt(D).
 
     Returns:
         ``[N, heads, tokens, E]``.
     """
-    logits = paddle.matmul(query * (1 / math.sqrt(query.shape[-1])), key, transpose_y=True)
+    if scale is None:
+        scale = 1 / math.sqrt(query.shape[-1])
+    logits = paddle.matmul(query * scale, key, transpose_y=True)
     probabilities = F.softmax(logits, axis=-1)
     if drop_rate:
         probabilities = F.dropout(probabilities, drop_rate, training=training)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 import paddle
 from paddle import nn
 
-ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.Silu}
+#: ``gelu`` is exact, ``gelu_tanh`` the approximation by tanh, which is the default of JAX.
+ACTIVATIONS = {
+    "gelu": nn.GELU,
+    "gelu_tanh": functools.partial(nn.GELU, approximate=True),
+    "relu": nn.ReLU,
+    "silu": nn.Silu,
+}
 
 
 class Mlp(nn.Layer):
