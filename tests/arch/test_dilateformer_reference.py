@@ -1,6 +1,5 @@
 """DilateFormer against the official implementation: counts, logits, features, gradients, initial values."""
 
-import re
 
 import compare
 import numpy as np
@@ -70,20 +69,13 @@ def golden():
 
 
 @pytest.mark.compat
-def test_gradients_equal_the_reference(golden):
+def test_gradients_equal_the_reference():
     """Norm and elements of the gradient of every parameter of DilateFormer_Tiny, relative 1e-4."""
-    model = compare.fill(registry.get_spec("DilateFormer_Tiny").factory())
-    logits = model(paddle.to_tensor(rule.images(224)))
-    (logits * paddle.to_tensor(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
-    parameters = dict(model.named_parameters())
-    assert len(parameters) == len(golden["gradients"]) == 194
+    spec = registry.get_spec("DilateFormer_Tiny")
+    model = spec.factory()
+    assert len(model.parameters()) == 194
     assert len(model.state_dict()) == 206, "and the running statistics of 6 BatchNorms"
-    for name, expected in zip(sorted(parameters), golden["gradients"]):
-        gradient = parameters[name].grad.numpy()
-        actual = rule.gradient_summary(gradient.T if compare.is_transposed(name, parameters[name]) else gradient)
-        rms = expected[0] / np.sqrt(gradient.size)
-        assert abs(actual[0] - expected[0]) <= 1e-4 * expected[0], name
-        assert np.all(np.abs(actual[1:] - expected[1:]) <= 1e-4 * np.maximum(np.abs(expected[1:]), rms)), name
+    compare.check_gradients(model, spec)
 
 
 def test_training_mode_equals_the_reference(golden):
@@ -106,37 +98,22 @@ def test_training_mode_equals_the_reference(golden):
     np.testing.assert_allclose(norm._variance.numpy(), expected, rtol=1e-5)
 
 
-def kinds(model) -> dict:
-    """Initial values by the kind of their parameter, in PyTorch's layout, as ``make_dilateformer.py`` sorts them."""
-    dilated = {name for name, layer in model.named_sublayers() if isinstance(layer, DilatedAttention)}
-    values: dict = {}
-    for name, parameter in model.named_parameters():
-        kind = re.sub(r"\.\d+(?=\.)", "", name)
-        if ".attn.qkv." in name:
-            kind = kind.replace("qkv", "dilated qkv" if name.split(".qkv.")[0] in dilated else "global qkv")
-        array = parameter.numpy().T if compare.is_transposed(name, parameter) else parameter.numpy()
-        width = array[0].size if array.ndim > 1 else array.size
-        values.setdefault(f"{kind} {width}", []).append(array.reshape(-1))
-    return {kind: np.concatenate(arrays) for kind, arrays in values.items()}
-
-
 @pytest.fixture(scope="module")
 def initial_values():
     paddle.seed(2302)
-    return kinds(registry.get_spec("DilateFormer_Tiny").factory())
+    model = registry.get_spec("DilateFormer_Tiny").factory()
+    dilated = {f"{name}.qkv" for name, layer in model.named_sublayers() if isinstance(layer, DilatedAttention)}
+
+    def rename(name: str) -> str:
+        return name.replace("qkv", "dilated qkv" if name.rpartition(".")[0] in dilated else "global qkv")
+
+    return compare.initial_values(model, rename)
 
 
 @pytest.mark.compat
 def test_initial_values_are_distributed_as_the_references(initial_values):
     """Two-sample Kolmogorov-Smirnov test of every kind of parameter against draws of the official code."""
-    golden = np.load(compare.FOLDERS["DilateFormer"] / "initial_draws.npz")
-    assert set(initial_values) == set(golden.files)
-    for kind in golden.files:
-        ours, reference = initial_values[kind], golden[kind]
-        if np.ptp(reference) == 0:
-            assert np.all(ours == reference[0]), kind
-        else:
-            assert stats.ks_2samp(ours, reference).pvalue > 1e-3, kind
+    compare.check_initial_values(initial_values, "DilateFormer")
 
 
 def test_initial_values_have_the_stated_distributions(initial_values):

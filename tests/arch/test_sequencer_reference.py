@@ -1,12 +1,10 @@
 """Sequencer against the reference implementations: counts, logits, features, gradients, initial values."""
 
-import re
 
 import compare
 import numpy as np
 import paddle
 import pytest
-import rule
 from scipy import stats
 
 from ppcls_ext import registry
@@ -83,49 +81,25 @@ def test_published_figures_cover_the_registry():
 @pytest.mark.compat
 def test_gradients_equal_the_reference():
     """Norm and elements of the gradient of every parameter of Sequencer2D_S, relative 1e-4."""
-    model = compare.fill(registry.get_spec("Sequencer2D_S").factory())
-    logits = model(paddle.to_tensor(rule.images(224)))
-    (logits * paddle.to_tensor(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
-    golden = np.load(compare.FOLDERS["Sequencer"] / "Sequencer2D_S.npz")["gradients"]
-    parameters = dict(model.named_parameters())
-    assert len(parameters) == len(golden) == 480
+    spec = registry.get_spec("Sequencer2D_S")
+    model = spec.factory()
+    assert len(model.parameters()) == 480
     assert len(model.state_dict()) == 768, "18 blocks x 16 second names of LSTM tensors"
-    for name, expected in zip(sorted(parameters), golden):
-        gradient = parameters[name].grad.numpy()
-        actual = rule.gradient_summary(gradient.T if compare.is_transposed(name, parameters[name]) else gradient)
-        rms = expected[0] / np.sqrt(gradient.size)
-        assert abs(actual[0] - expected[0]) <= 1e-4 * expected[0], name
-        assert np.all(np.abs(actual[1:] - expected[1:]) <= 1e-4 * np.maximum(np.abs(expected[1:]), rms)), name
-
-
-def kinds(model) -> dict:
-    """Initial values by the kind of their parameter, in PyTorch's layout, as ``make_sequencer.py`` sorts them."""
-    values: dict = {}
-    for name, parameter in model.named_parameters():
-        kind = re.sub(r"\.\d+(?=\.)", "", name).replace("_reverse", "").replace("rnn_v", "rnn_h")
-        array = parameter.numpy().T if compare.is_transposed(name, parameter) else parameter.numpy()
-        width = array[0].size if array.ndim > 1 else array.size
-        values.setdefault(f"{kind} {width}", []).append(array.reshape(-1))
-    return {kind: np.concatenate(arrays) for kind, arrays in values.items()}
+    compare.check_gradients(model, spec)
 
 
 @pytest.fixture(scope="module")
 def initial_values():
     paddle.seed(2205)
-    return kinds(registry.get_spec("Sequencer2D_S").factory())
+    # Both directions and both axes draw alike.
+    model = registry.get_spec("Sequencer2D_S").factory()
+    return compare.initial_values(model, lambda name: name.replace("_reverse", "").replace("rnn_v", "rnn_h"))
 
 
 @pytest.mark.compat
 def test_initial_values_are_distributed_as_the_references(initial_values):
     """Two-sample Kolmogorov-Smirnov test of every kind of parameter against draws of the official code."""
-    golden = np.load(compare.FOLDERS["Sequencer"] / "initial_draws.npz")
-    assert set(initial_values) == set(golden.files)
-    for kind in golden.files:
-        ours, reference = initial_values[kind], golden[kind]
-        if np.ptp(reference) == 0:
-            assert np.all(ours == reference[0]), kind
-        else:
-            assert stats.ks_2samp(ours, reference).pvalue > 1e-3, kind
+    compare.check_initial_values(initial_values, "Sequencer")
 
 
 def test_initial_values_have_the_stated_distributions(initial_values):

@@ -1,6 +1,5 @@
 """Vision Permutator against the reference implementation: counts, logits, features, gradients, initial values."""
 
-import re
 
 import compare
 import numpy as np
@@ -103,18 +102,10 @@ def test_options_equal_the_reference(name):
 @pytest.mark.compat
 def test_gradients_equal_the_reference():
     """Norm and elements of the gradient of every parameter of ViP_Small_7, relative 1e-4."""
-    model = compare.fill(registry.get_spec("ViP_Small_7").factory())
-    logits = model(paddle.to_tensor(rule.images(224)))
-    (logits * paddle.to_tensor(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
-    golden = np.load(GOLDEN / "ViP_Small_7.npz")["gradients"]
-    parameters = dict(model.named_parameters())
-    assert len(parameters) == len(golden) == len(model.state_dict()) == 314
-    for name, expected in zip(sorted(parameters), golden):
-        gradient = parameters[name].grad.numpy()
-        actual = rule.gradient_summary(gradient.T if compare.is_transposed(name, parameters[name]) else gradient)
-        rms = expected[0] / np.sqrt(gradient.size)
-        assert abs(actual[0] - expected[0]) <= 1e-4 * expected[0], name
-        assert np.all(np.abs(actual[1:] - expected[1:]) <= 1e-4 * np.maximum(np.abs(expected[1:]), rms)), name
+    spec = registry.get_spec("ViP_Small_7")
+    model = spec.factory()
+    assert len(model.parameters()) == len(model.state_dict()) == 314
+    compare.check_gradients(model, spec)
 
 
 @pytest.mark.parametrize(
@@ -125,33 +116,16 @@ def test_tensor_counts(name, tensors):
     assert len(registry.get_spec(name).factory(embed_dims=[64] * 4).state_dict()) == tensors
 
 
-def kinds(model) -> dict:
-    """Initial values by the kind of their parameter, in PyTorch's layout, as ``make_vip.py`` sorts them."""
-    values: dict = {}
-    for name, parameter in model.named_parameters():
-        array = parameter.numpy().T if compare.is_transposed(name, parameter) else parameter.numpy()
-        width = array[0].size if array.ndim > 1 else array.size
-        values.setdefault(f"{re.sub(r'[.][0-9]+(?=[.])', '', name)} {width}", []).append(array.reshape(-1))
-    return {kind: np.concatenate(arrays) for kind, arrays in values.items()}
-
-
 @pytest.fixture(scope="module")
 def initial_values():
     paddle.seed(2106)
-    return kinds(registry.get_spec("ViP_Small_7").factory())
+    return compare.initial_values(registry.get_spec("ViP_Small_7").factory())
 
 
 @pytest.mark.compat
 def test_initial_values_are_distributed_as_the_references(initial_values):
     """Two-sample Kolmogorov-Smirnov test of every kind of parameter against draws of the official code."""
-    golden = np.load(GOLDEN / "initial_draws.npz")
-    assert set(initial_values) == set(golden.files)
-    for kind in golden.files:
-        ours, reference = initial_values[kind], golden[kind]
-        if np.ptp(reference) == 0:
-            assert np.all(ours == reference[0]), kind
-        else:
-            assert stats.ks_2samp(ours, reference).pvalue > 1e-3, kind
+    compare.check_initial_values(initial_values, "VisionPermutator")
 
 
 def test_initial_values_have_the_stated_distributions(initial_values):

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import paddle
 import rule
 from paddle import nn
+from scipy import stats
 
 from ppcls_ext import registry
 
@@ -80,6 +83,52 @@ def differences(model: nn.Layer, spec: registry.BackboneSpec) -> tuple:
     logits, features = run(fill(model), rule.images(size))
     stages = [np.abs(rule.summary(map_) - expected[f"stage {i}"]).max() for i, map_ in enumerate(features)]
     return float(np.abs(logits - expected["logits"]).max()), [float(stage) for stage in stages]
+
+
+def check_gradients(model: nn.Layer, spec: registry.BackboneSpec) -> None:
+    """Compare the gradient of every parameter with the reference: norm and four elements, within 1e-4 relative."""
+    expected = golden(spec)["gradients"]
+    logits = fill(model)(paddle.to_tensor(rule.images(spec.preprocessing.input_size[1])))
+    (logits * paddle.to_tensor(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
+    parameters = dict(model.named_parameters())
+    assert len(parameters) == len(expected)
+    for name, row in zip(sorted(parameters), expected):
+        check_gradient(name, parameters[name], row)
+
+
+def check_gradient(name: str, parameter: paddle.Tensor, expected: np.ndarray) -> None:
+    """Compare a gradient with its summary in the golden file; small elements with the gradient's root mean square."""
+    gradient = parameter.grad.numpy()
+    actual = rule.gradient_summary(gradient.T if is_transposed(name, parameter) else gradient)
+    rms = expected[0] / np.sqrt(gradient.size)
+    assert abs(actual[0] - expected[0]) <= 1e-4 * expected[0], name
+    assert np.all(np.abs(actual[1:] - expected[1:]) <= 1e-4 * np.maximum(np.abs(expected[1:]), rms)), name
+
+
+def initial_values(model: nn.Layer, rename: Callable[[str], str] = lambda name: name) -> dict:
+    """Return initial values by the kind of their parameter, in PyTorch's layout, as the scripts that make golden files.
+
+    A kind is a name without its numbers, and the width of what is drawn; ``rename`` unites or separates kinds.
+    """
+    values: dict = {}
+    for name, parameter in model.named_parameters():
+        kind = re.sub(r"\.\d+(?=\.)", "", rename(name))
+        array = parameter.numpy().T if is_transposed(name, parameter) else parameter.numpy()
+        width = array[0].size if array.ndim > 1 else array.size
+        values.setdefault(f"{kind} {width}", []).append(array.reshape(-1))
+    return {kind: np.concatenate(arrays) for kind, arrays in values.items()}
+
+
+def check_initial_values(values: dict, family: str) -> None:
+    """Two-sample Kolmogorov-Smirnov test of every kind of parameter against draws of the reference."""
+    draws = np.load(FOLDERS[family] / "initial_draws.npz")
+    assert set(values) == set(draws.files)
+    for kind in draws.files:
+        ours, reference = values[kind], draws[kind]
+        if np.ptp(reference) == 0:
+            assert np.all(ours == reference[0]), kind
+        else:
+            assert stats.ks_2samp(ours, reference).pvalue > 1e-3, kind
 
 
 def main() -> None:
