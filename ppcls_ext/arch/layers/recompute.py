@@ -57,7 +57,7 @@ def recompute(layer: Callable, x: paddle.Tensor) -> paddle.Tensor:
 def _kept_statistics(layer: Callable) -> Iterator[None]:
     """Keep the running statistics of BatchNorm as they are: with a momentum of 1 a batch adds nothing to them."""
     layers = layer.sublayers(include_self=True) if isinstance(layer, nn.Layer) else []
-    norms = [(norm, norm._momentum) for norm in layers if isinstance(norm, nn.BatchNorm2D)]
+    norms = [(norm, norm._momentum) for norm in layers if isinstance(norm, (nn.BatchNorm2D, nn.SyncBatchNorm))]
     for norm, _ in norms:
         norm._momentum = 1.0
     try:
