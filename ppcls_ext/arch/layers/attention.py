@@ -7,6 +7,10 @@ import math
 import paddle
 from paddle.nn import functional as F
 
+#: What Paddle's flash kernel takes: at least this compute capability, at most so many channels a head, in eights.
+FUSED_CAPABILITY = (8, 0)
+FUSED_HEAD_SIZE = 256
+
 
 def attention(
     query: paddle.Tensor,
@@ -16,23 +20,42 @@ def attention(
     training: bool = False,
     scale: float | None = None,
 ) -> paddle.Tensor:
-    """Return softmax(scale query key^T) value.
+    """Return softmax(scale query key^T) value, by Paddle's fused kernel where there is one.
 
     Args:
         query: ``[N, heads, tokens, D]``.
         key: ``[N, heads, keys, D]``.
-        value: ``[N, heads, keys, E]``.
+        value: ``[N, heads, keys, D]``.
         drop_rate: Dropout of the probabilities.
         training: Whether dropout is active.
         scale: Factor of the products; None means 1 / sqrt(D).
 
     Returns:
-        ``[N, heads, tokens, E]``.
+        ``[N, heads, tokens, D]``.
     """
-    if scale is None:
-        scale = 1 / math.sqrt(query.shape[-1])
-    logits = paddle.matmul(query * scale, key, transpose_y=True)
+    drop_rate = drop_rate if training else 0.0
+    root = math.sqrt(query.shape[-1])
+    if has_fused_kernel(query):
+        if scale is not None:
+            query = query * (scale * root)  # Paddle 2.6 divides by the root and takes no other scale
+        query, key, value = (x.transpose([0, 2, 1, 3]) for x in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=drop_rate).transpose([0, 2, 1, 3])
+    logits = paddle.matmul(query * (1 / root if scale is None else scale), key, transpose_y=True)
     probabilities = F.softmax(logits, axis=-1)
     if drop_rate:
-        probabilities = F.dropout(probabilities, drop_rate, training=training)
+        probabilities = F.dropout(probabilities, drop_rate)
     return paddle.matmul(probabilities, value)
+
+
+def has_fused_kernel(query: paddle.Tensor) -> bool:
+    """Return whether Paddle has a fused kernel for heads ``[N, heads, tokens, D]`` like these.
+
+    It has one for half precision on recent GPUs. Elsewhere, on CPUs too, its function computes what :func:`attention`
+    does, in the same time. An exported graph has to run anywhere, so that none is used while a graph is traced.
+    """
+    if not paddle.in_dynamic_mode() or not query.place.is_gpu_place():
+        return False
+    size = query.shape[-1]
+    is_half = query.dtype in (paddle.float16, paddle.bfloat16)
+    fits = size % 8 == 0 and size <= FUSED_HEAD_SIZE
+    return is_half and fits and paddle.device.cuda.get_device_capability() >= FUSED_CAPABILITY
