@@ -270,8 +270,8 @@ def _weights(report: Report) -> None:
             continue
         if path.startswith(("http://", "https://")):
             report.wrong(key, f"got the address {path!r}; expected a file: download it first")
-        elif not (os.path.isfile(path) or os.path.isfile(path + ".pdparams")):
-            report.wrong(key, f"got {path!r}; there is neither such a file nor {path + '.pdparams'!r}")
+        elif not any(os.path.isfile(path + suffix) for suffix in ("", ".pdparams", ".safetensors")):
+            report.wrong(key, f"got {path!r}; there is neither such a file nor {path + '.pdparams'!r} or .safetensors")
     prefix = report.config.Global.checkpoints
     if report.mode == "train" and prefix is not None and not _has_checkpoint(Path(prefix)):
         report.wrong(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import numpy as np
 import paddle
@@ -20,41 +18,13 @@ from ppcls_ext.weights.errors import ConversionError
 from ppcls_ext.weights.key_rules import OURS, TORCH, Layout
 from ppcls_ext.weights.layouts import layouts_of
 from ppcls_ext.weights.reader import WeightFile, read_weights
+from ppcls_ext.weights.record import ConversionRecord, file_facts, record_path, write_atomically
 from ppcls_ext.weights.renaming import Source, choose_layout, fill, named_layout, publish, rename
 from ppcls_ext.weights.target import Target, bare_name, depths_of, describe, family_of, variant_with_depths
 
 logger = logging.getLogger("ppcls_ext")
 
 SUFFIXES = (".pdparams", ".safetensors")
-
-
-@dataclass
-class ConversionRecord:
-    """What a conversion did; written beside the result as ``<result>.json``."""
-
-    arch: str
-    family: str
-    arguments: dict  # constructor arguments, besides the name's own, of the model that the result is for
-    to: str  # "paddle" or "torch"
-    source: dict  # file, bytes, sha256, format, wrapper, prefix, skipped
-    layout: str  # of the source, or for to="torch" of the result
-    depths: list
-    class_num: int
-    tensors: int  # in the result
-    types: dict  # how many tensors of the source were of which type
-    dropped: list  # tensors of the source without a counterpart: counters, index tables
-    adaptation: list  # sentences: what the result lacks or has otherwise than the source
-    licence: str
-    result: dict  # file, bytes, sha256
-    versions: dict
-
-    def write(self, path: Path) -> None:
-        """Write the record as JSON."""
-        write_atomically(path, lambda aside: aside.write_text(self.text(), encoding="utf-8"))
-
-    def text(self) -> str:
-        """Return the record as JSON text."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
 
 
 @dataclass
@@ -122,7 +92,7 @@ def convert_file(
         arguments=plan.arguments,
         to=to,
         source={
-            **_facts(src),
+            **file_facts(src),
             "format": file.format,
             "wrapper": file.wrapper,
             "prefix": file.prefix,
@@ -136,18 +106,12 @@ def convert_file(
         dropped=plan.source.dropped,
         adaptation=plan.adaptation,
         licence=_licence(arch, shown_layout.name),
-        result=_facts(dst),
+        result=file_facts(dst),
         versions={"ppcls_ext": __version__, "paddle": paddle.__version__, "numpy": np.__version__},
     )
     record.write(record_path(dst))
     _log(record, src, dst, shown_layout)
     return record
-
-
-def record_path(dst: Union[str, Path]) -> Path:
-    """Return where the record of ``dst`` lies."""
-    dst = Path(dst)
-    return dst.with_name(dst.name + ".json")
 
 
 # ---- what the file is for ----------------------------------------------------------------------------------------
@@ -243,29 +207,6 @@ def _save(arrays: dict[str, np.ndarray], dst: Path, format: str) -> None:
             paddle.save(arrays, str(aside))
 
     write_atomically(dst, write)
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Let ``write`` fill a file beside ``path``, flush it to the disk, and give it the name."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        write(aside)
-        descriptor = os.open(aside, os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _facts(path: Path) -> dict:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def _log(record: ConversionRecord, src: Path, dst: Path, layout: Layout) -> None:

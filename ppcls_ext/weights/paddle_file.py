@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ppcls_ext.weights.bfloat16 import bfloat16_to_float32
+from ppcls_ext.weights.budget import MemoryBudget
 from ppcls_ext.weights.unpickling import Bytes, DataUnpickler
 
 
@@ -16,7 +17,7 @@ def read_paddle(data: memoryview) -> Any:
     Raises:
         UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.reader`.
     """
-    return DataUnpickler(Bytes(data), {}).load()
+    return DataUnpickler(Bytes(data), MemoryBudget(len(data))).load()
 
 
 def as_numbers(array: np.ndarray) -> np.ndarray:

@@ -172,14 +172,14 @@ def publish(arrays: dict[str, np.ndarray], target: Target, layout: Layout) -> di
     """Return our arrays under the names and in the orientation of ``layout``.
 
     Raises:
-        ConversionError: listing the tensors that the layout has no name for.
+        ConversionError: listing the tensors that the layout has no name for, or no way back to.
     """
     published: dict = {}
     nameless = []
     for name, array in arrays.items():
         found = layout.their_names(name, target.structure)
-        if found is None:
-            nameless.append(f"no name in the {layout.name} layout: {name}")
+        if found is None or (found[1].transform and found[1].transform.to_theirs is None):
+            nameless.append(f"no way back to the {layout.name} layout: {name}")
             continue
         names, rule = found
         turned = _turned(array) if layout.orientation == TORCH and target.tensors[name].linear else array

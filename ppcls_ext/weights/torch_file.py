@@ -14,10 +14,11 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ppcls_ext.weights.archive import Archive, MemoryBudget
+from ppcls_ext.weights.archive import Archive
 from ppcls_ext.weights.bfloat16 import bfloat16_to_float32
+from ppcls_ext.weights.budget import MemoryBudget
 from ppcls_ext.weights.errors import DamagedFileError, UnsafeFileError
-from ppcls_ext.weights.unpickling import Bytes, DataUnpickler, Name, record
+from ppcls_ext.weights.unpickling import Bytes, DataUnpickler, Name, plain_sequence, record
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little") + b"."
@@ -123,7 +124,7 @@ def read_legacy(data: memoryview, budget: MemoryBudget) -> Any:
         UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.reader`.
     """
     source = Bytes(data)
-    magic, protocol, _system = (DataUnpickler(source, {}).load() for _ in range(3))
+    magic, protocol, _system = (DataUnpickler(source, budget).load() for _ in range(3))
     if (magic, protocol) != (LEGACY_MAGIC, _LEGACY_PROTOCOL):
         raise DamagedFileError(f"its protocol is {protocol!r}, not {_LEGACY_PROTOCOL}")
     storages: dict = {}
@@ -133,7 +134,7 @@ def read_legacy(data: memoryview, budget: MemoryBudget) -> Any:
 
     start = source.position
     _unpickle(source, declare, budget)
-    keys = DataUnpickler(source, {}).load()
+    keys = DataUnpickler(source, budget).load()
     for key in keys:
         (count,) = struct.unpack("<q", source.read(8))
         storage = storages[key]
@@ -169,7 +170,7 @@ class _TorchUnpickler(DataUnpickler):
         tensor = functools.partial(_tensor, budget)
         names = {("torch._utils", name): tensor for name in ("_rebuild_tensor", "_rebuild_tensor_v2")}
         names["torch._utils", "_rebuild_tensor_v3"] = functools.partial(_tensor_of_type, budget)
-        super().__init__(source, {**_NAMES, **names})
+        super().__init__(source, budget, {**_NAMES, **names})
         self._find_storage = find_storage
 
     def persistent_load(self, pid: Any) -> _Storage:
@@ -232,7 +233,7 @@ def _tensor_subclass(function: Any, _cls: Any, arguments: Any, _state: Any) -> A
 
 
 def _size(sizes: Any = ()) -> tuple:
-    return tuple(sizes)
+    return tuple(plain_sequence(sizes))
 
 
 def _check_integers(*values: Any) -> None:

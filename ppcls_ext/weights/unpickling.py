@@ -16,10 +16,11 @@ import pickle
 import re
 import struct
 from collections import OrderedDict
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 
+from ppcls_ext.weights.budget import MemoryBudget
 from ppcls_ext.weights.errors import DamagedFileError, UnsafeFileError
 
 #: What a file that breaks somewhere may raise, depending on the byte.
@@ -38,6 +39,7 @@ DAMAGE = (
 
 _INTEGER_BYTES = 32  # the longest integer; random number generators keep 128 bits
 _INTEGER_DIGITS = 80
+_ITEM_BYTES = 64  # of a container in memory, roughly
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _NUMBERS = re.compile(r"[<>|=]?(?:[biufc]\d{1,2}|\?)")
 
@@ -97,13 +99,15 @@ class DataUnpickler(pickle._Unpickler):
 
     Args:
         source: where the pickle is; its position afterwards is the pickle's end.
+        budget: what calls may copy: a file can hold a thing once and ask for many copies of it.
         names: function by (module, name), besides :data:`COMMON_NAMES`.
     """
 
     # Python 2 wrote text and bytes alike; Latin-1 keeps every byte.
-    def __init__(self, source: Bytes, names: dict):
+    def __init__(self, source: Bytes, budget: MemoryBudget, names: Optional[dict] = None):
         super().__init__(source, encoding="latin1")
-        self._names = names
+        self._budget = budget
+        self._names = names or {}
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a global of the file.
@@ -153,6 +157,11 @@ class DataUnpickler(pickle._Unpickler):
     def _call(self, function: Any, arguments: Any) -> Any:
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
             raise UnsafeFileError(f"it calls a {type(function).__name__}, which is not data")
+        for argument in arguments:
+            if isinstance(argument, (str, bytes)):
+                self._budget.spend(len(argument), "a copy of a string")
+            elif isinstance(argument, (list, tuple, dict)):
+                self._budget.spend(_ITEM_BYTES * len(argument), f"a copy of a {type(argument).__name__}")
         return function(*arguments)
 
     @_instruction(pickle.BUILD)
@@ -160,6 +169,7 @@ class DataUnpickler(pickle._Unpickler):
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, np.ndarray):
             _set_array(target, state)
+            self._budget.spend(target.nbytes, f"an array of the shape {target.shape}")
         elif isinstance(target, np.dtype):
             _set_dtype(target, state)
         elif isinstance(target, Record) and isinstance(state, dict):
@@ -243,7 +253,8 @@ def _checked_key(key: Any) -> Any:
 
 
 def _ordered_dict(items: Any = ()) -> OrderedDict:
-    return OrderedDict((_checked_key(key), value) for key, value in (items.items() if type(items) is dict else items))
+    pairs = items.items() if isinstance(items, dict) else plain_sequence(items)
+    return OrderedDict((_checked_key(key), value) for key, value in pairs)
 
 
 def _default_dict(_factory: Any = None, items: Any = ()) -> dict:
@@ -251,12 +262,19 @@ def _default_dict(_factory: Any = None, items: Any = ()) -> dict:
 
 
 def _set(items: Any = ()) -> set:
-    return set(map(_checked_key, items))
+    return set(map(_checked_key, plain_sequence(items)))
+
+
+def plain_sequence(items: Any) -> Any:
+    """Return ``items``, which must be a list or tuple: the items of an array would each become an object."""
+    if not isinstance(items, (list, tuple)):
+        raise DamagedFileError(f"it makes a container of a {type(items).__name__}")
+    return items
 
 
 def _tensor_from_parts(parts: tuple = ()) -> Any:
     """Rebuild a nested Tensor: Paddle reduces it to ``tuple((name, array))``."""
-    items = tuple(parts)
+    items = tuple(plain_sequence(parts))
     if len(items) == 2 and isinstance(items[0], str) and isinstance(items[1], np.ndarray):
         return items[1]
     return items

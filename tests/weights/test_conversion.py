@@ -20,8 +20,10 @@ from ppcls_ext.cli import main
 from ppcls_ext.layer_state import state_arrays
 from ppcls_ext.weights.conversion import convert_file, record_path
 from ppcls_ext.weights.errors import ConversionError
+from ppcls_ext.weights.key_rules import Layout, Rule, Transform
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained
-from ppcls_ext.weights.target import variant_with_depths
+from ppcls_ext.weights.renaming import publish
+from ppcls_ext.weights.target import target_of, variant_with_depths
 
 SMALL = {"class_num": 5, "depths": [1, 2], "patch_sizes": [4, 2], "embed_dims": [8, 8], "hidden_sizes": [2, 2]}
 SMALL["mlp_ratios"] = [1.0, 1.0]
@@ -150,6 +152,17 @@ def test_back_to_torch_bit_for_bit(tmp_path, layout):
     again = convert_file("Sequencer2D", back, tmp_path / "again.safetensors", arguments=ARGUMENTS)
     assert again.layout == layout
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "ours.safetensors").read_bytes()
+
+
+def test_a_layout_without_a_way_back(tmp_path):
+    """Only read, or without a name for a tensor: that is an error, which lists the tensors."""
+    rules = (Rule("a.{rest}", "stem.{rest}", Transform(lambda arrays: arrays[0])), Rule("b.{rest}", "norm.{rest}"))
+    target = target_of(small(class_num=0))
+    with pytest.raises(ConversionError) as error:
+        publish(state_arrays(small(class_num=0)), target, Layout("toy", "a toy", rules))
+    assert "no way back to the toy layout: stem.proj.weight" in str(error.value)
+    assert "no way back to the toy layout: stages.1.downsample.down.bias" in str(error.value)
+    assert ": norm.weight" not in str(error.value)
 
 
 @pytest.mark.parametrize(("kind", "exact"), [("float16", False), ("float64", True)])

@@ -134,7 +134,7 @@ def test_a_stride_of_zero_cannot_fill_the_memory(tmp_path):
     item = {"w": writer.tensor(W, "0", sizes=(1 << 20, 1 << 20), strides=(0, 0))}
     for write in (write_zip, write_legacy):
         write(tmp_path / "m.pth", item)
-        with pytest.raises(UnsafeFileError, match=r"\(1048576, 1048576\) would bring its tensors to 4,398,046,511,104"):
+        with pytest.raises(UnsafeFileError, match=r"\(1048576, 1048576\) would bring its tensors to 4,398,046,511"):
             read_weights(tmp_path / "m.pth")
 
 
@@ -145,6 +145,33 @@ def test_many_views_cannot_fill_the_memory(tmp_path):
     writer.write_zip(tmp_path / "m.pth", tensors, {"0": base})
     with pytest.raises(UnsafeFileError, match="would bring its tensors to"):
         read_weights(tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize(
+    ("stored", "call"),
+    [
+        (b"X" + struct.pack("<I", 1 << 20) + b"x" * (1 << 20), b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"),
+        (b"(" + b"N" * (1 << 18) + b"l", b"cbuiltins\ntuple\nh\x00\x85R"),
+        (b"(" + b"K\x01" * (1 << 18) + b"l", b"cbuiltins\nset\nh\x00\x85R"),
+        (
+            b"(" + b"".join(b"J" + struct.pack("<i", i) + b"N\x86" for i in range(1 << 15)) + b"l",
+            b"cbuiltins\ndict\nh\x00\x85R",
+        ),
+    ],
+    ids=["bytes", "tuple", "set", "dict"],
+)
+def test_many_copies_of_one_thing_cannot_fill_the_memory(tmp_path, stored, call):
+    """What is written once and called upon many times."""
+    (tmp_path / "m.pdparams").write_bytes(b"\x80\x02" + stored + b"q\x000(" + call * 5000 + b"l.")
+    with pytest.raises(UnsafeFileError, match="a copy of a .* would bring its tensors to"):
+        read_weights(tmp_path / "m.pdparams")
+
+
+def test_the_items_of_an_array_do_not_become_objects(tmp_path):
+    for module, name in (("builtins", "tuple"), ("builtins", "set"), ("torch", "Size"), ("collections", "OrderedDict")):
+        writer.write_zip(tmp_path / "m.pth", {"w": Call(Global(module, name), writer.tensor(W, "0"))}, {"0": W})
+        with pytest.raises(DamagedFileError, match="makes a container of a ndarray"):
+            read_weights(tmp_path / "m.pth")
 
 
 def test_zip_bombs(tmp_path):

@@ -1,0 +1,69 @@
+"""What a conversion did, kept beside its result; and writing files so that they are whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Callable, Union
+
+
+@dataclass
+class ConversionRecord:
+    """What a conversion did; written beside the result as ``<result>.json``."""
+
+    arch: str
+    family: str
+    arguments: dict  # constructor arguments, besides the name's own, of the model that the result is for
+    to: str  # "paddle" or "torch"
+    source: dict  # file, bytes, sha256, format, wrapper, prefix, skipped
+    layout: str  # of the source, or for to="torch" of the result
+    depths: list
+    class_num: int
+    tensors: int  # in the result
+    types: dict  # how many tensors of the source were of which type
+    dropped: list  # tensors of the source without a counterpart: counters, index tables
+    adaptation: list  # sentences: what the result lacks or has otherwise than the source
+    licence: str
+    result: dict  # file, bytes, sha256
+    versions: dict
+
+    def write(self, path: Path) -> None:
+        """Write the record as JSON."""
+        write_atomically(path, lambda aside: aside.write_text(self.text(), encoding="utf-8"))
+
+    def text(self) -> str:
+        """Return the record as JSON text."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
+
+
+def record_path(dst: Union[str, Path]) -> Path:
+    """Return where the record of ``dst`` lies."""
+    dst = Path(dst)
+    return dst.with_name(dst.name + ".json")
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a file beside ``path``, flush it to the disk, and give it the name."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        write(aside)
+        descriptor = os.open(aside, os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def file_facts(path: Path) -> dict:
+    """Return name, size and SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
