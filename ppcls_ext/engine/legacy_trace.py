@@ -113,7 +113,9 @@ def legacy_tracing(model: nn.Layer) -> Iterator[None]:
 def _for_variables(original: Callable, replacement: Callable) -> Callable:
     def function(*args, **kwargs):
         given = (*args, *kwargs.values())
-        return (replacement if any(isinstance(a, Variable) for a in given) else original)(*args, **kwargs)
+        # In dygraph every tensor passes for a Variable; a layer may compute a constant there, amid the trace.
+        symbolic = not paddle.in_dynamic_mode() and any(isinstance(a, Variable) for a in given)
+        return (replacement if symbolic else original)(*args, **kwargs)
 
     return function
 

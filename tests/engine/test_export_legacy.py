@@ -47,7 +47,14 @@ class Net(paddle.nn.Layer):
         super().__init__()
         self.one = self.create_parameter([1], default_initializer=paddle.nn.initializer.Constant(1.0))
 
+    @paddle.jit.not_to_static
+    def compute_at_once(self):
+        # what a layer does that hands the graph a constant
+        with paddle.base.dygraph.guard():
+            self.computed = paddle.matmul(paddle.full([1, 3], 2.0), paddle.full([3, 1], 5.0)).item()
+
     def forward(self, x):
+        self.compute_at_once()
         x, y = x[:, 0] * self.one, x[:, 1]
         return paddle.concat([part.reshape([-1]) for part in (EXPRESSIONS)])
 
@@ -55,7 +62,9 @@ net = Net()
 x = np.random.default_rng(0).uniform(0.05, 0.95, (2, 2, 3, 4)).astype("float32")
 eager = net(paddle.to_tensor(x)).numpy()
 assert not uses_pir()
+net.computed = None
 _write(net, Path(sys.argv[1]), (2, 3, 4))
+assert net.computed == 30
 assert find_graph(sys.argv[1]).suffix == ".pdmodel"
 assert type(paddle._C_ops.gelu).__name__ == "builtin_function_or_method"  # put back
 json.dump([eager.tolist(), Runner(find_graph(sys.argv[1]))(x).tolist()], open(sys.argv[1] + "/out.json", "w"))
