@@ -122,23 +122,25 @@ class PermuteMlp(nn.Layer):
         of_h, of_w, of_c = weights.unsqueeze([1, 2]).unbind(axis=-1)  # each (N, 1, 1, C)
         return self.proj(h * of_h + w * of_w + c * of_c)
 
+    # Both permutations are exchanges of two axes of three: Paddle's CPU kernel for more axes is several times slower.
+
     def _along_height(self, x: paddle.Tensor) -> paddle.Tensor:
         _, height, width, dim = x.shape
         size = dim // self.segments
-        columns = width * self.segments
-        x = x.reshape([-1, height, columns, size]).transpose([0, 2, 1, 3])  # (N, H, W G, S) -> (N, W G, H, S)
+        columns = width * self.segments  # of all segments
+        x = x.reshape([-1, columns, size]).transpose([1, 0, 2])  # (N H, W G, S) -> (W G, N H, S)
         self.mlp_h.prepare(height)
-        x = self.mlp_h(x.reshape([-1, columns, height * size]))
-        x = x.reshape([-1, columns, height, size]).transpose([0, 2, 1, 3])
+        x = self.mlp_h(x.reshape([columns, -1, height * size]))
+        x = x.reshape([columns, -1, size]).transpose([1, 0, 2])
         return x.reshape([-1, height, width, dim])
 
     def _along_width(self, x: paddle.Tensor) -> paddle.Tensor:
         _, height, width, dim = x.shape
         size = dim // self.segments
-        x = x.reshape([-1, width, self.segments, size]).transpose([0, 2, 1, 3])  # (N H, W, G, S) -> (N H, G, W, S)
+        x = x.reshape([-1, self.segments, size]).transpose([1, 0, 2])  # (N H W, G, S) -> (G, N H W, S)
         self.mlp_w.prepare(width)
-        x = self.mlp_w(x.reshape([-1, self.segments, width * size]))
-        x = x.reshape([-1, self.segments, width, size]).transpose([0, 2, 1, 3])
+        x = self.mlp_w(x.reshape([self.segments, -1, width * size]))
+        x = x.reshape([self.segments, -1, size]).transpose([1, 0, 2])
         return x.reshape([-1, height, width, dim])
 
 
