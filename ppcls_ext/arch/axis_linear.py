@@ -67,15 +67,15 @@ def interpolation(length: int, native: int, kernel: str, antialias: bool = True)
     return covered / covered.sum(axis=1, keepdims=True)
 
 
-def resample(length: int, native: int, kernel: str = "linear", antialias: bool = True) -> Resampling:
+def resample(length: int, native: int, kernel: str = "cubic", antialias: bool = True) -> Resampling:
     """Read the weight as a function of two continuous positions and sample it anew."""
     out = interpolation(length, native, kernel, antialias)
     return Resampling(out * (native / length), out)
 
 
-def pool(length: int, native: int) -> Resampling:
+def pool(length: int, native: int, kernel: str = "linear") -> Resampling:
     """Average the positions down (or repeat them up) to the native grid, mix there, and interpolate back."""
-    return Resampling(interpolation(native, length, "area").T, interpolation(length, native, "linear"))
+    return Resampling(interpolation(native, length, "area").T, interpolation(length, native, kernel))
 
 
 def pad(length: int, native: int) -> Resampling:
