@@ -16,6 +16,7 @@ import paddle
 
 from ppcls_ext.layer_state import unique_tensors
 from ppcls_ext.weights.adaptation import adapt
+from ppcls_ext.weights.errors import listed
 from ppcls_ext.weights.reader import PADDLE, SAFETENSORS, find_weights, read_weights
 from ppcls_ext.weights.target import arch_of, depths_of
 
@@ -126,10 +127,9 @@ def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: O
     report = load_state(model, state, class_num=class_num, adapting=True)
     problems = report.problems()
     if problems:
-        shown = "\n  ".join(problems[:40] + ([f"… and {len(problems) - 40} more"] if len(problems) > 40 else []))
         raise WeightMismatchError(
             f"{path} does not fit {type(model).__name__}: {len(problems)} of its tensors differ"
-            f"{_advice(model, path, report, state)}\n  {shown}"
+            f"{_advice(model, path, report, state)}{listed(problems)}"
         )
     model.fresh_tensors = report.reinitialised
     if report.reinitialised:

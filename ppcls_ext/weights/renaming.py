@@ -10,7 +10,7 @@ from typing import Optional
 import numpy as np
 
 from ppcls_ext.registry import nearest
-from ppcls_ext.weights.errors import ConversionError
+from ppcls_ext.weights.errors import ConversionError, listed
 from ppcls_ext.weights.key_rules import OURS, PADDLE, TORCH, Layout, Rule, Structure
 from ppcls_ext.weights.layouts import layouts_of
 from ppcls_ext.weights.reader import NPZ, SAFETENSORS, WeightFile
@@ -154,17 +154,16 @@ def fill(source: Source, target: Target, layout: Layout) -> tuple[dict[str, np.n
             problems.append(f"{keys}: {len(found)} tensors for {name}, which takes {len(rule.sources)}")
             continue
         array = rule.transform.to_ours(found) if rule.transform else found[0]
-        if layout.orientation == TORCH:
-            array = _to_paddle(array, spec)
+        array = _to_paddle(array, spec, layout.orientation)
         if array.shape != spec.shape:
             problems.append(f"{keys}: file has shape {list(found[0].shape)}, which does not give {list(spec.shape)}")
         elif array.dtype.kind != spec.dtype.kind:
             problems.append(f"{keys}: file has {array.dtype}, model has {spec.dtype}")
         else:
             types[str(found[0].dtype)] += 1
-            arrays[name] = np.ascontiguousarray(array, dtype=spec.dtype)
+            arrays[name] = np.asarray(array, dtype=spec.dtype, order="C")
     if problems:
-        raise ConversionError(list_problems(problems))
+        raise ConversionError(f"{len(problems)} tensors differ{listed(problems)}")
     return arrays, dict(types)
 
 
@@ -184,23 +183,24 @@ def publish(arrays: dict[str, np.ndarray], target: Target, layout: Layout) -> di
         names, rule = found
         turned = _turned(array) if layout.orientation == TORCH and target.tensors[name].linear else array
         values = rule.transform.to_theirs(turned) if rule.transform else [turned]
-        published.update({theirs: np.ascontiguousarray(value) for theirs, value in zip(names, values)})
+        published.update({theirs: np.asarray(value, order="C") for theirs, value in zip(names, values)})
     if nameless:
-        raise ConversionError(list_problems(nameless))
+        raise ConversionError(f"{len(nameless)} tensors differ{listed(nameless)}")
     return published
 
 
-def _to_paddle(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+def _to_paddle(array: np.ndarray, spec: TensorSpec, orientation: str) -> np.ndarray:
     """Turn the weight of a linear layer, as the model's layer (never the shape) says, and no other.
 
-    A linear layer and a 1 x 1 convolution are one thing; the model's layer says which it is here.
+    A linear layer and a 1 x 1 convolution, ``[out, in, 1, 1]`` everywhere, are one thing; the model's layer says which
+    it is here.
     """
-    if spec.linear:
-        if array.ndim == 4 and array.shape[2:] == (1, 1):
-            array = array[:, :, 0, 0]
+    if spec.linear and array.ndim == 4 and array.shape[2:] == (1, 1):
+        return array[:, :, 0, 0].T
+    if spec.linear and orientation == TORCH:
         return _turned(array)
     if len(spec.shape) == 4 and spec.shape[2:] == (1, 1) and array.ndim == 2:
-        return array[:, :, None, None]
+        return (array if orientation == TORCH else array.T)[:, :, None, None]
     return array
 
 
@@ -211,9 +211,3 @@ def _turned(array: np.ndarray) -> np.ndarray:
 def _published(name: str, layout: Layout, structure: Structure) -> str:
     found = layout.their_names(name, structure)
     return name if found is None or layout.name == OURS else f"{' and '.join(found[0])} (here {name})"
-
-
-def list_problems(problems: list) -> str:
-    """Return a count and one line each, of forty at most."""
-    shown = problems[:40] + ([f"… and {len(problems) - 40} more"] if len(problems) > 40 else [])
-    return f"{len(problems)} tensors differ\n  " + "\n  ".join(shown)

@@ -1,6 +1,5 @@
 """DilateFormer against the official implementation: counts, logits, features, gradients, initial values."""
 
-
 import compare
 import numpy as np
 import paddle

@@ -1,6 +1,5 @@
 """Sequencer against the reference implementations: counts, logits, features, gradients, initial values."""
 
-
 import compare
 import numpy as np
 import paddle

@@ -1,6 +1,5 @@
 """Vision Permutator against the reference implementation: counts, logits, features, gradients, initial values."""
 
-
 import compare
 import numpy as np
 import paddle

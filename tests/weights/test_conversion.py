@@ -20,10 +20,10 @@ from ppcls_ext.cli import main
 from ppcls_ext.layer_state import state_arrays
 from ppcls_ext.weights.conversion import convert_file, record_path
 from ppcls_ext.weights.errors import ConversionError
-from ppcls_ext.weights.key_rules import Layout, Rule, Transform
+from ppcls_ext.weights.key_rules import Layout, Rule, Structure, Transform
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained
-from ppcls_ext.weights.renaming import publish
-from ppcls_ext.weights.target import target_of, variant_with_depths
+from ppcls_ext.weights.renaming import fill, publish, rename
+from ppcls_ext.weights.target import Target, TensorSpec, target_of, variant_with_depths
 
 SMALL = {"class_num": 5, "depths": [1, 2], "patch_sizes": [4, 2], "embed_dims": [8, 8], "hidden_sizes": [2, 2]}
 SMALL["mlp_ratios"] = [1.0, 1.0]
@@ -152,6 +152,30 @@ def test_back_to_torch_bit_for_bit(tmp_path, layout):
     again = convert_file("Sequencer2D", back, tmp_path / "again.safetensors", arguments=ARGUMENTS)
     assert again.layout == layout
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "ours.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("orientation", ["torch", "paddle"])
+def test_a_linear_layer_and_a_1x1_convolution_are_one_thing(orientation):
+    """Whatever the source has, the model's layer decides; the numbers are those of ``y = W x``."""
+    matrix = np.arange(6, dtype=np.float32).reshape(2, 3)  # [out, in]
+    forms = {"linear": matrix if orientation == "torch" else matrix.T, "convolution": matrix[:, :, None, None]}
+    specs = {
+        "linear": TensorSpec((3, 2), np.dtype("float32"), True),
+        "convolution": TensorSpec((2, 3, 1, 1), np.dtype("float32"), False),
+    }
+    layout = Layout("toy", "a toy", (Rule("{rest}", "{rest}"),), orientation)
+    for spec in specs.values():
+        target = Target({"w": spec}, {}, Structure((), (), {}))
+        for array in forms.values():
+            arrays, _ = fill(rename({"w": array}, layout, target), target, layout)
+            assert np.array_equal(arrays["w"], matrix.T if spec.linear else matrix[:, :, None, None])
+
+
+def test_scalars_stay_scalars():
+    target = Target({"scale": TensorSpec((), np.dtype("float32"), False)}, {}, Structure((), (), {}))
+    layout = Layout("toy", "a toy", (Rule("{rest}", "{rest}"),))
+    arrays, _ = fill(rename({"scale": np.array(2.0)}, layout, target), target, layout)
+    assert arrays["scale"].shape == () == publish(arrays, target, layout)["scale"].shape
 
 
 def test_a_layout_without_a_way_back(tmp_path):

@@ -1,5 +1,7 @@
 """Every layout leads every key of the real checkpoints to its tensor, and back."""
 
+import functools
+
 import checkpoints
 import numpy as np
 import pytest
@@ -23,6 +25,11 @@ LISTS = {
 CASES = [(name, arch) for name in LISTS for arch in checkpoints.keys(name)]
 
 
+@functools.cache
+def described(arch):
+    return describe(arch, {})
+
+
 def layout_of(name):
     family, layout = LISTS[name]
     return next(item for item in LAYOUTS[family] if item.name == layout)
@@ -35,7 +42,7 @@ def test_every_layout_has_a_list_of_keys():
 @pytest.mark.parametrize(("name", "arch"), CASES)
 def test_every_key_leads_to_its_tensor_and_back(name, arch):
     layout, entries = layout_of(name), checkpoints.keys(name)[arch]
-    target = describe(arch, {})
+    target = described(arch)
     tensors = {key: np.broadcast_to(np.float32(0), shape) for key, (_, shape, _) in entries.items()}
     source = rename(tensors, layout, target)
     assert not source.unknown
