@@ -28,6 +28,7 @@ FOLDERS = {
         "DilateFormer": "dilateformer",
         "ResNet": "resnet",
         "ViT": "vit",
+        "Res2Net": "res2net",
     }.items()
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ppcls_ext.arch.backbone import dilateformer, resnet, sequencer, vision_permutator, vit
+from ppcls_ext.arch.backbone import dilateformer, res2net, res2net_dla, resnet, sequencer, vision_permutator, vit
 from ppcls_ext.arch.backbone.base import Backbone
 
-__all__ = ["Backbone", "dilateformer", "resnet", "sequencer", "vision_permutator", "vit"]
+__all__ = ["Backbone", "dilateformer", "res2net", "res2net_dla", "resnet", "sequencer", "vision_permutator", "vit"]

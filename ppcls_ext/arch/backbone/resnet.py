@@ -157,11 +157,52 @@ def make_stem(kind: str, channels_in: int, channels_out: int) -> nn.Layer:
     return nn.Sequential(*convs, nn.MaxPool2D(3, 2, padding=1))
 
 
-class ResidualNetwork(Backbone):
-    """What ResNet and the families built on it have in common: everything but the branch of a block.
+class ConvolutionalNetwork(Backbone):
+    """Convolutions from the image to a global average pooling and a linear classifier.
 
     It takes images of any size; odd sides are rounded up wherever the resolution is halved.
     """
+
+    def finish(self, drop_rate: float, class_num: int) -> None:
+        """Add what follows the stages, and initialise."""
+        self.norm = nn.Identity()
+        self.pool = GlobalAveragePool(channels_last=False)
+        self.head_drop = nn.Dropout(drop_rate)
+        for layer in self.sublayers():
+            if isinstance(layer, nn.Conv2D):
+                he_normal(layer.weight)
+        self.reset_head(class_num)
+
+    def forward_head(self, x: paddle.Tensor, pre_logits: bool = False) -> paddle.Tensor:
+        """Pool the result of :meth:`forward_features` and classify it.
+
+        Args:
+            x: The map, ``[N, C, H, W]``.
+            pre_logits: Stop before dropout and classifier and return ``[N, num_features]``.
+        """
+        x = self.pool(x)
+        return x if pre_logits else self.head(self.head_drop(x))
+
+    def make_head(self, class_num: int) -> nn.Layer:
+        """Return a classifier with weights and biases uniform within 1 / sqrt(num_features), as PyTorch's."""
+        bound = 1 / math.sqrt(self.num_features)
+        head = nn.Linear(self.num_features, class_num)
+        for parameter in (head.weight, head.bias):
+            I.Uniform(-bound, bound)(parameter)
+        return head
+
+    def check_resolution(self, height: int, width: int) -> None:
+        """Check that there is a pixel; -1 stands for an unknown side.
+
+        Raises:
+            ValueError: if a side is 0.
+        """
+        if 0 in (height, width):
+            raise ValueError(f"{type(self).__name__} takes images of at least 1 x 1 pixel, got {height} x {width}")
+
+
+class ResidualNetwork(ConvolutionalNetwork):
+    """What ResNet and the families built on it have in common: everything but the branch of a block."""
 
     def build(self, make_block: Callable, expansion: int) -> None:
         """Check the arguments that all such families have and build the network.
@@ -197,44 +238,11 @@ class ResidualNetwork(Backbone):
                 width = width_out
             stages.append(Stage(blocks))
         self.stages = nn.Sequential(*stages)
-        self.norm = nn.Identity()
-        self.pool = GlobalAveragePool(channels_last=False)
-        self.head_drop = nn.Dropout(drop_rate)
-        for layer in self.sublayers():
-            if isinstance(layer, nn.Conv2D):
-                he_normal(layer.weight)
-        self.reset_head(given["class_num"])
+        self.finish(drop_rate, given["class_num"])
 
     def projects_anyway(self, stage: int, index: int) -> bool:
         """Return whether a block whose input has the right shape projects it all the same."""
         return False
-
-    def forward_head(self, x: paddle.Tensor, pre_logits: bool = False) -> paddle.Tensor:
-        """Pool the result of :meth:`forward_features` and classify it.
-
-        Args:
-            x: The map, ``[N, C, H, W]``.
-            pre_logits: Stop before dropout and classifier and return ``[N, num_features]``.
-        """
-        x = self.pool(x)
-        return x if pre_logits else self.head(self.head_drop(x))
-
-    def make_head(self, class_num: int) -> nn.Layer:
-        """Return a classifier with weights and biases uniform within 1 / sqrt(num_features), as PyTorch's."""
-        bound = 1 / math.sqrt(self.num_features)
-        head = nn.Linear(self.num_features, class_num)
-        for parameter in (head.weight, head.bias):
-            I.Uniform(-bound, bound)(parameter)
-        return head
-
-    def check_resolution(self, height: int, width: int) -> None:
-        """Check that there is a pixel; -1 stands for an unknown side.
-
-        Raises:
-            ValueError: if a side is 0.
-        """
-        if 0 in (height, width):
-            raise ValueError(f"{type(self).__name__} takes images of at least 1 x 1 pixel, got {height} x {width}")
 
 
 class ResNet(ResidualNetwork):

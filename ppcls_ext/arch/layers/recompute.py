@@ -20,11 +20,14 @@ class RecomputeSequential(nn.Sequential):
         self.recompute = False
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Run the layers in order; without gradients, or while a graph is traced, there is nothing to save."""
-        recomputes = self.recompute and is_recording()
+        """Run the layers in order."""
         for layer in self:
-            x = recompute(layer, x) if recomputes else layer(x)
+            x = self.run(layer, x)
         return x
+
+    def run(self, layer: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
+        """Run one of the layers; without gradients, or while a graph is traced, there is nothing to save."""
+        return recompute(layer, x) if self.recompute and is_recording() else layer(x)
 
 
 def recompute(layer: Callable, x: paddle.Tensor) -> paddle.Tensor:

@@ -1,0 +1,309 @@
+"""Res2Net: many scales inside one residual block.
+
+Paper: "Res2Net: A New Multi-scale Backbone Architecture", Gao et al., arXiv 1904.01169.
+Official code and weights: https://github.com/Res2Net/Res2Net-PretrainedModels (CC BY-NC-SA 4.0, non-commercial).
+
+A bottleneck's 3 x 3 convolution becomes several small ones. The map is split into ``scale`` parts of ``base_width``
+channels (when ``planes`` is 64); a part is added to the convolved one before it, then convolved itself, so that the
+k-th part has seen k convolutions: a block has receptive fields of several sizes at once. Everything around the block is
+ResNet's. With a cardinality it is Res2NeXt; with the stem and the shortcuts of ResNet-D it is what the authors call v1b
+and PaddleClas ``vd``; with squeeze-and-excitation (arXiv 1709.01507) it is SE-Res2Net.
+
+Written from the paper and checked against the official code, timm and PaddleClas. Differences are listed in
+``docs/en/models/ImageNet1k/Res2Net.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Sequence
+
+import paddle
+from paddle import nn
+
+from ppcls_ext import registry
+from ppcls_ext.arch.backbone.base import make_factory
+from ppcls_ext.arch.backbone.resnet import (
+    PADDLECLAS_PREPROCESSING,
+    ResidualBlock,
+    ResidualNetwork,
+    group_width,
+    paddleclas_weights,
+)
+from ppcls_ext.arch.checks import check_flag, check_integer
+from ppcls_ext.arch.layers import ConvBN
+
+
+class SplitConvolution(nn.Layer):
+    """The 3 x 3 convolutions of a block, in a row over the parts of a map (arXiv 1904.01169, equation 1).
+
+    The paper passes the first part on as it is, all implementations the last one: the same up to the order of channels.
+
+    Args:
+        width: Channels of a part.
+        scale: Parts.
+        stride: Of each convolution.
+        cardinality: Groups of each convolution.
+        restarts: The parts are convolved one by one, nothing is added, and the last one is average-pooled: what a block
+            does whose input is not yet one of its own stage.
+        counts_padding: Whether that pooling counts the zeros around the map.
+    """
+
+    def __init__(self, width: int, scale: int, stride: int, cardinality: int, restarts: bool, counts_padding: bool):
+        super().__init__()
+        self._scale, self._restarts = scale, restarts
+        self.convs = nn.LayerList([ConvBN(width, width, 3, stride, cardinality) for _ in range(scale - 1)])
+        self.pool = nn.AvgPool2D(3, stride, padding=1, exclusive=not counts_padding) if restarts else nn.Identity()
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take ``[N, scale * width, H, W]``, return ``[N, scale * width, ceil(H / stride), ceil(W / stride)]``."""
+        parts = paddle.split(x, self._scale, axis=1)
+        outputs: list = []
+        for i, conv in enumerate(self.convs):
+            adds = i > 0 and not self._restarts
+            outputs.append(conv(parts[i] + outputs[-1] if adds else parts[i]))
+        return paddle.concat([*outputs, self.pool(parts[-1])], axis=1)
+
+
+class SqueezeExcitation(nn.Layer):
+    """Each channel times a factor that depends on the means of all channels (arXiv 1709.01507, section 3)."""
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__()
+        self.fc1 = nn.Linear(channels, channels // reduction)
+        self.act = nn.ReLU()
+        self.fc2 = nn.Linear(channels // reduction, channels)
+        self.gate = nn.Sigmoid()
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take and return ``[N, C, H, W]``."""
+        factors = self.gate(self.fc2(self.act(self.fc1(x.mean(axis=[2, 3])))))
+        return x * factors.unsqueeze([2, 3])
+
+
+class Res2Bottleneck(ResidualBlock):
+    """1 x 1 to ``scale`` parts, :class:`SplitConvolution`, 1 x 1, and squeeze-and-excitation if there is any."""
+
+    expansion = 4
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        split: SplitConvolution,
+        width: int,
+        shortcut: nn.Layer,
+        drop_path_rate: float,
+        use_se: bool = False,
+    ):
+        super().__init__()
+        self.conv1 = ConvBN(channels_in, width, 1)
+        self.split = split
+        self.conv3 = ConvBN(width, channels_out, 1, act=False)
+        self.se = SqueezeExcitation(channels_out) if use_se else nn.Identity()
+        self.join(shortcut, drop_path_rate)
+
+    def branch(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Return the residual of ``[N, C, H, W]``."""
+        return self.se(self.conv3(self.split(self.conv1(x))))
+
+
+def check_scale(scale: int) -> int:
+    """Return the number of parts.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is below 2.
+    """
+    return check_integer("scale", scale, minimum=2)
+
+
+class Res2Net(ResidualNetwork):
+    """Res2Net with every hyper-parameter open; the defaults are Res2Net-50 26w x 4s in the official form.
+
+    Args:
+        class_num: Number of classes; 0 returns pooled features.
+        in_channels: Channels of the images.
+        depths: Blocks of each stage.
+        planes: Base width of each stage, whose output has four times as many channels. The stem's output has the first.
+        base_width: Width of a part (with a cardinality: of a group of it) when ``planes`` is 64.
+        scale: Parts of a map, at least 2.
+        cardinality: Groups of each 3 x 3 convolution.
+        use_se: Whether a block ends with squeeze-and-excitation.
+        stem: ``conv7``, or ``deep``: three 3 x 3 convolutions (ResNet-C).
+        shortcut: What halves the resolution in a shortcut: a strided convolution (``conv``) or average pooling
+            (``pool``, ResNet-D).
+        form: ``official``: the first block of every stage restarts and its pooling counts the zeros of the padding; or
+            ``paddleclas``: only blocks of stride 2 restart, so not the first of all, and the zeros are not counted.
+            Weights of one form load into the other and give other results.
+        drop_rate: Dropout in front of the classifier.
+        drop_path_rate: Stochastic depth of the last block; the ramp is linear from 0 at the first.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if one is out of range.
+    """
+
+    def __init__(
+        self,
+        class_num: int = 1000,
+        in_channels: int = 3,
+        depths: Sequence[int] = (3, 4, 6, 3),
+        planes: Sequence[int] = (64, 128, 256, 512),
+        base_width: int = 26,
+        scale: int = 4,
+        cardinality: int = 1,
+        use_se: bool = False,
+        stem: str = "conv7",
+        shortcut: str = "conv",
+        form: str = "official",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__(locals())
+        check_integer("base_width", base_width)
+        check_scale(scale)
+        check_integer("cardinality", cardinality)
+        check_flag("use_se", use_se)
+
+        def make_block(channels_in: int, planes: int, stride: int, shortcut: nn.Layer, rate: float, first: bool):
+            width = cardinality * group_width(planes, base_width)
+            official = form == "official"
+            restarts = first if official else stride == 2
+            split = SplitConvolution(width, scale, stride, cardinality, restarts, counts_padding=official)
+            channels_out = Res2Bottleneck.expansion * planes
+            return Res2Bottleneck(channels_in, channels_out, split, scale * width, shortcut, rate, use_se)
+
+        self.build(make_block, Res2Bottleneck.expansion)
+
+
+# ---- variants --------------------------------------------------------------------------------------------------
+
+PAPER = "Res2Net: A New Multi-scale Backbone Architecture, arXiv 1904.01169"
+LICENCE = "CC BY-NC-SA 4.0, non-commercial (of the official repository)"
+ALIYUN = "https://shanghuagao.oss-cn-beijing.aliyuncs.com/res2net/"
+TIMM = "official weights evaluated by timm, results/results-imagenet.csv"
+BILINEAR = registry.Preprocessing(interpolation="bilinear")
+
+
+def official_weights(file: str) -> registry.Weights:
+    """Return the entry of the official repository's ``<file>.pth``."""
+    return registry.Weights(f"{ALIYUN}{file}.pth", "res2net", LICENCE)
+
+
+def official(file: str, top1: float, top5: float) -> dict:
+    """Return the registry's fields of a model that only the official repository has."""
+    return {
+        "accuracy": registry.Accuracy(top1, TIMM, top5),
+        "weights": (official_weights(file),),
+        "preprocessing": BILINEAR,
+    }
+
+
+def _paddleclas(name: str, top1: float, top5: float, *weights: registry.Weights) -> dict:
+    source = "PaddleClas's weights, docs/zh_CN/models/ImageNet1k/Res2Net.md"
+    return {
+        "accuracy": registry.Accuracy(top1, source, top5),
+        "weights": (paddleclas_weights(name), *weights),
+        "preprocessing": PADDLECLAS_PREPROCESSING,
+    }
+
+
+_101, _200 = {"depths": [3, 4, 23, 3]}, {"depths": [3, 12, 48, 3]}
+_PADDLECLAS = {"form": "paddleclas"}
+_VD = {**_PADDLECLAS, "stem": "deep", "shortcut": "pool"}
+_V1B_50, _V1B_101 = "res2net50_v1b_26w_4s-3cf99910", "res2net101_v1b_26w_4s-0812c246"
+
+#: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
+_VARIANTS = {
+    "Res2Net50_26w_4s": (
+        _PADDLECLAS,
+        25_699_120,
+        4_255_166_464,
+        _paddleclas("Res2Net50_26w_4s", 79.3, 94.6, official_weights("res2net50_26w_4s-06e79181")),
+    ),
+    "Res2Net50_14w_8s": (
+        {**_PADDLECLAS, "base_width": 14, "scale": 8},
+        25_059_816,
+        4_178_898_944,
+        _paddleclas("Res2Net50_14w_8s", 79.5, 94.7, official_weights("res2net50_14w_8s-6527dddc")),
+    ),
+    "Res2Net50_48w_2s": (
+        {"base_width": 48, "scale": 2},
+        25_287_304,
+        4_159_832_064,
+        official("res2net50_48w_2s-afed724a", 77.528, 93.562),
+    ),
+    "Res2Net50_26w_6s": (
+        {"scale": 6},
+        37_051_448,
+        6_295_523_328,
+        official("res2net50_26w_6s-19041792", 78.586, 94.120),
+    ),
+    "Res2Net50_26w_8s": (
+        {"scale": 8},
+        48_403_776,
+        8_335_880_192,
+        official("res2net50_26w_8s-2c7c9f12", 78.950, 94.280),
+    ),
+    "Res2Net101_26w_4s": (_101, 45_206_688, 8_066_974_464, official("res2net101_26w_4s-02a759a1", 79.192, 94.466)),
+    "Res2Net50_vd_26w_4s": (
+        _VD,
+        25_718_352,
+        4_494_807_040,
+        _paddleclas("Res2Net50_vd_26w_4s", 79.8, 94.9, official_weights(_V1B_50)),
+    ),
+    "Res2Net101_vd_26w_4s": (
+        {**_VD, **_101},
+        45_225_920,
+        8_306_615_040,
+        _paddleclas("Res2Net101_vd_26w_4s", 80.6, 95.2, official_weights(_V1B_101)),
+    ),
+    "Res2Net200_vd_26w_4s": (
+        {**_VD, **_200},
+        76_215_536,
+        15_706_007_040,
+        _paddleclas("Res2Net200_vd_26w_4s", 81.2, 95.7),
+    ),
+    "Res2NeXt50_4s": (
+        {"base_width": 4, "cardinality": 8},
+        24_671_464,
+        4_172_677_120,
+        official("res2next50_4s-6ef7e7bf", 78.238, 93.904),
+    ),
+    "SE_Res2Net50": (
+        {"use_se": True},
+        28_230_112,
+        4_257_681_408,
+        {
+            "accuracy": registry.Accuracy(78.44, "arXiv 1904.01169, errors 21.56 and 5.94", 94.06),
+            "preprocessing": BILINEAR,
+            "notes": "neither code nor weights are published",
+        },
+    ),
+}
+
+
+def _register(name: str) -> Callable:
+    """Enter a row of the table into the registry and return its factory."""
+    variant, params, macs, extra = _VARIANTS[name]
+    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at 224 x 224; {PAPER}."
+    factory = make_factory(Res2Net, name, variant, doc, extra.get("weights", ()))
+    registry.add(registry.BackboneSpec(name, "Res2Net", factory, paper=PAPER, params=params, macs=macs, **extra))
+    return factory
+
+
+registry.add_generic(
+    "Res2Net", make_factory(Res2Net, "Res2Net", {}, f"Res2Net with every hyper-parameter open; {PAPER}.")
+)
+
+Res2Net50_26w_4s = _register("Res2Net50_26w_4s")
+Res2Net50_14w_8s = _register("Res2Net50_14w_8s")
+Res2Net50_48w_2s = _register("Res2Net50_48w_2s")
+Res2Net50_26w_6s = _register("Res2Net50_26w_6s")
+Res2Net50_26w_8s = _register("Res2Net50_26w_8s")
+Res2Net101_26w_4s = _register("Res2Net101_26w_4s")
+Res2Net50_vd_26w_4s = _register("Res2Net50_vd_26w_4s")
+Res2Net101_vd_26w_4s = _register("Res2Net101_vd_26w_4s")
+Res2Net200_vd_26w_4s = _register("Res2Net200_vd_26w_4s")
+Res2NeXt50_4s = _register("Res2NeXt50_4s")
+SE_Res2Net50 = _register("SE_Res2Net50")

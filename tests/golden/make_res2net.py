@@ -1,0 +1,156 @@
+"""Write the golden files of Res2Net with the official code, in PyTorch.
+
+    python tests/golden/make_res2net.py --official <checkout of Res2Net/Res2Net-PretrainedModels>
+
+needs PyTorch and timm (extra ``parity``). Where timm has the model too, the two must agree. SE-Res2Net has no official
+code: timm's block with its squeeze-and-excitation stands for it. All are in the official form. Some run on small
+images, and the large ones with one or two blocks per stage: their blocks and widths are whole, their depths are checked
+by their numbers of parameters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+
+import make_resnet  # before timm: it makes torchvision importable
+import numpy as np
+import rule
+import timm
+import torch
+from timm.layers import SEModule
+from timm.models.res2net import Bottle2neck
+from timm.models.resnet import ResNet
+from torch import nn
+
+_SHORT, _50 = [1, 2, 1, 1], [3, 4, 6, 3]
+#: ours: (official module, class, block, blocks per stage, options, image size, timm's name)
+VARIANTS = {
+    "Res2Net50_26w_4s": ("res2net", "Res2Net", _50, {"baseWidth": 26, "scale": 4}, 224, "res2net50_26w_4s"),
+    "Res2Net50_14w_8s": ("res2net", "Res2Net", _SHORT, {"baseWidth": 14, "scale": 8}, 64, "res2net50_14w_8s"),
+    "Res2Net50_48w_2s": ("res2net", "Res2Net", _SHORT, {"baseWidth": 48, "scale": 2}, 64, "res2net50_48w_2s"),
+    "Res2Net50_26w_6s": ("res2net", "Res2Net", _SHORT, {"baseWidth": 26, "scale": 6}, 64, "res2net50_26w_6s"),
+    "Res2Net50_26w_8s": ("res2net", "Res2Net", _SHORT, {"baseWidth": 26, "scale": 8}, 64, "res2net50_26w_8s"),
+    "Res2Net101_26w_4s": ("res2net", "Res2Net", _SHORT, {"baseWidth": 26, "scale": 4}, 64, "res2net101_26w_4s"),
+    "Res2Net50_vd_26w_4s": ("res2net_v1b", "Res2Net", _50, {"baseWidth": 26, "scale": 4}, 224, "res2net50d"),
+    "Res2Net101_vd_26w_4s": ("res2net_v1b", "Res2Net", _SHORT, {"baseWidth": 26, "scale": 4}, 64, "res2net101d"),
+    "Res2Net200_vd_26w_4s": ("res2net_v1b", "Res2Net", _SHORT, {"baseWidth": 26, "scale": 4}, 64, None),
+    "Res2NeXt50_4s": ("res2next", "Res2NeXt", _50, {"baseWidth": 4, "cardinality": 8, "scale": 4}, 64, "res2next50"),
+    "SE_Res2Net50": (None, None, _50, {}, 64, None),
+    "Res2Net_DLA60": ("dla", "Bottle2neck", [1, 1, 1, 2, 3, 1], {}, 224, "dla60_res2net"),
+    "Res2NeXt_DLA60": ("dla", "Bottle2neckX", [1, 1, 1, 2, 3, 1], {}, 64, "dla60_res2next"),
+}
+
+
+def canonical(name: str) -> str | None:
+    """Return our name of a parameter or buffer, None for DLA's projections that no forward pass uses."""
+    if re.match(r"base_layer|level", name):
+        return _canonical_dla(name)
+    name = re.sub(r"^conv1\.(\d)\.", lambda m: f"stem.{int(m[1]) // 3}.{'norm' if int(m[1]) % 3 else 'conv'}.", name)
+    return _statistics(name) if name.startswith("stem.") else _block(make_resnet.canonical(name))
+
+
+def canonical_deep(name: str) -> str:
+    """Return our name where the stem has three convolutions and the shortcut begins with a pooling."""
+    if name.startswith("bn1."):
+        return _statistics(name.replace("bn1.", "stem.2.norm."))
+    name = name.replace("downsample.1.", "shortcut.conv.").replace("downsample.2.", "shortcut.norm.")
+    return canonical(name)
+
+
+def _statistics(name: str) -> str:
+    return name.replace("running_mean", "_mean").replace("running_var", "_variance")
+
+
+def _block(name: str) -> str:
+    name = re.sub(r"\.convs\.(\d)\.", r".split.convs.\1.conv.", name)
+    return re.sub(r"\.bns\.(\d)\.", r".split.convs.\1.norm.", name)
+
+
+def _canonical_dla(name: str) -> str | None:
+    name = _statistics(name)
+    match = re.match(r"(base_layer|level0|level1)\.(\d)\.(.*)", name)
+    if match:
+        place = ["base_layer", "level0", "level1"].index(match[1])
+        return f"stem.{place}.{'norm' if int(match[2]) else 'conv'}.{match[3]}"
+    level, path, rest = re.match(r"level(\d)\.((?:tree\d\.)*)(.*)", name).groups()
+    stage, steps = int(level) - 2, [int(step) - 1 for step in re.findall(r"\d", path)]
+    number = int("0" + "".join(map(str, steps)), 2)
+    if rest.startswith("root."):
+        return f"stages.{stage}.roots.{number}.{rest[5:].replace('bn.', 'norm.')}"
+    if rest.startswith("project."):
+        if len(steps) != [1, 2, 3, 1][stage] - 1:
+            return None
+        kind = {"0": "conv", "1": "norm"}[rest[8]]
+        return f"stages.{stage}.blocks.0.shortcut.{kind}.{rest[10:]}"
+    return _block(make_resnet.canonical(f"layer{stage + 1}.{number}.{rest}"))
+
+
+def fill(model: nn.Module, names) -> nn.Module:
+    """Set every parameter and running statistic by the rule, and the model to evaluation."""
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            ours = names(name)
+            if ours and not name.endswith("num_batches_tracked"):
+                tensor.copy_(torch.from_numpy(rule.parameter(ours, tuple(tensor.shape))))
+    return model.eval()
+
+
+def run(model: nn.Module, images: torch.Tensor) -> tuple:
+    """Return logits and the output of each stage."""
+    features: list = []
+    stages = [f"layer{i}" for i in (1, 2, 3, 4)] if hasattr(model, "layer1") else [f"level{i}" for i in (2, 3, 4, 5)]
+    for stage in stages:
+        getattr(model, stage).register_forward_hook(lambda _m, _i, output: features.append(output))
+    with torch.no_grad():
+        return model(images).flatten(1), features
+
+
+def reference(module: str | None, name: str | None, depths: list, options: dict, size: int) -> nn.Module:
+    """Build the official model."""
+    if module is None:
+        return ResNet(Bottle2neck, depths, base_width=26, block_args={"scale": 4, "attn_layer": SEModule})
+    code = importlib.import_module(module)
+    if module == "dla":
+        return code.DLA(depths, [16, 32, 128, 256, 512, 1024], block=getattr(code, name), pool_size=size // 32)
+    if module == "res2next":
+        return code.Res2NeXt(code.Bottle2neckX, layers=depths, num_classes=1000, **options)
+    return getattr(code, name)(code.Bottle2neck, depths, **options)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--official", type=Path, required=True, help="a checkout of Res2Net/Res2Net-PretrainedModels")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "res2net")
+    given = parser.parse_args()
+    sys.path.insert(0, str(given.official))
+    torch.set_num_threads(2)
+    given.out.mkdir(exist_ok=True)
+    for ours, (module, name, depths, options, size, in_timm) in VARIANTS.items():
+        names = canonical_deep if module == "res2net_v1b" else canonical
+        images = torch.from_numpy(rule.images(size))
+        logits, features = run(fill(reference(module, name, depths, options, size), names), images)
+        gap = ""
+        if in_timm:
+            layers = {} if module == "dla" else {"layers": depths}
+            others = run(fill(timm.create_model(in_timm, **layers), names), images)
+            gaps = [(a - b).abs().max().item() for a, b in zip([logits, *features], [others[0], *others[1]])]
+            if max(gaps) > 2e-5:
+                raise SystemExit(f"{ours}: the official model and timm's differ by {gaps}")
+            gap = f", differs from timm by {max(gaps):.1e} at most"
+        arguments = {} if module == "dla" else {"form": "official"}
+        if depths == _SHORT:
+            arguments["depths"] = depths
+        arrays = {f"stage {i}": rule.summary(map_.numpy()) for i, map_ in enumerate(features)}
+        np.savez_compressed(
+            given.out / f"{ours}.npz", logits=logits.numpy(), size=size, arguments=json.dumps(arguments), **arrays
+        )
+        print(f"{ours}: logits of deviation {logits.std().item():.2f}{gap}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
