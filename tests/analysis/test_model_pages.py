@@ -20,6 +20,7 @@ PAGES = {
     "DilateFormer": "DilateFormer.md",
     "VisionPermutator": "ViP.md",
     "ResNet": "ResNet.md",
+    "Res2Net": "Res2Net.md",
     "ViT": "ViT.md",
 }
 every_family = pytest.mark.parametrize("family", PAGES)
