@@ -30,7 +30,7 @@ class Archive:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:  # OSError: an offset below 0
             raise DamagedFileError(str(error)) from error
         self._members: dict = {}
         for member in members:

@@ -43,10 +43,11 @@ def test_files_of_unused_splits_are_not_looked_for(sample):
     sample.load("DataLoader.Eval.dataset.image_root=/absent", "Global.eval_during_train=False")
 
 
-@pytest.mark.parametrize("suffix", ["", ".pdparams"], ids=["without suffix", "with suffix"])
-def test_weights_with_and_without_suffix(sample, tmp_path, suffix):
-    (tmp_path / "weights.pdparams").write_bytes(b"")
-    sample.load(f"Global.pretrained_model={tmp_path}/weights{suffix}", mode="eval")
+@pytest.mark.parametrize("suffix", [".pdparams", ".safetensors"])
+@pytest.mark.parametrize("given", [True, False], ids=["with suffix", "without suffix"])
+def test_weights_with_and_without_suffix(sample, tmp_path, suffix, given):
+    (tmp_path / f"weights{suffix}").write_bytes(b"")
+    sample.load(f"Global.pretrained_model={tmp_path}/weights{suffix if given else ''}", mode="eval")
 
 
 def test_address_of_weights_is_refused(sample):

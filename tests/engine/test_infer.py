@@ -106,6 +106,16 @@ def test_weights_of_another_class_count_are_refused(run):
         run.infer(infer_imgs=str(run.digits / "val_small.txt"))
 
 
+def test_published_weights_of_another_class_count_are_refused(run, monkeypatch):
+    """The same for ``pretrained: True``, where the backbone's factory loads them."""
+    path = run.config["Global"].pop("pretrained_model") + ".pdparams"
+    monkeypatch.setattr("ppcls_ext.weights.published.pretrained_path", lambda *_: path)
+    run.config["Arch"].update(pretrained=True, class_num=7)
+    run.config["Infer"]["PostProcess"] = {"topk": 1}
+    with pytest.raises(WeightMismatchError, match=r"published file of Sequencer2D_S has another(.|\n)*\[16, 10\]"):
+        run.infer(infer_imgs=str(run.digits / "val_small.txt"))
+
+
 # ---- names of classes ---------------------------------------------------------------------------------------------
 
 
