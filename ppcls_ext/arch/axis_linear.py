@@ -124,7 +124,8 @@ class _Resampled:
 
 
 def _same(a: paddle.Tensor, b: paddle.Tensor) -> bool:
-    return a.dtype == b.dtype and a.place == b.place and bool(paddle.equal_all(a, b))
+    # Paddle 2.6 finds no two places equal, hence the strings.
+    return a.dtype == b.dtype and str(a.place) == str(b.place) and bool(paddle.equal_all(a, b))
 
 
 def _constants(length: int) -> tuple:
@@ -136,15 +137,21 @@ class AxisLinear(nn.Layer):
     """``[..., positions * width] -> [..., positions * width]``, positions slower than channels.
 
     With ``native`` positions it is a plain linear layer. With another number its weight is resampled: for every pass
-    while gradients of the weight are recorded, otherwise once, until the weight changes. A graph traced in evaluation
-    holds the resampled weight as a constant, if :meth:`prepare` was called first.
+    while gradients of the weight are recorded, otherwise once, until the weight changes. A traced graph resamples by
+    itself, or holds the resampled weight as a constant; for that, :meth:`prepare` has to be called first.
 
     Args:
         native: Positions that the weight is for.
         width: Channels of a position.
         bias: Whether there is a bias, of every position and channel.
         rule: One of :data:`RULES`.
+
+    Attributes:
+        fold_when_traced: Whether a graph that is traced in evaluation holds a constant. Such a graph does not follow
+            later changes of the weight, so this is for export, and off at first.
     """
+
+    fold_when_traced = False
 
     def __init__(self, native: int, width: int, bias: bool = False, rule: str = "resample"):
         super().__init__()
@@ -205,11 +212,11 @@ class AxisLinear(nn.Layer):
 
     @paddle.jit.not_to_static
     def prepare(self, length: int) -> None:
-        """While a graph is traced in evaluation, make the weight for ``length`` a constant for the next call.
+        """If a graph is traced that is to hold constants, make the weight for ``length`` one for the next call.
 
         It has to be called from outside the layer: inside, Paddle has put symbols in the places of the parameters.
         """
-        if paddle.in_dynamic_mode() or self.training or length == self.native:
+        if paddle.in_dynamic_mode() or not self.fold_when_traced or self.training or length == self.native:
             return
         native = [tensor for tensor in self._parameters.values() if tensor is not None]
         with paddle.base.dygraph.guard(), paddle.no_grad():

@@ -128,6 +128,7 @@ def _export(cfg, folder: Path) -> None:
         logger.warning("the model gives the same output for every input, so comparing outputs proves little")
     other = _samples_at_another_size(model, (channels, height, width))
     _re_parameterize(model)
+    _fold_constants(model)
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
@@ -204,6 +205,13 @@ def _re_parameterize(model: nn.Layer) -> None:
     for layer in model.sublayers():
         if hasattr(layer, "re_parameterize") and not getattr(layer, "is_repped", False):
             layer.re_parameterize()
+
+
+def _fold_constants(model: nn.Layer) -> None:
+    """Let layers that compute with their weights alone, such as resampling them, put the results into the graph."""
+    for layer in model.sublayers():
+        if hasattr(layer, "fold_when_traced"):
+            layer.fold_when_traced = True
 
 
 def _try(model: nn.Layer, folder: Path, shape: tuple, samples: list[Sample]) -> Optional[str]:

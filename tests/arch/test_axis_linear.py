@@ -216,6 +216,7 @@ def count_resamplings(monkeypatch):
     return counts
 
 
+@pytest.mark.compat
 def test_resampled_once_per_length_in_evaluation(count_resamplings):
     """The two lengths used last are kept."""
     made = layer()
@@ -355,6 +356,7 @@ def traced(model, length):
 def test_exported_weights_are_constants(tmp_path):
     """A graph holds the resampled weight and not the native one; a second export, after a change, the changed one."""
     made = layer()
+    made.fold_when_traced = True
     model = Outer(made)
     model.eval()
     for attempt, length in enumerate((9, 4, 9)):
@@ -367,6 +369,24 @@ def test_exported_weights_are_constants(tmp_path):
         x = tokens(length)
         np.testing.assert_allclose(loaded(x).numpy(), expected(made, x), atol=2e-5)
     assert set(model.state_dict()) == {"inner.weight", "inner.bias"}
+
+
+@pytest.mark.compat
+def test_a_graph_that_is_not_exported_follows_the_weights():
+    """Traced in evaluation and run again after a change, as in a training that evaluates through a graph."""
+    made = layer()
+    model = Outer(made)
+    model.eval()
+    static = traced(model, 9)
+    x = tokens(9)
+    for change in (set_value, adam, bias_alone):
+        with paddle.no_grad():
+            np.testing.assert_allclose(static(x).numpy(), expected(made, x), atol=2e-5)
+        change(made)
+    made.clear_gradients()
+    model.train()
+    static(x).sum().backward()
+    assert all(np.abs(parameter.grad.numpy()).max() > 0 for parameter in made.parameters())
 
 
 @pytest.mark.compat

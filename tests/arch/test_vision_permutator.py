@@ -8,6 +8,7 @@ from paddle.nn import functional as F
 from ppcls_ext import registry
 from ppcls_ext.arch.backbone.vision_permutator import PermuteMlp, VisionPermutator
 from ppcls_ext.arch.layers import DropPath
+from ppcls_ext.engine import exporter
 
 SMALL = {
     "class_num": 3,
@@ -186,6 +187,21 @@ def test_tracing_without_a_size_says_what_to_give():
     static = paddle.jit.to_static(model, input_spec=spec, full_graph=True)
     with pytest.raises(ValueError, match=r"InputSpec\(\[None, 1, 32, 32\]\), Global.image_shape: \[1, 32, 32\]"):
         static.forward.concrete_program  # noqa: B018 - tracing happens on access
+
+
+def test_the_exporter_writes_the_resampled_weights(tmp_path):
+    """At 56 x 40 the two stages' grids are 14 x 10 and 7 x 5; S is 2 and 6. No native matrix is left."""
+    model = perturbed(VisionPermutator(**SMALL))
+    exporter._fold_constants(model)
+    exporter._write(model, tmp_path, (3, 56, 40))
+    loaded = paddle.jit.load(str(tmp_path / exporter.PREFIX))
+    x = images(2, 3, 56, 40)
+    np.testing.assert_allclose(loaded(x).numpy(), model(x).numpy(), atol=1e-5)
+    sides = sorted(
+        s[0] for s in (tensor.shape for tensor in loaded.state_dict().values()) if len(s) == 2 and s[0] == s[1]
+    )
+    # Besides those, mlp_c and proj of both stages: 16 and 24 wide.
+    assert sides == sorted([14 * 2, 10 * 2, 7 * 6, 5 * 6, 16, 16, 24, 24])
 
 
 # ---- constructor -------------------------------------------------------------------------------------------------
