@@ -1,10 +1,12 @@
-"""Compare ways to compute multi-scale dilated attention: time, memory kept for the backward pass, peak memory.
+"""Compare ways to compute multi-scale dilated attention: time and memory.
 
     python tests/benchmarks/dilated_attention.py
 
 prints the table of the model pages. A form takes tokens ``[N, H, W, C]`` and the projection to queries, keys and
 values, and returns ``[N, H, W, C]``; all give the same numbers, which is checked first. Forms run in turns and the
-median counts, so that a busy machine slows all of them down; peaks are those of fresh processes.
+median counts, so that a busy machine slows all of them down. The table's last columns are what a forward pass keeps
+for the backward pass, the peak of Paddle's allocator in a training step, and that of a fresh process, whose heap keeps
+some of what was freed.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import ppcls_ext  # noqa: F401 isort: skip - sets the number of threads, before 
 import numpy as np
 import paddle
 from paddle import nn
+from paddle.base import core
 from paddle.nn import functional as F
 
 from ppcls_ext.arch.backbone.dilateformer import DilatedAttention, _attend
@@ -202,32 +205,34 @@ def kept(form, parameters: list, heads: int) -> int:
     return total
 
 
-def peak(name: str, case: int) -> float:
-    """Return by how many bytes the peak of a fresh process grows in one training step."""
-    command = [sys.executable, __file__, "--peak", name, "--case", str(case)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+def peaks(name: str, case: int) -> list:
+    """Return by how many bytes one training step lifts the peak of Paddle's allocator, and of a fresh process."""
+    command = [sys.executable, __file__, "--peaks", name, "--case", str(case)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [float(value) for value in run.stdout.split()[-2:]]
 
 
-def print_peak(name: str, case: int) -> None:
+def print_peaks(name: str, case: int) -> None:
     """What the fresh process does: a small step to load the kernels, then the one that is measured."""
     side, channels, heads, batch = CASES[case]
     train(FORMS[name], tensors(4, channels, 1), heads)
     parameters = tensors(side, channels, batch)
     # Linux: forget the peak so far, that of importing Paddle. ``ru_maxrss`` would begin with the parent's.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = resident("VmRSS")
+    resident = resident_bytes("VmRSS")
+    allocated = core.host_memory_stat_current_value("Allocated", 0)
     train(FORMS[name], parameters, heads)
-    print(resident("VmHWM") - before)
+    print(core.host_memory_stat_peak_value("Allocated", 0) - allocated, resident_bytes("VmHWM") - resident)
 
 
-def resident(kind: str) -> int:
+def resident_bytes(kind: str) -> int:
     """Return the bytes of this process in memory: now (``VmRSS``) or at the peak (``VmHWM``)."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(re.search(rf"{kind}:\s+(\d+) kB", status)[1])
 
 
 def measure(case: int) -> dict:
-    """Return the figures of every form: seconds run, trained and exported; bytes kept and at the peak."""
+    """Return the figures of every form: seconds run, trained and exported; bytes kept and at both peaks."""
     side, channels, heads, batch = CASES[case]
     parameters = tensors(side, channels, batch)
     times: dict = {name: ([], [], []) for name in FORMS}
@@ -256,21 +261,21 @@ def measure(case: int) -> dict:
     figures = {name: [float(np.median(values)) for values in times[name]] for name in FORMS}
     for name, form in FORMS.items():
         figures[name].append(kept(form, parameters, heads))
-        figures[name].append(peak(name, case) if batch == 8 else None)
+        figures[name] += peaks(name, case) if batch == 8 else [None, None]
     return figures
 
 
 def main() -> None:
     """Print one Markdown table: every figure of the unfold form, and of the others as a part of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peak", choices=FORMS, help=argparse.SUPPRESS)
+    parser.add_argument("--peaks", choices=FORMS, help=argparse.SUPPRESS)
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.peak:
-        print_peak(arguments.peak, arguments.case)
+    if arguments.peaks:
+        print_peaks(arguments.peaks, arguments.case)
         return
-    print("| Map, channels, batch | Form | forward | forward + backward | exported | kept | peak |")
-    print("| :-- | :-- | --: | --: | --: | --: | --: |")
+    print("| Map, channels, batch | Form | forward | forward + backward | exported | kept | peak | process |")
+    print("| :-- | :-- | --: | --: | --: | --: | --: | --: |")
     for case, (side, channels, _, batch) in enumerate(CASES):
         figures = measure(case)
         base = figures["unfold"]
