@@ -188,6 +188,10 @@ def test_operator_does_not_change_its_input(name):
         "CropImage": {"size": 20},
         "RandCropImage": {"size": 20},
         "NormalizeImage": {"order": ""},
+        "RandomErasing": {"EPSILON": 1},
+        "RandomRotation": {"degrees": [9, 9], "prob": 1},
+        "ColorJitter": {"brightness": 0.4, "hue": 0.1},
+        "Pad": {"padding": 2},
     }
     image = PIXELS.copy()
     OPERATORS[name](**arguments.get(name, {}))(image, np.random.default_rng(0))
@@ -216,7 +220,10 @@ def test_chain_equals_its_steps_by_hand():
 
 def test_chain_can_be_pickled():
     """Worker processes are spawned on Windows and macOS."""
-    ops = [OPS[0], {"RandCropImage": {"size": 20, "backend": "pil", "interpolation": "random"}}, *OPS[3:]]
+    crop = {"RandCropImage": {"size": 20, "backend": "pil", "interpolation": "random"}}
+    changes = [{"ColorJitter": {"hue": 0.1}}, {"AutoAugment": None}, {"RandAugment": None}, {"TimmAutoAugment": None}]
+    mix = [{"TimmAutoAugment": {"config_str": "augmix-m3"}}, {"TimmAutoAugment": {"config_str": "v0-mstd0.5"}}]
+    ops = [OPS[0], crop, *changes, *mix, OPS[3], {"RandomErasing": {"EPSILON": 1, "mode": "pixel"}}, OPS[4]]
     transforms = build_transforms(ops)
     again = pickle.loads(pickle.dumps(transforms))  # noqa: S301 - our own bytes
     draws = [chain(PNG, np.random.default_rng(5)) for chain in (transforms, again)]
@@ -238,7 +245,7 @@ def test_failing_operator_is_named_with_its_traceback():
     ("ops", "key", "message"),
     [
         ([{"ResizeImge": {"size": 3}}], "0.ResizeImge", "did you mean 'ResizeImage'"),
-        ([{"TimmAutoAugment": {"img_size": 224}}], "0.TimmAutoAugment", "does not support"),
+        ([{"RandAugmentV2": {"num_layers": 2}}], "0.RandAugmentV2", "does not support"),
         ([{"ResizeImage": {"sice": 3}}], "0.ResizeImage.sice", "did you mean 'size'"),
         ([{"ToCHWImage": {"zzz": 3}}], "0.ToCHWImage.zzz", "takes no argument"),
         ([{"CropImage": None}], "0.CropImage.size", "needs the argument 'size'"),

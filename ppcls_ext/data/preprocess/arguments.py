@@ -112,3 +112,28 @@ def choice(value: str, name: str, allowed: Sequence[str]) -> str:
         suffix = f"; did you mean {hint[0]!r}?" if hint else ""
         raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}{suffix}")
     return value.lower()
+
+
+def probability(value: Union[float, str], name: str) -> float:
+    """Read a number from 0 to 1.
+
+    Raises:
+        TypeError: if it is neither a number nor a string.
+        ValueError: if it is no number, or outside 0 to 1.
+    """
+    result = number(value, name)
+    if not 0 <= result <= 1:
+        raise ValueError(f"{name}: expected a probability from 0 to 1, got {value!r}")
+    return result
+
+
+def rgb(value: Union[int, Sequence[int]], name: str) -> tuple[int, int, int]:
+    """Read a colour: one integer from 0 to 255 for all channels, or a list of three.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    parts = list(value) if isinstance(value, (list, tuple)) else [value] * 3
+    if len(parts) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in parts):
+        raise ValueError(f"{name}: expected an integer from 0 to 255 or three of them, got {value!r}")
+    return tuple(parts)

@@ -7,7 +7,7 @@ from typing import Optional, Sequence, Union
 import numpy as np
 
 from ppcls_ext.data.preprocess.arguments import flag, number, numbers
-from ppcls_ext.data.preprocess.operator import CHW, HWC, Operator
+from ppcls_ext.data.preprocess.operator import CHW, FLOAT32, HWC, Operator
 from ppcls_ext.registry import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -23,6 +23,8 @@ class NormalizeImage(Operator):
         output_fp16: only False; mixed precision casts the input itself.
         channel_num: 3, or 4 to append a channel of zeros.
     """
+
+    dtype_out = FLOAT32
 
     def __init__(
         self,

@@ -7,18 +7,22 @@ from typing import Optional, Union
 import numpy as np
 
 HWC, CHW = "HWC", "CHW"
+UINT8, FLOAT32 = "uint8", "float32"
 
 
 class Operator:
     """One step of preprocessing: ``op(image, rng=None) -> image``.
 
     Arguments are checked by the constructor, so a wrong one is found when a configuration is read. ``layout_in`` is
-    the axis order that an operator needs (None: any) and ``layout_out`` the one that it leaves (None: as it came).
+    the axis order that an operator needs (None: any) and ``layout_out`` the one that it leaves (None: as it came);
+    ``dtype_in`` and ``dtype_out`` say the same of the pixels: "uint8" up to NormalizeImage, "float32" from there on.
     Random operators draw from ``rng`` alone, so that a sample's augmentation is a function of its seed.
     """
 
     layout_in: Optional[str] = HWC
     layout_out: Optional[str] = None
+    dtype_in: Optional[str] = None
+    dtype_out: Optional[str] = None
 
     def __call__(self, image: Union[bytes, np.ndarray], rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the processed image; the input is left as it is."""

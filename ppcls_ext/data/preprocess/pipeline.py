@@ -10,25 +10,46 @@ from typing import Optional, Sequence, Union
 import numpy as np
 
 from ppcls_ext.data.errors import DecodeError, TransformError
+from ppcls_ext.data.preprocess.auto_augment import AutoAugment
+from ppcls_ext.data.preprocess.color_jitter import ColorJitter
 from ppcls_ext.data.preprocess.crop import CropImage, RandCropImage
 from ppcls_ext.data.preprocess.decode import DecodeImage
 from ppcls_ext.data.preprocess.flip import RandFlipImage
 from ppcls_ext.data.preprocess.normalize import NormalizeImage, ToCHWImage
-from ppcls_ext.data.preprocess.operator import CHW, HWC, Operator
+from ppcls_ext.data.preprocess.operator import CHW, FLOAT32, HWC, UINT8, Operator
+from ppcls_ext.data.preprocess.pad import Pad
+from ppcls_ext.data.preprocess.rand_augment import RandAugment
+from ppcls_ext.data.preprocess.random_erasing import RandomErasing
 from ppcls_ext.data.preprocess.resize import ResizeImage
+from ppcls_ext.data.preprocess.rotation import RandomRotation
+from ppcls_ext.data.preprocess.timm_auto_augment import TimmAutoAugment
 from ppcls_ext.registry import nearest
 
 OPERATORS = {
     operator.__name__: operator
-    for operator in (DecodeImage, ResizeImage, CropImage, RandCropImage, RandFlipImage, NormalizeImage, ToCHWImage)
+    for operator in (
+        DecodeImage,
+        ResizeImage,
+        CropImage,
+        RandCropImage,
+        RandFlipImage,
+        ColorJitter,
+        RandomRotation,
+        Pad,
+        AutoAugment,
+        RandAugment,
+        TimmAutoAugment,
+        NormalizeImage,
+        RandomErasing,
+        ToCHWImage,
+    )
 }
 
 #: Operators that PaddleClas has and ppcls_ext has not, refused by name.
 PADDLECLAS_ONLY = (
-    "AugMix AutoAugment CenterCrop ColorJitter CropImageAtRatio CropWithPadding Cutout GridMask HideAndSeek Normalize "
-    "PCALighting Pad Padv2 RandAugment RandAugmentV2 RandAugmentV3 RandAugmentV4 RandCropImageV2 RandomApply "
-    "RandomCropImage RandomErasing RandomGrayscale RandomHorizontalFlip RandomInterpolationAugment RandomResizedCrop "
-    "RandomRot90 RandomRotation Resize TimmAutoAugment ToTensor"
+    "AugMix CenterCrop CropImageAtRatio CropWithPadding Cutout GridMask HideAndSeek Normalize PCALighting Padv2 "
+    "RandAugmentV2 RandAugmentV3 RandAugmentV4 RandCropImageV2 RandomApply RandomCropImage RandomGrayscale "
+    "RandomHorizontalFlip RandomInterpolationAugment RandomResizedCrop RandomRot90 Resize ToTensor"
 ).split()
 
 
@@ -122,7 +143,7 @@ def _build(transform_ops: Optional[Sequence[dict]], from_bytes: bool) -> tuple[l
         transform_ops = []
     if not isinstance(transform_ops, (list, tuple)):
         return [], [OperatorProblem("", f"expected a list of operators, got {type(transform_ops).__name__}")]
-    operators, problems, layout = [], [], HWC
+    operators, problems, layout, dtype = [], [], HWC, UINT8
     for position, item in enumerate(transform_ops):
         operator, found = _build_one(position, item)
         problems.extend(found)
@@ -130,7 +151,10 @@ def _build(transform_ops: Optional[Sequence[dict]], from_bytes: bool) -> tuple[l
             continue
         if operator.layout_in not in (None, layout):
             problems.append(_layout_problem(position, operator, layout))
+        if operator.dtype_in not in (None, dtype):
+            problems.append(_dtype_problem(position, operator))
         layout = operator.layout_out or layout
+        dtype = operator.dtype_out or dtype
         operators.append(operator)
     if from_bytes and not problems and not (operators and isinstance(operators[0], DecodeImage)):
         problems.append(OperatorProblem("0", "the first operator of a dataset must be DecodeImage"))
@@ -183,3 +207,12 @@ def _layout_problem(position: int, operator: Operator, layout: str) -> OperatorP
     else:
         advice = "put ToCHWImage before it"
     return OperatorProblem(f"{position}.{name}", f"needs {operator.layout_in} but the image is {layout} here; {advice}")
+
+
+def _dtype_problem(position: int, operator: Operator) -> OperatorProblem:
+    name = type(operator).__name__
+    if operator.dtype_in == FLOAT32:
+        message = f"mode: {operator.mode!r} draws in units of a normalised image; put NormalizeImage before {name}"
+    else:
+        message = "needs pixels from 0 to 255; put it before NormalizeImage"
+    return OperatorProblem(f"{position}.{name}", message)

@@ -1,0 +1,54 @@
+"""Pad."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence, Union
+
+import numpy as np
+
+from ppcls_ext.data.preprocess.arguments import choice, rgb
+from ppcls_ext.data.preprocess.operator import Operator
+
+
+class Pad(Operator):
+    """Add a border of one colour.
+
+    Args:
+        padding: width of the border in pixels; or ``[left and right, top and bottom]``; or ``[left, top, right,
+            bottom]``.
+        fill: RGB, or one number for all three.
+        padding_mode: only "constant", which is what PaddleClas does whatever is given.
+        backend: "pil" or "cv2"; the pixels are the same.
+    """
+
+    def __init__(
+        self,
+        padding: Union[int, Sequence[int]],
+        fill: Union[int, Sequence[int]] = 0,
+        padding_mode: str = "constant",
+        backend: str = "pil",
+    ):
+        sides = padding if isinstance(padding, (list, tuple)) else [padding]
+        if len(sides) not in (1, 2, 4) or not all(type(side) is int and side >= 0 for side in sides):
+            raise ValueError(
+                "padding: expected a whole number of at least 0, [left and right, top and bottom] or "
+                f"[left, top, right, bottom], got {padding!r}"
+            )
+        self.left, self.top, self.right, self.bottom = [*sides] * (4 // len(sides))
+        self.fill = rgb(fill, "fill")
+        choice(padding_mode, "padding_mode", ("constant",))
+        choice(backend, "backend", ("pil", "cv2"))
+
+    def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
+        """Return the image with its border."""
+        import cv2
+
+        return cv2.copyMakeBorder(
+            np.ascontiguousarray(image),
+            self.top,
+            self.bottom,
+            self.left,
+            self.right,
+            cv2.BORDER_CONSTANT,
+            value=self.fill,
+        )
