@@ -230,7 +230,7 @@ class AxisLinear(nn.Layer):
     @paddle.jit.not_to_static
     def _take_prepared(self) -> bool:
         prepared, self._prepared = self._prepared, False
-        return prepared
+        return prepared and not paddle.in_dynamic_mode()  # a trace may have failed in between
 
     def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
         """Return the multiply-adds of a pass; resampling, done once per size, is not counted."""

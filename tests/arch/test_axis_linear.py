@@ -371,6 +371,23 @@ def test_exported_weights_are_constants(tmp_path):
     assert set(model.state_dict()) == {"inner.weight", "inner.bias"}
 
 
+def test_a_failed_trace_leaves_nothing_behind():
+    made = layer()
+    made.fold_when_traced = True
+
+    class Failing(Outer):
+        def forward(self, x):
+            self.inner.prepare(x.shape[-1] // WIDTH)
+            raise ValueError("between preparing and running")
+
+    model = Failing(made)
+    model.eval()
+    with pytest.raises(ValueError, match="between preparing and running"):
+        traced(model, 9).forward.concrete_program  # noqa: B018 - tracing happens on access
+    set_value(made)
+    np.testing.assert_allclose(made(tokens(9)).numpy(), expected(made, tokens(9)), atol=2e-5)
+
+
 @pytest.mark.compat
 def test_a_graph_that_is_not_exported_follows_the_weights():
     """Traced in evaluation and run again after a change, as in a training that evaluates through a graph."""

@@ -93,7 +93,7 @@ SMALL = {
 #: Families that take every height and width; the others take multiples of the last stage's stride.
 ANY_SIZE = {"DilateFormer", "VisionPermutator", "ResNet", "Res2Net"}
 #: Families whose exported graph has the height and width that it was traced with, and why.
-FIXED_EXPORT: dict = {"VisionPermutator": "the weights along height and width are constants for one size"}
+FIXED_EXPORT: dict = {"VisionPermutator": "the weights along height and width are made for one size"}
 #: Parameters whose gradient is zero in training, by family, and why.
 WITHOUT_GRADIENT = {
     "DilateFormer": (r"stages\.\d\.downsample\.conv\.bias", "the BatchNorm that follows subtracts the mean"),
