@@ -122,7 +122,7 @@ class PermuteMlp(nn.Layer):
         of_h, of_w, of_c = weights.unsqueeze([1, 2]).unbind(axis=-1)  # each (N, 1, 1, C)
         return self.proj(h * of_h + w * of_w + c * of_c)
 
-    # Both permutations are exchanges of two axes of three: Paddle's CPU kernel for more axes is several times slower.
+    # Both permutations are exchanges of two axes of three: Paddle 3 does more axes several times slower on a CPU.
 
     def _along_height(self, x: paddle.Tensor) -> paddle.Tensor:
         _, height, width, dim = x.shape
