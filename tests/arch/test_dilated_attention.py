@@ -98,6 +98,17 @@ def test_dropped_probabilities_have_the_right_gradient():
 
 
 @pytest.mark.compat
+def test_a_second_derivative_is_refused():
+    """Paddle has none of the softmax either; a wrong one would pass unnoticed."""
+    layer = attention(12, 3, [1, 2, 3], 3)
+    x = paddle.randn([1, 4, 5, 12])
+    x.stop_gradient = False
+    with pytest.raises(OSError, match="no second derivative"):  # Paddle's wrapping of what a backward pass raises
+        paddle.grad((layer(x) ** 2).sum(), [x], create_graph=True)
+    assert paddle.grad((layer(x) ** 2).sum(), [x])[0].shape == x.shape
+
+
+@pytest.mark.compat
 def test_traced_training_equals_dynamic_training():
     """In a graph the framework differentiates, here the formula does."""
     x = paddle.randn([2, 6, 7, 12])

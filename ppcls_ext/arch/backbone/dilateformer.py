@@ -135,6 +135,8 @@ class _RecordedAttention(PyLayer):
 
     @staticmethod
     def backward(ctx, gradient):
+        if paddle.is_grad_enabled():  # create_graph=True; the probabilities were kept as constants
+            raise RuntimeError("dilated attention has no second derivative: create_graph must be False")
         heads, kernel_size, dilation = ctx.options
         query, key, value, *rest = ctx.saved_tensor()
         places, margin = _places(kernel_size, dilation), dilation * (kernel_size // 2)
