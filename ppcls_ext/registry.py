@@ -64,7 +64,7 @@ class BackboneSpec:
     family: str
     factory: Callable = field(repr=False)
     paper: str  # "Title, arXiv id"
-    params: int  # trainable elements, class_num = 1000
+    params: int  # trainable elements, with the variant's own number of classes
     macs: int  # multiply-adds at preprocessing.input_size; norms, activations and biases are not counted
     preprocessing: Preprocessing = Preprocessing()
     accuracy: Optional[Accuracy] = None

@@ -32,6 +32,11 @@ def adapt(model: paddle.nn.Layer, name: str, array: np.ndarray, shape: tuple) ->
         side = math.isqrt(array.shape[1] - 1)
         if side * side == array.shape[1] - 1 and array.shape[2] == shape[2]:
             return resize_token_positions(array, side, *grid), f"resampled from {(side, side)} to {tuple(grid)}"
+    if name in getattr(model, "position_tables", ()) and len(shape) == 2 == array.ndim and array.shape[1] == shape[1]:
+        before, after = math.isqrt(array.shape[0]), math.isqrt(shape[0])
+        if (before * before, after * after) == (array.shape[0], shape[0]):
+            table = resize_position_table(array.reshape(1, before, before, -1), after, after)
+            return table.reshape(shape), f"resampled for windows of {(after + 1) // 2}, from {(before + 1) // 2}"
     channels = getattr(model, "in_channels", None)
     other_channels = len(shape) == 4 == array.ndim and array.shape[:1] + array.shape[2:] == shape[:1] + shape[2:]
     if other_channels and shape[1] == channels and name == _first_convolution(model):

@@ -141,12 +141,38 @@ _VIT_JAX = Layout(
     PADDLE,
 )
 
+_SWIN_RULES = (
+    Rule("patch_embed.{rest}", "stem.{rest}"),
+    # A stage ends there with the merging, with which the next one begins here.
+    Rule("layers.{s}.downsample.{rest}", "stages.{s+1}.downsample.{rest}"),
+    Rule("layers.{s}.blocks.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}"),
+    Rule("norm.{rest}", "norm.{rest}"),
+    Rule("head.{rest}", "head.{rest}"),
+)
+#: What the code computes anew from the size of the window and of the image.
+_SWIN_COMPUTED = (r".*\.relative_position_index", r".*\.relative_position_bias", r".*\.attn_mask")
+_SWIN = Layout("swin", "microsoft/Swin-Transformer, PyTorch", _SWIN_RULES, dropped=_SWIN_COMPUTED)
+_SWIN_PADDLECLAS = Layout("paddleclas", "PaddleClas, Paddle", _SWIN_RULES, PADDLE, _SWIN_COMPUTED)
+_SWIN_TIMM = Layout(
+    "timm",
+    "timm, PyTorch",
+    (
+        Rule("patch_embed.{rest}", "stem.{rest}"),
+        Rule("layers.{s}.downsample.{rest}", "stages.{s}.downsample.{rest}"),
+        Rule("layers.{s}.blocks.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}"),
+        Rule("norm.{rest}", "norm.{rest}"),
+        Rule("head.fc.{rest}", "head.{rest}"),
+    ),
+    dropped=_SWIN_COMPUTED,
+)
+
 #: family (as in the registry): its published layouts
 LAYOUTS: dict = {
     "Sequencer": (_SEQUENCER, _SEQUENCER_TIMM),
     "VisionPermutator": (_VIP, _VIP_PADDLEVIT),
     "DilateFormer": (_DILATEFORMER,),
     "ViT": (_VIT_TIMM, _VIT_PADDLECLAS, _VIT_JAX),
+    "SwinTransformer": (_SWIN, _SWIN_TIMM, _SWIN_PADDLECLAS),
 }
 
 #: Our own names, which every family has.

@@ -22,6 +22,7 @@ PAGES = {
     "ResNet": "ResNet.md",
     "Res2Net": "Res2Net.md",
     "ViT": "ViT.md",
+    "SwinTransformer": "SwinTransformer.md",
 }
 every_family = pytest.mark.parametrize("family", PAGES)
 

@@ -82,6 +82,19 @@ def small_res2net(arguments: dict) -> dict:
     return {"depths": [1, 1, 2, 1], "planes": [8, 16, 32, 64], "base_width": 16, "scale": 3, "cardinality": cardinality}
 
 
+def small_swin(arguments: dict) -> dict:
+    """Keep the form, take one or two blocks per stage, one head of width 8 in the first, and windows of 4."""
+    return {
+        "depths": [1, 2, 2, 1],
+        "embed_dim": 8,
+        "num_heads": [1, 2, 2, 4],
+        "window_size": 4,
+        "img_size": 56,
+        "class_num": CLASSES,
+        "drop_path_rate": 0.0,
+    }
+
+
 SMALL = {
     "Sequencer": small_sequencer,
     "DilateFormer": small_dilateformer,
@@ -89,9 +102,10 @@ SMALL = {
     "ResNet": small_resnet,
     "Res2Net": small_res2net,
     "ViT": small_vit,
+    "SwinTransformer": small_swin,
 }
 #: Families that take every height and width; the others take multiples of the last stage's stride.
-ANY_SIZE = {"DilateFormer", "VisionPermutator", "ResNet", "Res2Net"}
+ANY_SIZE = {"DilateFormer", "VisionPermutator", "ResNet", "Res2Net", "SwinTransformer"}
 #: Families whose exported graph has the height and width that it was traced with, and why.
 FIXED_EXPORT: dict = {"VisionPermutator": "the weights along height and width are made for one size"}
 #: Parameters whose gradient is zero in training, by family, and why.
@@ -105,6 +119,7 @@ COMPAT = {
     "ViP_Small_7",
     *("ResNet18", "ResNeXt50_32x4d", "Res2Net50_vd_26w_4s", "Res2Net_DLA60"),
     "ViT_base_patch16_224",
+    "SwinTransformer_tiny_patch4_window7_224",
 }
 
 
@@ -394,7 +409,7 @@ def test_no_weight_decay(spec):
         owner, _, kind = name.rpartition(".")
         is_norm = isinstance(owners[owner], (nn.LayerNorm, nn.BatchNorm2D))
         is_exempt = is_norm or "bias" in kind or name.startswith("pos_embed.")
-        is_exempt = is_exempt or kind in ("pos_embed", "cls_token")
+        is_exempt = is_exempt or kind in ("pos_embed", "cls_token", "relative_position_bias_table")
         assert (name in exempt) == is_exempt, name
         assert is_exempt or parameter.ndim >= 2
 

@@ -29,6 +29,7 @@ FOLDERS = {
         "ResNet": "resnet",
         "ViT": "vit",
         "Res2Net": "res2net",
+        "SwinTransformer": "swin",
     }.items()
 }
 

@@ -114,7 +114,8 @@ def paddlevit(checkout: Path) -> None:
 
 
 def paddleclas() -> None:
-    """The layout of ViT in PaddleClas, of which the package is enough."""
+    """The layouts of ViT and Swin in PaddleClas, of which the package is enough."""
+    from paddleclas.ppcls.arch.backbone.legendary_models import swin_transformer
     from paddleclas.ppcls.arch.backbone.model_zoo import vision_transformer
 
     arch = "ViT_small_patch16_224"
@@ -127,6 +128,17 @@ def paddleclas() -> None:
         return f"stem.{key}" if key in ("cls_token", "pos_embed") else key.replace("patch_embed.", "stem.")
 
     write("vit_paddleclas", {arch: listed(state, canonical)})
+
+    arch = "SwinTransformer_tiny_patch4_window7_224"
+    state = getattr(swin_transformer, arch)().state_dict()
+
+    def canonical(key: str) -> str:
+        if key.endswith("relative_position_index"):
+            return ""  # computed here
+        key = re.sub(r"^layers\.(\d)\.downsample", lambda match: f"layers.{int(match[1]) + 1}.downsample", key)
+        return key.replace("patch_embed.", "stem.").replace("layers.", "stages.")
+
+    write("swin_paddleclas", {arch: listed(state, canonical)})
 
 
 VIP = {"ViP_Small_14": "vip_s14", "ViP_Small_7": "vip_s7", "ViP_Medium_7": "vip_m7", "ViP_Large_7": "vip_l7"}

@@ -82,3 +82,18 @@ def test_resampling_equals_opencvs_bicubic():
     table = np.random.default_rng(0).standard_normal((1, 5, 4, 3)).astype(np.float32)
     expected = cv2.resize(table[0], (9, 10), interpolation=cv2.INTER_CUBIC)
     np.testing.assert_allclose(resize_position_table(table, 10, 9)[0], expected, atol=1e-5)
+
+
+def test_swins_bias_tables_are_resampled_for_another_window(tmp_path):
+    """As OpenCV resamples them (bicubic), and the log says from which window to which."""
+    small = {"class_num": 3, "embed_dim": 8, "depths": [1], "num_heads": [2]}
+    source, target = (
+        ppcls_ext.create_backbone("ppcls_ext.SwinTransformer", window_size=window, **small) for window in (7, 12)
+    )
+    name = "stages.0.blocks.0.attn.relative_position_bias_table"
+    table = source.state_dict()[name].numpy()
+    paddle.save(source.state_dict(), str(tmp_path / "in.pdparams"))
+    report = load_pretrained(target, tmp_path / "in")
+    assert report.adapted == {name: "resampled for windows of 12, from 7"}
+    expected = cv2.resize(table.reshape(13, 13, 2), (23, 23), interpolation=cv2.INTER_CUBIC)
+    np.testing.assert_allclose(target.state_dict()[name].numpy().reshape(23, 23, 2), expected, atol=1e-6)

@@ -73,6 +73,9 @@ GOLDEN = {
     "dilateformer": ("DilateFormer_Tiny", {"wrapper": "model", "legacy": True}),
     "vit_timm": ("ViT_S_32_224", {}),
     "vit_paddleclas": ("ViT_small_patch16_224", {"paddle": True}),
+    "swin": ("SwinTransformer_tiny_patch4_window7_224", {"wrapper": "model"}),
+    "swin_timm": ("SwinTransformer_tiny_patch4_window7_224", {"legacy": True}),
+    "swin_paddleclas": ("SwinTransformer_tiny_patch4_window7_224", {"paddle": True}),
 }
 
 

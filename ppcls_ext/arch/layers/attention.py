@@ -19,8 +19,9 @@ def attention(
     drop_rate: float = 0.0,
     training: bool = False,
     scale: float | None = None,
+    bias: paddle.Tensor | None = None,
 ) -> paddle.Tensor:
-    """Return softmax(scale query key^T) value, by Paddle's fused kernel where there is one.
+    """Return softmax(scale query key^T + bias) value, by Paddle's fused kernel where there is one.
 
     Args:
         query: ``[N, heads, tokens, D]``.
@@ -29,22 +30,34 @@ def attention(
         drop_rate: Dropout of the probabilities.
         training: Whether dropout is active.
         scale: Factor of the products; None means 1 / sqrt(D).
+        bias: Added to the products: ``[heads, tokens, keys]``, or ``[windows, heads, tokens, keys]`` where the batch
+            holds the windows of one image after those of another. No fused kernel is used with it.
 
     Returns:
         ``[N, heads, tokens, D]``.
     """
     drop_rate = drop_rate if training else 0.0
     root = math.sqrt(query.shape[-1])
-    if has_fused_kernel(query):
+    if bias is None and has_fused_kernel(query):
         if scale is not None:
             query = query * (scale * root)  # Paddle 2.6 divides by the root and takes no other scale
         query, key, value = (x.transpose([0, 2, 1, 3]) for x in (query, key, value))
         return F.scaled_dot_product_attention(query, key, value, dropout_p=drop_rate).transpose([0, 2, 1, 3])
     logits = paddle.matmul(query * (1 / root if scale is None else scale), key, transpose_y=True)
+    if bias is not None:
+        logits = _biased(logits, bias)
     probabilities = F.softmax(logits, axis=-1)
     if drop_rate:
         probabilities = F.dropout(probabilities, drop_rate)
     return paddle.matmul(probabilities, value)
+
+
+def _biased(logits: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
+    if bias.ndim == 3:
+        return logits + bias
+    windows = bias.shape[0] if paddle.in_dynamic_mode() else paddle.shape(bias)[0]
+    in_images = logits.reshape([-1, windows, *bias.shape[1:]])
+    return (in_images + bias).flatten(0, 1)
 
 
 def has_fused_kernel(query: paddle.Tensor) -> bool:
