@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from typing import Optional
 
+from ppcls_ext.data.batch_ops import build_batch_transforms
 from ppcls_ext.data.datasets import ClassificationDataset, ImageFolder, ImageNetDataset
 from ppcls_ext.data.loader import Loader
-from ppcls_ext.data.sampler import EpochSampler
+from ppcls_ext.data.sampler import EpochSampler, RASampler
 from ppcls_ext.registry import nearest
 
 MODES = ("Train", "Eval", "Test")
 #: ClsDataset is PaddleX's name for ImageNetDataset.
 DATASETS = {"ImageNetDataset": ImageNetDataset, "ImageFolder": ImageFolder, "ClsDataset": ImageNetDataset}
-SAMPLERS = ("DistributedBatchSampler",)
+SAMPLERS = {"DistributedBatchSampler": EpochSampler, "RASampler": RASampler}
 
 #: Names that PaddleClas has and ppcls_ext has not, refused by name.
 PADDLECLAS_ONLY_DATASETS = (
@@ -22,7 +24,7 @@ PADDLECLAS_ONLY_DATASETS = (
 ).split()
 PADDLECLAS_ONLY_SAMPLERS = (
     "DistributedRandomIdentitySampler DomainShuffleBatchSampler MixSampler MultiScaleSampler NaiveIdentityBatchSampler "
-    "PKSampler RASampler"
+    "PKSampler"
 ).split()
 
 
@@ -50,7 +52,8 @@ def build_dataset(section: dict, mode: str, *, seed: int = 0, check_files: bool 
     """Build the dataset of one mode.
 
     Args:
-        section: ``DataLoader.<mode>.dataset``: ``{name: ..., image_root: ..., ...}``.
+        section: ``DataLoader.<mode>.dataset``: ``{name: ..., image_root: ..., ...}``; its ``batch_transform_ops`` are
+            the loader's business and not looked at.
         mode: "Train" (unreadable images are left out and reported) or "Eval" or "Test" (they are errors).
         seed: of the random operators.
         check_files: look for every image file first.
@@ -64,8 +67,7 @@ def build_dataset(section: dict, mode: str, *, seed: int = 0, check_files: bool 
     arguments = dict(section)
     name = arguments.pop("name", None)
     allowed = dataset_arguments(name)
-    if arguments.pop("batch_transform_ops", None):
-        raise ValueError("batch_transform_ops: batch operators (Mixup, Cutmix, ...) are not supported by ppcls_ext")
+    arguments.pop("batch_transform_ops", None)
     for argument in arguments:
         if argument not in allowed:
             hint = nearest(str(argument), allowed, count=1)
@@ -81,7 +83,14 @@ def build_dataset(section: dict, mode: str, *, seed: int = 0, check_files: bool 
 
 
 def build_dataloader(
-    section: dict, mode: str, *, seed: int = 0, rank: int = 0, world_size: int = 1, places=None
+    section: dict,
+    mode: str,
+    *,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    places=None,
+    class_num: Optional[int] = None,
 ) -> Loader:
     """Build the loader of one mode and rank.
 
@@ -92,14 +101,21 @@ def build_dataloader(
         rank: this process.
         world_size: number of processes.
         places: device for the tensors, default Paddle's current one.
+        class_num: number of classes; batch operators need it.
 
     Raises:
         ValueError: if the section holds a mistake.
         FileNotFoundError: if the list, the folder, or an image file does not exist.
     """
     dataset = build_dataset(section["dataset"], mode, seed=seed)
-    options = sampler_options(section.get("sampler") or {}, mode)
-    sampler = EpochSampler(len(dataset), **options, seed=seed, rank=rank, world_size=world_size, exact=mode != "Train")
+    batch_ops = section["dataset"].get("batch_transform_ops")
+    if batch_ops and mode != "Train":
+        raise ValueError(f"batch_transform_ops: expected none in {mode}, mixed images and labels cannot be evaluated")
+    batch_transforms = build_batch_transforms(batch_ops, class_num, seed, rank)
+    name, options = sampler_options(section.get("sampler") or {}, mode)
+    if mode != "Train":
+        options["exact"] = True
+    sampler = SAMPLERS[name](len(dataset), **options, seed=seed, rank=rank, world_size=world_size)
     loader = dict(section.get("loader") or {})
     num_workers = loader.pop("num_workers", 0)
     use_shared_memory = loader.pop("use_shared_memory", True)
@@ -107,30 +123,35 @@ def build_dataloader(
         raise ValueError(f"loader: unknown key {next(iter(loader))!r}; it takes num_workers, use_shared_memory")
     if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
         raise ValueError(f"loader.num_workers: expected an integer of at least 0, got {num_workers!r}")
-    return Loader(dataset, sampler, min(num_workers, len(sampler)), bool(use_shared_memory), places)
+    return Loader(dataset, sampler, min(num_workers, len(sampler)), bool(use_shared_memory), places, batch_transforms)
 
 
-def sampler_options(section: dict, mode: str) -> dict:
-    """Return batch_size, shuffle and drop_last of a ``sampler`` section. A missing name means the usual sampler.
+def sampler_options(section: dict, mode: str) -> tuple[str, dict]:
+    """Return the name and the options of a ``sampler`` section. A missing name means the usual sampler.
 
     Raises:
         ValueError: if a name, key or value is wrong.
     """
     options = {"batch_size": None, "shuffle": mode == "Train", "drop_last": False}
     section = dict(section)
-    name = section.pop("name", SAMPLERS[0])
+    name = section.pop("name", "DistributedBatchSampler")
     if name not in SAMPLERS:
         raise ValueError(unknown_name("sampler", name, SAMPLERS, PADDLECLAS_ONLY_SAMPLERS))
+    if name == "RASampler":
+        if mode != "Train":
+            raise ValueError(f"sampler.name: RASampler repeats images; expected DistributedBatchSampler in {mode}")
+        options["num_repeats"] = 3
     for key, value in section.items():
         if key not in options:
             hint = nearest(str(key), options, count=1)
             known = f"did you mean {hint[0]!r}?" if hint else f"it takes {', '.join(options)}"
             raise ValueError(f"sampler: unknown key {key!r}; {known}")
         options[key] = value
-    size = options["batch_size"]
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"sampler.batch_size: expected an integer of at least 1, got {size!r}")
+    for key in ("batch_size", "num_repeats"):
+        size = options.get(key, 1)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"sampler.{key}: expected an integer of at least 1, got {size!r}")
     for key in ("shuffle", "drop_last"):
         if not isinstance(options[key], bool):
             raise ValueError(f"sampler.{key}: expected True or False, got {options[key]!r}")
-    return options
+    return name, options

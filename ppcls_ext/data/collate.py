@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence, Union
+from typing import TYPE_CHECKING, Callable, Optional, Sequence, Union
 
 import numpy as np
 
 from ppcls_ext.data.sample import BadImage, Sample
 
+if TYPE_CHECKING:
+    from ppcls_ext.data.datasets import ClassificationDataset
+
 
 @dataclass
 class ArrayBatch:
-    """A batch on the host: float32 ``[n, channels, height, width]``, int64 ``[n]``, int64 ``[n]``, and the rest."""
+    """A batch on the host: float32 ``[n, channels, height, width]``, int64 ``[n]``, int64 ``[n]``, and the rest.
+
+    Batch operators turn the labels into float32 ``[n, class_num]``.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
     bad: list[BadImage]
+
+
+def load_batch(
+    dataset: ClassificationDataset,
+    draws: np.ndarray,
+    epoch: int,
+    number: int,
+    transforms: Optional[Callable[[ArrayBatch, int, int], ArrayBatch]] = None,
+) -> ArrayBatch:
+    """Load one batch.
+
+    Args:
+        dataset: where the samples come from.
+        draws: what a sampler names: sample i in its repeat r is ``i + r * len(dataset)``.
+        epoch: of the samples' and the batch's randomness.
+        number: of the batch in the epoch.
+        transforms: operators on the batch.
+    """
+    repeats, indices = np.divmod(draws, len(dataset))
+    batch = collate([dataset.load(int(index), epoch, int(repeat)) for index, repeat in zip(indices, repeats)])
+    return batch if transforms is None else transforms(batch, epoch, number)
 
 
 def collate(items: Sequence[Union[Sample, BadImage]]) -> ArrayBatch:

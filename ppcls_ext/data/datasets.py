@@ -19,9 +19,9 @@ IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".
 class ClassificationDataset:
     """Images with one label each; the parent of the layouts below.
 
-    The randomness of a sample's operators is a function of (seed, epoch, index) alone: whoever loads it, in whatever
-    order and process, gets the same pixels. ``original_classes`` are the distinct labels as the files have them, before
-    any relabelling.
+    The randomness of a sample's operators is a function of (seed, epoch, index, repeat) alone: whoever loads it, in
+    whatever order and process, gets the same pixels. ``original_classes`` are the distinct labels as the files have
+    them, before any relabelling.
 
     Args:
         paths: the image files.
@@ -74,8 +74,13 @@ class ClassificationDataset:
         """Return the least number of classes that holds all labels: the greatest label + 1."""
         return int(self.labels.max()) + 1
 
-    def load(self, index: int, epoch: int) -> Union[Sample, BadImage]:
+    def load(self, index: int, epoch: int, repeat: int = 0) -> Union[Sample, BadImage]:
         """Read, decode and transform one image.
+
+        Args:
+            index: of the sample.
+            epoch: chooses the augmentation.
+            repeat: chooses another one, for a sampler that gives an image several times in an epoch.
 
         Returns:
             The sample, its image float32 ``[channels, height, width]``; or, in training, a BadImage.
@@ -85,10 +90,11 @@ class ClassificationDataset:
             TransformError: if an operator fails on the decoded image.
         """
         path = self.paths[index]
+        words = [self.seed, epoch, index] + ([repeat] if repeat else [])
         try:
             with open(path, "rb") as stream:
                 data = stream.read()
-            image = self.transforms(data, np.random.default_rng([self.seed, epoch, index]))
+            image = self.transforms(data, np.random.default_rng(words))
         except (OSError, DecodeError) as error:
             reason = f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
             if self.skip_bad:

@@ -7,7 +7,8 @@ from typing import Iterator, Optional
 
 import numpy as np
 
-from ppcls_ext.data.collate import ArrayBatch, collate
+from ppcls_ext.data.batch_ops import BatchTransforms
+from ppcls_ext.data.collate import ArrayBatch, load_batch
 from ppcls_ext.data.datasets import ClassificationDataset
 from ppcls_ext.data.sample import Batch
 from ppcls_ext.data.sampler import EpochSampler
@@ -25,6 +26,7 @@ class Loader:
         num_workers: processes that load; 0 loads in this one.
         use_shared_memory: let images travel through shared memory where the system has it.
         places: device for ``Batch.images`` and ``Batch.labels``, default Paddle's current one.
+        batch_transforms: operators on a whole batch.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class Loader:
         num_workers: int = 0,
         use_shared_memory: bool = True,
         places=None,
+        batch_transforms: Optional[BatchTransforms] = None,
     ):
         self.dataset, self.sampler = dataset, sampler
         self.num_workers = num_workers
         self.use_shared_memory = use_shared_memory
         self.places = places
+        self.batch_transforms = batch_transforms
         self._pool: Optional[WorkerPool] = None
         self._image_shape = (3, 1, 1)
 
@@ -71,11 +75,17 @@ class Loader:
     def _iterate(self, epoch: int, start: int) -> Iterator[Batch]:
         self.dataset.set_epoch(epoch)
         if self.num_workers == 0:
-            for indices in self.sampler.batches(epoch)[start:]:
-                yield self._on_device(collate([self.dataset.load(int(index), epoch) for index in indices]))
+            for number, draws in enumerate(self.sampler.batches(epoch)[start:], start):
+                yield self._on_device(load_batch(self.dataset, draws, epoch, number, self.batch_transforms))
             return
         if self._pool is None or self._pool.closed:
-            self._pool = WorkerPool(self.dataset, self.sampler, self.num_workers, self.use_shared_memory)
+            self._pool = WorkerPool(
+                self.dataset,
+                self.sampler,
+                self.num_workers,
+                self.use_shared_memory,
+                batch_transforms=self.batch_transforms,
+            )
         arrays = self._pool.batches(epoch, start, len(self))
         try:
             for batch in arrays:

@@ -36,9 +36,9 @@ class BadImage:
 class Batch:
     """One batch on the device.
 
-    ``images`` is float32 ``[n, channels, height, width]``, ``labels`` int64 ``[n]``, ``indices`` int64 ``[n]`` on the
-    host. ``bad`` lists the files of this batch that were left out, so n may be less than the batch size, and 0 when
-    not one of them could be read.
+    ``images`` is float32 ``[n, channels, height, width]``, ``labels`` int64 ``[n]`` (with batch operators float32
+    ``[n, class_num]``), ``indices`` int64 ``[n]`` on the host. ``bad`` lists the files of this batch that were left
+    out, so n may be less than the batch size, and 0 when not one of them could be read.
     """
 
     images: paddle.Tensor

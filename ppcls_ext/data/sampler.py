@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+#: Samples of an epoch of repeated augmentation come in multiples of this.
+ROUNDED_TO = 256
+
 
 class EpochSampler:
     """Batches of sample indices for one rank.
@@ -86,3 +89,57 @@ class EpochSampler:
             begin = start + self.rank * share + min(self.rank, extra)
             batches.append(order[begin : begin + share + (self.rank < extra)])
         return batches
+
+
+class RASampler(EpochSampler):
+    """Repeated augmentation (Hoffer et al., arXiv 1901.09335): each image several times, augmented differently.
+
+    Of the order with its repeats, rank r takes every W-th place from r on, so the repeats of an image meet in one step
+    on different ranks. As in DeiT and PaddleClas an epoch has as many samples as the dataset, in whole multiples of
+    256, so only a part of the images is seen in it; a dataset of fewer than 256 images counts whole.
+
+    Args:
+        size: samples in the dataset.
+        batch_size: samples in a batch of one rank.
+        shuffle: a new permutation each epoch; else the order of the list.
+        drop_last: leave out a last batch that is not full.
+        seed: of the permutations.
+        rank: this process.
+        world_size: number of processes.
+        num_repeats: times that an image occurs in a row.
+
+    Raises:
+        ValueError: if an argument is out of range, or no batch is left.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        num_repeats: int = 3,
+    ):
+        super().__init__(size, batch_size, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
+        if num_repeats < 1:
+            raise ValueError(f"num_repeats: expected a number of at least 1, got {num_repeats}")
+        self.drop_last, self.num_repeats = drop_last, num_repeats
+        self.selected = (size // ROUNDED_TO * ROUNDED_TO or size) // world_size
+        if len(self) == 0:
+            raise ValueError(f"no batch is left: {self.selected} samples for each of {world_size} ranks")
+
+    def __len__(self) -> int:
+        """Return the number of batches of this rank in an epoch."""
+        full, rest = divmod(self.selected, self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Return the draws of each batch of this rank in ``epoch``: sample i in its repeat r is ``i + r * size``."""
+        repeats = np.arange(self.num_repeats) * self.size
+        draws = (self.order(epoch)[:, None] + repeats).ravel()
+        draws = draws[: self.selected * self.world_size][self.rank :: self.world_size]
+        return [draws[number * self.batch_size :][: self.batch_size] for number in range(len(self))]

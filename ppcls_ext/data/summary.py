@@ -61,7 +61,7 @@ def inspect_labels(section: dict, check_files: bool = True) -> LabelSummary:
         FileNotFoundError: if the list or the folder does not exist.
         ValueError: if the section or the list is malformed; lines are named as ``file:line``.
     """
-    section = {**section, "transform_ops": [{"DecodeImage": None}], "batch_transform_ops": None}
+    section = {**section, "transform_ops": [{"DecodeImage": None}]}
     dataset = build_dataset(section, "Eval", check_files=False)
     missing = dataset.missing_files() if check_files else []
     labels = dataset.labels

@@ -24,7 +24,8 @@ from typing import Iterator, Optional
 
 import numpy as np
 
-from ppcls_ext.data.collate import ArrayBatch, collate
+from ppcls_ext.data.batch_ops import BatchTransforms
+from ppcls_ext.data.collate import ArrayBatch, load_batch
 from ppcls_ext.data.datasets import ClassificationDataset
 from ppcls_ext.data.errors import BadImageError, TransformError, WorkerDiedError
 from ppcls_ext.data.sampler import EpochSampler
@@ -59,6 +60,7 @@ class WorkerPool:
         count: number of processes, at least 1.
         use_shared_memory: send images through shared memory where the system has it.
         start_method: "fork" or "spawn", default :func:`default_start_method`.
+        batch_transforms: operators on a whole batch.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class WorkerPool:
         count: int,
         use_shared_memory: bool = True,
         start_method: Optional[str] = None,
+        batch_transforms: Optional[BatchTransforms] = None,
     ):
         context = multiprocessing.get_context(start_method or default_start_method())
         shared = use_shared_memory and has_anonymous_memory()
@@ -79,7 +82,7 @@ class WorkerPool:
                 ours, theirs = context.Pipe()
                 process = context.Process(
                     target=_work,
-                    args=(dataset, sampler, theirs, shared),
+                    args=(dataset, sampler, batch_transforms, theirs, shared),
                     name=f"ppcls_ext-data-{number}",
                     daemon=True,
                 )
@@ -165,7 +168,13 @@ def _stop(pipes: list, processes: list) -> None:
         process.close()
 
 
-def _work(dataset: ClassificationDataset, sampler: EpochSampler, pipe: connection.Connection, shared: bool) -> None:
+def _work(
+    dataset: ClassificationDataset,
+    sampler: EpochSampler,
+    transforms: Optional[BatchTransforms],
+    pipe: connection.Connection,
+    shared: bool,
+) -> None:
     """Serve tasks ``(epoch, batch)`` until the parent is gone."""
     _leave_signals_to_the_parent()
     _use_one_thread()
@@ -177,7 +186,7 @@ def _work(dataset: ClassificationDataset, sampler: EpochSampler, pipe: connectio
             if epoch != known_epoch:
                 known_epoch, batches = epoch, sampler.batches(epoch)
             try:
-                loaded = collate([dataset.load(int(index), epoch) for index in batches[batch]])
+                loaded = load_batch(dataset, batches[batch], epoch, batch, transforms)
             except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
                 pipe.send(("error", (type(error).__name__, str(error), traceback.format_exc())))
                 continue

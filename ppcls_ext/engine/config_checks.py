@@ -12,6 +12,8 @@ import paddle
 
 from ppcls_ext import plugin, registry
 from ppcls_ext.arch.backbone.base import THESEUS_ARGUMENTS
+from ppcls_ext.data.batch_ops import check_batch_transform_ops
+from ppcls_ext.data.batch_ops.pipeline import label_smoothing
 from ppcls_ext.data.build import dataset_arguments
 from ppcls_ext.data.preprocess import check_transform_ops
 from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
@@ -57,7 +59,19 @@ class Report:
 def check(config: Config, mode: str) -> tuple:
     """Return ``(problems, warnings)`` of a configuration whose keys and types are right."""
     report = Report(config, mode)
-    for step in (_needed, _keys, _device, _backbone, _schedule, _optimizer, _metrics, _weights, _images, _infer):
+    for step in (
+        _needed,
+        _keys,
+        _device,
+        _backbone,
+        _schedule,
+        _optimizer,
+        _metrics,
+        _weights,
+        _images,
+        _batches,
+        _infer,
+    ):
         step(report)
     return report.problems, report.warnings
 
@@ -302,7 +316,7 @@ def _images(report: Report) -> None:
             continue
         allowed = dataset_arguments(section["name"])
         for name in section:
-            if name not in allowed and name != "name":
+            if name not in allowed and name not in ("name", "batch_transform_ops"):
                 report.wrong(f"{key}.{name}", f"{section['name']} has no such argument; it takes {', '.join(allowed)}")
         missing = [name for name, p in allowed.items() if p.default is p.empty and name not in section]
         for name in missing:
@@ -315,8 +329,54 @@ def _images(report: Report) -> None:
             report.wrong("DataLoader.Eval.dataset.relabel", complaint)
 
 
+def _batches(report: Report) -> None:
+    """Check the samplers, and the operators that mix images and labels."""
+    splits = {"Train": report.mode == "train", "Eval": report.evaluates}
+    for split, is_used in splits.items():
+        key = f"DataLoader.{split}"
+        section = report.config.section(key)
+        if section is None or not is_used:
+            continue
+        sampler = section["sampler"]
+        if sampler["name"] == "RASampler" and split == "Eval":
+            report.wrong(f"{key}.sampler.name", "RASampler repeats images; expected DistributedBatchSampler")
+        if sampler["name"] != "RASampler" and "num_repeats" in sampler:
+            report.wrong(f"{key}.sampler.num_repeats", "needs sampler.name: RASampler")
+        operators = section["dataset"].get("batch_transform_ops")
+        if operators and split == "Eval":
+            report.wrong(f"{key}.dataset.batch_transform_ops", "mixed images and labels cannot be evaluated; remove it")
+        elif operators:
+            _mixing(report, f"{key}.dataset.batch_transform_ops", operators)
+
+
+def _mixing(report: Report, key: str, operators: list) -> None:
+    class_num = report.config.Arch.class_num
+    problems = check_batch_transform_ops(operators, class_num)
+    _point_at(report, key, problems)
+    if problems:
+        return
+    smoothing = label_smoothing(operators, class_num)
+    for position, item in enumerate(report.config.section("Loss.Train") or []):
+        if smoothing and item.get("CELoss", {}).get("epsilon"):
+            report.wrong(
+                f"Loss.Train.{position}.CELoss.epsilon",
+                f"smooths labels that MixupCutmixHybrid has smoothed by {smoothing:g}; set one of epsilon and "
+                "label_smoothing to 0",
+            )
+    if report.config.section("Metric.Train"):
+        report.warn(
+            "Metric.Train",
+            "batch_transform_ops mix labels, so training accuracy counts the class with the largest share of each",
+        )
+
+
 def _operators(report: Report, key: str, operators: list, from_bytes: bool = False) -> None:
-    for problem in check_transform_ops(operators, from_bytes=from_bytes):
+    _point_at(report, key, check_transform_ops(operators, from_bytes=from_bytes))
+
+
+def _point_at(report: Report, key: str, problems: list) -> None:
+    """Report the problems of a list of operators at ``key``."""
+    for problem in problems:
         place = f"{key}.{problem.key}".rstrip(".")
         # A message about the value of an argument begins with its name: then that is the key to point at.
         argument = problem.message.partition(":")[0]

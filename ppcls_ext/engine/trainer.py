@@ -77,6 +77,7 @@ class Trainer:
         self.loader = build_dataloader(
             cfg.section("DataLoader.Train"),
             "Train",
+            class_num=cfg.Arch.class_num,
             seed=self.seed,
             rank=session.rank,
             world_size=session.world_size,

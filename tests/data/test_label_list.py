@@ -159,7 +159,6 @@ def test_relabelling_must_agree_between_lists(tmp_path):
         ({"name": "MultiLabelDataset"}, "does not support"),
         ({"cls_label_paht": "x"}, "did you mean 'cls_label_path'"),
         ({"cls_label_path": None}, "needs the argument 'cls_label_path'"),
-        ({"batch_transform_ops": [{"MixupOperator": {}}]}, "Mixup"),
         ({"transform_ops": [{"ResizeImage": {"size": 8}}]}, "must be DecodeImage"),
         ({"skip_bad": True}, "no argument 'skip_bad'"),
     ],

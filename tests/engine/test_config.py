@@ -255,7 +255,7 @@ def test_what_the_mode_does_not_use_is_no_obstacle(sample, mode):
         "Global.to_static=True",
         "Loss.Train=[{TripletLoss: {weight: 1.0}}]",
         "Optimizer.name=RMSProp",
-        "DataLoader.Train.sampler.name=RASampler",
+        "DataLoader.Train.sampler.name=PKSampler",
     )
     config = sample.load(*overrides, mode=mode)
     assert config.Optimizer is None and config.section("DataLoader.Train") is None

@@ -300,3 +300,48 @@ def test_relabelling_must_number_both_lists_alike(sample, tmp_path):
     sample.load(*both)
     problem = sample.problem(*both, f"DataLoader.Eval.dataset.cls_label_path={tmp_path}/val.txt")
     assert "DataLoader.Eval.dataset.relabel" in problem and "labels in one list alone: [7]" in problem
+
+
+# ---- operators on batches --------------------------------------------------------------------------------------
+
+BATCH_OPS = "DataLoader.Train.dataset.batch_transform_ops"
+HYBRID = "[{MixupCutmixHybrid: {mixup_alpha: 0.8, cutmix_alpha: 1.0}}]"
+
+
+def test_mixing_is_accepted_with_a_word_on_training_accuracy(sample):
+    override = f"{BATCH_OPS}=[{{OpSampler: {{MixupOperator: {{alpha: 0.8, prob: 0.5}}}}}}]"
+    (warning,) = sample.load(override).warnings
+    assert "Metric.Train: batch_transform_ops mix labels" in warning
+    assert sample.load(override, "Metric.Train=None").warnings == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "message"),
+    [
+        ([f"{BATCH_OPS}=[{{MixupOperater: {{}}}}]"], f"{BATCH_OPS}.0.MixupOperater", "did you mean 'MixupOperator'?"),
+        ([f"{BATCH_OPS}=[{{MixupOperator: {{alpha: 0}}}}]"], f"{BATCH_OPS}.0.MixupOperator", "a number above 0"),
+        (
+            [f"{BATCH_OPS}=[{{OpSampler: {{MixupOperator: {{aplha: 1, prob: 1}}}}}}]"],
+            f"{BATCH_OPS}.0.OpSampler.MixupOperator.aplha",
+            "did you mean 'alpha'?",
+        ),
+        ([f"{BATCH_OPS}={HYBRID}"], "Loss.Train.0.CELoss.epsilon", "has smoothed by 0.1"),
+        (
+            [f"{BATCH_OPS.replace('Train', 'Eval')}={HYBRID}"],
+            "DataLoader.Eval.dataset.batch_transform_ops",
+            "cannot be evaluated",
+        ),
+        (["DataLoader.Eval.sampler.name=RASampler"], "DataLoader.Eval.sampler.name", "RASampler repeats images"),
+        (["DataLoader.Train.sampler.num_repeats=3"], "DataLoader.Train.sampler.num_repeats", "sampler.name: RASampler"),
+    ],
+    ids=["operator", "value", "argument", "smoothed twice", "evaluation", "repeats in evaluation", "repeats"],
+)
+def test_mistake_in_mixing_or_repeating(sample, overrides, key, message):
+    problem = sample.problem(*overrides)
+    assert f": {key}" in problem and message in problem
+
+
+def test_smoothing_once_and_repeats_are_accepted(sample):
+    sample.load(f"{BATCH_OPS}={HYBRID}", "Loss.Train.0.CELoss.epsilon=None")
+    sample.load("DataLoader.Train.sampler.name=RASampler", "DataLoader.Train.sampler.num_repeats=2")
+    sample.load(f"{BATCH_OPS}={HYBRID}", "DataLoader.Train.sampler.name=RASampler", mode="eval")

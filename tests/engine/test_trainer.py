@@ -110,6 +110,36 @@ def test_resuming_within_an_epoch_is_exact(runs, ema):
         assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_resuming_among_mixed_and_repeated_images_is_exact(runs):
+    """The recipe of the vision transformers, with workers: the resumed run gets the batches that it would have had."""
+    train = runs.config["DataLoader"]["Train"]
+    train["dataset"]["batch_transform_ops"] = [
+        {"OpSampler": {"MixupOperator": {"alpha": 0.8, "prob": 0.5}, "CutmixOperator": {"alpha": 1.0, "prob": 0.5}}}
+    ]
+    train["dataset"]["transform_ops"].insert(2, {"TimmAutoAugment": {"img_size": 16}})
+    train["dataset"]["transform_ops"].append({"RandomErasing": {"EPSILON": 0.25, "mode": "pixel"}})
+    train["sampler"].update(name="RASampler", num_repeats=3)
+    train["loader"]["num_workers"] = 2
+    runs.config["Global"].update(save_interval_steps=2, eval_during_train=False)
+    unbroken, summary = runs.train()
+    assert all(0 < epoch["train_top1"] < 1 and epoch["train_loss"] < 4 for epoch in summary["history"])
+    os.rename(runs.output_dir, runs.folder / "unbroken")
+    interrupted = runs.trainer()
+    step = interrupted._step
+
+    def dying(epoch, iteration, batch):
+        if (epoch, iteration) == (2, 1):
+            raise KeyboardInterrupt
+        return step(epoch, iteration, batch)
+
+    interrupted._step = dying
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run()
+    runs.config["DataLoader"]["Train"]["loader"]["num_workers"] = 0
+    resumed, _ = runs.train(f"Global.checkpoints={runs.output_dir / 'latest'}")
+    assert same_weights(unbroken, resumed)
+
+
 def test_a_lower_metric_after_resuming_is_not_best(runs):
     """Defects 2 and 3: the best figure is restored; neither a worse nor an equal one overwrites best_model."""
     runs.train("Global.epochs=1")

@@ -1,6 +1,7 @@
 """Preprocessing operators with PaddleClas's names, arguments, defaults and results."""
 
 from ppcls_ext.data.preprocess.auto_augment import AutoAugment
+from ppcls_ext.data.preprocess.building import OperatorProblem
 from ppcls_ext.data.preprocess.color_jitter import ColorJitter
 from ppcls_ext.data.preprocess.crop import CropImage, RandCropImage
 from ppcls_ext.data.preprocess.decode import DecodeImage
@@ -11,7 +12,6 @@ from ppcls_ext.data.preprocess.pad import Pad
 from ppcls_ext.data.preprocess.pipeline import (
     OPERATORS,
     PADDLECLAS_ONLY,
-    OperatorProblem,
     Pipeline,
     build_transforms,
     check_transform_ops,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from dataclasses import dataclass
 from typing import Optional, Sequence, Union
 
 import numpy as np
 
 from ppcls_ext.data.errors import DecodeError, TransformError
 from ppcls_ext.data.preprocess.auto_augment import AutoAugment
+from ppcls_ext.data.preprocess.building import OperatorProblem, arguments_of, build_operator, one_key
 from ppcls_ext.data.preprocess.color_jitter import ColorJitter
 from ppcls_ext.data.preprocess.crop import CropImage, RandCropImage
 from ppcls_ext.data.preprocess.decode import DecodeImage
@@ -53,17 +53,6 @@ PADDLECLAS_ONLY = (
 ).split()
 
 
-@dataclass(frozen=True)
-class OperatorProblem:
-    """One mistake in ``transform_ops``; ``key`` is the dotted place below it, such as ``1.ResizeImage.sice``."""
-
-    key: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"transform_ops.{self.key}: {self.message}" if self.key else f"transform_ops: {self.message}"
-
-
 def operator_arguments(name: str) -> dict[str, inspect.Parameter]:
     """Return the arguments of operator ``name``, in order, with their defaults.
 
@@ -72,9 +61,7 @@ def operator_arguments(name: str) -> dict[str, inspect.Parameter]:
     """
     if name not in OPERATORS:
         raise KeyError(_unknown(name))
-    if OPERATORS[name].__init__ is object.__init__:
-        return {}
-    return dict(list(inspect.signature(OPERATORS[name].__init__).parameters.items())[1:])
+    return arguments_of(OPERATORS[name])
 
 
 def check_transform_ops(transform_ops: Optional[Sequence[dict]], from_bytes: bool = False) -> list[OperatorProblem]:
@@ -162,31 +149,10 @@ def _build(transform_ops: Optional[Sequence[dict]], from_bytes: bool) -> tuple[l
 
 
 def _build_one(position: int, item: dict) -> tuple[Optional[Operator], list[OperatorProblem]]:
-    if not isinstance(item, dict) or len(item) != 1:
-        return None, [OperatorProblem(str(position), f"expected one 'Operator: {{arguments}}', got {item!r}")]
-    (name, arguments), *_ = item.items()
-    key = f"{position}.{name}"
-    if name not in OPERATORS:
-        return None, [OperatorProblem(key, _unknown(name))]
-    arguments = {} if arguments is None else arguments
-    if not isinstance(arguments, dict):
-        return None, [OperatorProblem(key, f"expected arguments as a mapping, got {arguments!r}")]
-    allowed = operator_arguments(name)
-    problems = []
-    for argument in arguments:
-        if argument not in allowed:
-            hint = nearest(str(argument), allowed, count=1)
-            known = f"; did you mean {hint[0]!r}?" if hint else f"; it takes {', '.join(allowed) or 'no argument'}"
-            problems.append(OperatorProblem(f"{key}.{argument}", f"{name} has no argument {argument!r}{known}"))
-    for argument, parameter in allowed.items():
-        if parameter.default is parameter.empty and argument not in arguments:
-            problems.append(OperatorProblem(f"{key}.{argument}", f"{name} needs the argument {argument!r}"))
-    if problems:
-        return None, problems
-    try:
-        return OPERATORS[name](**arguments), []
-    except (TypeError, ValueError) as error:
-        return None, [OperatorProblem(key, str(error))]
+    name, arguments, problem = one_key(position, item, "transform_ops")
+    if problem:
+        return None, [problem]
+    return build_operator(f"{position}.{name}", name, arguments, OPERATORS, _unknown)
 
 
 def _unknown(name: str) -> str:

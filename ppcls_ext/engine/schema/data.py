@@ -14,9 +14,10 @@ DATASETS_OF_PADDLECLAS = (
     "LogoDataset MLClsDataset MSMT17 Market1501 MixDataset MultiLabelDataset MultiScaleDataset PersonAttribute "
     "ShiTuRecDataset VeriWild"
 ).split()
+SAMPLERS = ("DistributedBatchSampler", "RASampler")
 SAMPLERS_OF_PADDLECLAS = (
     "DistributedRandomIdentitySampler DomainShuffleBatchSampler MixSampler MultiScaleSampler NaiveIdentityBatchSampler "
-    "PKSampler RASampler"
+    "PKSampler"
 ).split()
 POSTPROCESSORS_OF_PADDLECLAS = (
     "DistillationPostProcess MultiLabelThreshOutput PersonAttribute ScoreOutput TableAttribute ThreshOutput "
@@ -26,16 +27,7 @@ POSTPROCESSORS_OF_PADDLECLAS = (
 Transforms = List[Dict[str, Any]]
 
 
-class Dataset(
-    with_keys(
-        Section,
-        {
-            "batch_transform_ops": unsupported(
-                "operators on batches (Mixup, CutMix, ...) are not supported", allowed=(None, [])
-            ),
-        },
-    )
-):
+class Dataset(Section):
     """Images with labels, and what is done to an image."""
 
     name: name_of("dataset", DATASETS, DATASETS_OF_PADDLECLAS) = Field(
@@ -49,25 +41,32 @@ class Dataset(
         None, description="ImageFolder: a class id and a folder name a line; unset: folders in the order of their names"
     )
     transform_ops: Transforms = Field([], description="operators in order, each Name: {arguments}")
+    batch_transform_ops: Optional[Transforms] = Field(
+        None, description="operators on batches (Mixup, CutMix, ...) in order; training only"
+    )
 
 
 class Sampler(
     with_keys(
         Section,
         dict.fromkeys(
-            ("scales", "first_bs", "divided_factor", "is_training", "num_instances", "sample_per_id", "num_repeats"),
+            ("scales", "first_bs", "divided_factor", "is_training", "num_instances", "sample_per_id"),
             unsupported("an argument of a sampler of PaddleClas that is not supported", allowed=(None,)),
         ),
     )
 ):
     """The order of the samples; it depends on the seed and the epoch alone."""
 
-    name: name_of("sampler", ("DistributedBatchSampler",), SAMPLERS_OF_PADDLECLAS) = Field(
-        "DistributedBatchSampler", description="each process takes its share"
+    name: name_of("sampler", SAMPLERS, SAMPLERS_OF_PADDLECLAS) = Field(
+        "DistributedBatchSampler",
+        description="each process takes its share; RASampler repeats each image (training only)",
     )
     batch_size: Annotated[Int, Field(ge=1)] = Field(description="images per batch and process")
     shuffle: Optional[Bool] = Field(None, description="a new order each epoch; unset: in training only")
     drop_last: Bool = Field(False, description="leave out a last batch that is not full")
+    num_repeats: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="RASampler: times that an image occurs in a row; unset: 3"
+    )
 
 
 class Loader(Section):
