@@ -35,6 +35,7 @@ class _Plan:
     target: Target
     layout: Layout
     arguments: dict
+    needs: dict
     adaptation: list
 
 
@@ -90,6 +91,7 @@ def convert_file(
         arch=bare_name(arch),
         family=family,
         arguments=plan.arguments,
+        needs=plan.needs,
         to=to,
         source={
             **file_facts(src),
@@ -129,8 +131,15 @@ def _plan(
     """Find the layout of ``file`` and the model that it is for: that of ``arch``, as deep and with as many classes."""
     target = describe(arch, arguments)
     chosen = choose_layout(file, family, target, layout)
+    adaptation: list = []
+    needs = _needs(chosen, target.structure.config, arguments)
+    if any(target.structure.config[key] != value for key, value in needs.items()):
+        given = ", ".join(f"{key}={value!r}" for key, value in needs.items())
+        adaptation.append(f"weights of the {chosen.name} layout are for a model with {given}")
+        arguments = {**arguments, **needs}
+        target = describe(arch, arguments)
     source = rename(file.tensors, chosen, target)
-    config, adaptation = target.structure.config, []
+    config = target.structure.config
     found = {}
     depths = depths_of(source.arrays)
     if depths != target.structure.depths and "depths" in config:
@@ -156,7 +165,20 @@ def _plan(
         source = rename(file.tensors, chosen, target)
     if not classes:
         source.remove(left_out)
-    return _Plan(source, target, chosen, arguments, adaptation)
+    return _Plan(source, target, chosen, arguments, needs, adaptation)
+
+
+def _needs(layout: Layout, config: dict, arguments: dict) -> dict:
+    """Return the constructor arguments that the weights need.
+
+    Raises:
+        ConversionError: if others were asked for.
+    """
+    needs = layout.needs(config)
+    for key, value in needs.items():
+        if arguments.get(key, value) != value:
+            raise ConversionError(f"weights of the {layout.name} layout need {key}={value!r}, not {arguments[key]!r}")
+    return needs
 
 
 def _check_depths(arch: str, found: tuple, expected: tuple, arguments: dict) -> None:

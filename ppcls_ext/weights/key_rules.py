@@ -2,7 +2,8 @@
 
 A rule is two templates of names. ``{s}`` and ``{i}`` stand for a stage and a block in it, both from 0, ``{s+1}`` for
 the next stage, ``{block}`` for a block counted over all stages (ours then has ``{s}`` and ``{i}``), ``{rest}`` for any
-tail; :data:`NUMBERINGS` holds other ways to count stages.
+tail, any other word for a number; :data:`NUMBERINGS` holds other ways to count stages, :data:`LABELS` other names of
+blocks.
 """
 
 from __future__ import annotations
@@ -63,6 +64,17 @@ NUMBERINGS: dict[str, Callable[[Structure], dict]] = {
 }
 
 
+def _letters(structure: Structure, s: int, i: int) -> str:
+    """Return PaddleClas's name of a block: a, b, c, … but a, b1, b2, … in the third stage of deep networks."""
+    if s == 2 and structure.depths[s] > 6:
+        return f"b{i}" if i else "a"
+    return chr(ord("a") + i)
+
+
+#: Names of a block that a template has besides ``{s}`` and ``{i}``: from the structure, stage and place in it.
+LABELS: dict[str, Callable[[Structure, int, int], str]] = {"letters": _letters}
+
+
 @dataclass(frozen=True)
 class Transform:
     """How the tensors of a rule become ours and back, where a name and the orientation are not all.
@@ -109,7 +121,8 @@ class Layout:
         source: Whose it is, for messages.
         rules: The first that matches a name applies.
         orientation: ``torch`` or ``paddle``.
-        dropped: Regular expressions of names that hold no weights.
+        dropped: Regular expressions of names that hold no weights, or none that a forward pass uses.
+        needs: From the constructor's arguments of a model to those of them that the weights need.
     """
 
     name: str
@@ -117,6 +130,7 @@ class Layout:
     rules: tuple
     orientation: str = TORCH
     dropped: tuple = ()
+    needs: Callable[[dict], dict] = lambda config: {}
 
     def drops(self, name: str) -> bool:
         """Return whether a published tensor has no counterpart on purpose."""
@@ -155,7 +169,8 @@ def _parse(template: str, name: str, structure: Structure) -> Optional[dict]:
     pattern, at = "", 0
     tokens = list(_TOKEN.finditer(template))
     for token in tokens:
-        pattern += re.escape(template[at : token.start()]) + (r"(.+)" if token[1] == "rest" else r"(\d+)")
+        kind = r"(.+)" if token[1] == "rest" else r"([a-z]\d*)" if token[1] in LABELS else r"(\d+)"
+        pattern += re.escape(template[at : token.start()]) + kind
         at = token.end()
     match = re.fullmatch(pattern + re.escape(template[at:]), name)
     if match is None:
@@ -165,6 +180,8 @@ def _parse(template: str, name: str, structure: Structure) -> Optional[dict]:
         placeholder, offset = token[1], int(token[2] or 0)
         if placeholder == "rest":
             values["rest"] = text
+        elif placeholder in LABELS:
+            continue  # the name holds the stage and the block besides
         elif placeholder in NUMBERINGS:
             if placeholder == "depth":
                 continue  # the file's depths may differ from the model's, and the name holds the stage besides
@@ -189,6 +206,8 @@ def _format(template: str, values: dict, structure: Structure) -> str:
         placeholder, offset = token[1], int(token[2] or 0)
         if placeholder in NUMBERINGS:
             return str(NUMBERINGS[placeholder](structure)[values["s"]])
+        if placeholder in LABELS:
+            return LABELS[placeholder](structure, values["s"], values["i"])
         if placeholder == "block":
             return str(sum(structure.depths[: values["s"]]) + values["i"])
         value = values[placeholder]

@@ -8,7 +8,7 @@ is done for every layout and is no rule.
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -166,11 +166,153 @@ _SWIN_TIMM = Layout(
     dropped=_SWIN_COMPUTED,
 )
 
+_BLOCK_OF_RESNET = "stages.{s}.blocks.{i}"
+
+
+def _layers(theirs: str, ours: str, conv: str, norm: str) -> tuple:
+    """Return the rules of a convolution and its BatchNorm, which are ``conv`` and ``norm`` of ``theirs``."""
+    return (
+        Rule(f"{theirs}{conv}.{{rest}}", f"{ours}.conv.{{rest}}"),
+        Rule(f"{theirs}{norm}.{{rest}}", f"{ours}.norm.{{rest}}"),
+    )
+
+
+def _form(form: str) -> Callable[[dict], dict]:
+    """Return what weights of one form need: Res2Nets and ResNets of basic blocks have two, all others one."""
+
+    def needs(config: dict) -> dict:
+        return {"form": form} if "form" in config and config.get("block") != "bottleneck" else {}
+
+    return needs
+
+
+#: torchvision's names, which timm and the official Res2Net have too.
+_TORCH_BLOCKS = (
+    *_layers("layer{s+1}.{i}.", f"{_BLOCK_OF_RESNET}.conv{{k}}", "conv{k}", "bn{k}"),
+    *_layers("layer{s+1}.{i}.", f"{_BLOCK_OF_RESNET}.split.convs.{{k}}", "convs.{k}", "bns.{k}"),
+    Rule("layer{s+1}.{i}.se.{rest}", f"{_BLOCK_OF_RESNET}.se.{{rest}}"),
+    Rule("fc.{rest}", "head.{rest}"),
+)
+_TORCH_PLAIN = (
+    *_layers("", "stem.0", "conv1", "bn1"),
+    *_layers("layer{s+1}.{i}.", f"{_BLOCK_OF_RESNET}.shortcut", "downsample.0", "downsample.1"),
+    *_TORCH_BLOCKS,
+)
+_TORCH_DEEP = (
+    *_layers("conv1.", "stem.0", "0", "1"),
+    *_layers("conv1.", "stem.1", "3", "4"),
+    *_layers("", "stem.2", "conv1.6", "bn1"),
+    *_layers("layer{s+1}.{i}.", f"{_BLOCK_OF_RESNET}.shortcut", "downsample.1", "downsample.2"),
+    *_TORCH_BLOCKS,
+)
+_TORCHVISION = Layout("torchvision", "torchvision and timm, PyTorch", _TORCH_PLAIN, needs=_form("official"))
+_RES2NET = Layout("res2net", "Res2Net/Res2Net-PretrainedModels, PyTorch", _TORCH_PLAIN, needs=_form("official"))
+_RES2NET_V1B = Layout(
+    "res2net_v1b", "Res2Net/Res2Net-PretrainedModels (v1b), PyTorch", _TORCH_DEEP, needs=_form("official")
+)
+
+_RESNET_PADDLECLAS = Layout(
+    "paddleclas",
+    "PaddleClas, Paddle",
+    (
+        *_layers("stem.{k}.", "stem.{k}", "conv", "bn"),
+        *_layers("blocks.{block}.conv{k}.", f"{_BLOCK_OF_RESNET}.conv{{k+1}}", "conv", "bn"),
+        *_layers("blocks.{block}.short.", f"{_BLOCK_OF_RESNET}.shortcut", "conv", "bn"),
+        Rule("fc.{rest}", "head.{rest}"),
+    ),
+    PADDLE,
+    needs=_form("paddleclas"),
+)
+_RESNEXT_PADDLECLAS = Layout(
+    "paddleclas_resnext",
+    "PaddleClas, Paddle",
+    (
+        *_layers("conv.", "stem.0", "_conv", "_batch_norm"),
+        *_layers("bb_{s}_{i}.conv{k}.", f"{_BLOCK_OF_RESNET}.conv{{k+1}}", "_conv", "_batch_norm"),
+        *_layers("bb_{s}_{i}.short.", f"{_BLOCK_OF_RESNET}.shortcut", "_conv", "_batch_norm"),
+        Rule("out.{rest}", "head.{rest}"),
+    ),
+    PADDLE,
+)
+_WSL_PADDLECLAS = Layout(
+    "paddleclas_wsl",
+    "PaddleClas, Paddle",
+    (
+        *_layers("_conv_stem.", "stem.0", "_conv", "_bn"),
+        *_layers("_conv{s+1}_{i}._conv{k}.", f"{_BLOCK_OF_RESNET}.conv{{k+1}}", "_conv", "_bn"),
+        *_layers("_conv{s+1}_{i}._short._conv.", f"{_BLOCK_OF_RESNET}.shortcut", "_conv", "_bn"),
+        Rule("_out.{rest}", "head.{rest}"),
+    ),
+    PADDLE,
+)
+
+_RES2NET_BLOCKS = (
+    *_layers("bb_{s}_{i}.conv0.", f"{_BLOCK_OF_RESNET}.conv1", "_conv", "_batch_norm"),
+    *_layers(
+        "bb_{s}_{i}.res{s+2}{letters}_branch2b_{k+1}.",
+        f"{_BLOCK_OF_RESNET}.split.convs.{{k}}",
+        "_conv",
+        "_batch_norm",
+    ),
+    *_layers("bb_{s}_{i}.conv2.", f"{_BLOCK_OF_RESNET}.conv3", "_conv", "_batch_norm"),
+    *_layers("bb_{s}_{i}.short.", f"{_BLOCK_OF_RESNET}.shortcut", "_conv", "_batch_norm"),
+    Rule("out.{rest}", "head.{rest}"),
+)
+_RES2NET_PADDLECLAS = Layout(
+    "paddleclas",
+    "PaddleClas, Paddle",
+    (*_layers("conv1.", "stem.0", "_conv", "_batch_norm"), *_RES2NET_BLOCKS),
+    PADDLE,
+    needs=_form("paddleclas"),
+)
+_RES2NET_VD_PADDLECLAS = Layout(
+    "paddleclas_vd",
+    "PaddleClas (vd), Paddle",
+    (*_layers("conv1_{k+1}.", "stem.{k}", "_conv", "_batch_norm"), *_RES2NET_BLOCKS),
+    PADDLE,
+    needs=_form("paddleclas"),
+)
+
+
+def _dla_rules(levels: tuple) -> Iterator[Rule]:
+    """Return the rules of trees of these heights: where the tree branches is a number in ones and zeros."""
+    for s, level in enumerate(levels):
+        for i in range(2**level):
+            tree, block = f"level{s + 2}." + _path(i, level), f"stages.{s}.blocks.{i}"
+            yield from _layers(tree, f"{block}.conv{{k}}", "conv{k}", "bn{k}")
+            yield from _layers(tree, f"{block}.split.convs.{{k}}", "convs.{k}", "bns.{k}")
+        for leaf in range(2 ** (level - 1)):
+            yield from _layers(
+                f"level{s + 2}." + _path(leaf, level - 1) + "root.", f"stages.{s}.roots.{leaf}", "conv", "bn"
+            )
+        project = f"level{s + 2}." + _path(0, level - 1) + "project."
+        yield from _layers(project, f"stages.{s}.blocks.0.shortcut", "0", "1")
+
+
+def _path(number: int, steps: int) -> str:
+    return "".join(f"tree{(number >> step & 1) + 1}." for step in reversed(range(steps)))
+
+
+_RES2NET_DLA = Layout(
+    "res2net_dla",
+    "Res2Net/Res2Net-PretrainedModels (DLA), PyTorch",
+    (
+        *_layers("base_layer.", "stem.0", "0", "1"),
+        *_layers("level0.", "stem.1", "0", "1"),
+        *_layers("level1.", "stem.2", "0", "1"),
+        *_dla_rules((1, 2, 3, 1)),
+        Rule("fc.{rest}", "head.{rest}"),
+    ),
+    dropped=(r"level3\.project\..*", r"level4\.(tree1\.)?project\..*"),  # the trees inside have their own
+)
+
 #: family (as in the registry): its published layouts
 LAYOUTS: dict = {
     "Sequencer": (_SEQUENCER, _SEQUENCER_TIMM),
     "VisionPermutator": (_VIP, _VIP_PADDLEVIT),
     "DilateFormer": (_DILATEFORMER,),
+    "ResNet": (_TORCHVISION, _RESNET_PADDLECLAS, _RESNEXT_PADDLECLAS, _WSL_PADDLECLAS),
+    "Res2Net": (_RES2NET, _RES2NET_V1B, _RES2NET_DLA, _RES2NET_PADDLECLAS, _RES2NET_VD_PADDLECLAS),
     "ViT": (_VIT_TIMM, _VIT_PADDLECLAS, _VIT_JAX),
     "SwinTransformer": (_SWIN, _SWIN_TIMM, _SWIN_PADDLECLAS),
 }

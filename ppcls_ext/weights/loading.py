@@ -18,6 +18,7 @@ from ppcls_ext.layer_state import unique_tensors
 from ppcls_ext.weights.adaptation import adapt
 from ppcls_ext.weights.errors import listed
 from ppcls_ext.weights.reader import PADDLE, SAFETENSORS, find_weights, read_weights
+from ppcls_ext.weights.record import recorded_needs
 from ppcls_ext.weights.target import arch_of, depths_of
 
 logger = logging.getLogger("ppcls_ext")
@@ -117,12 +118,19 @@ def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: O
 
     Raises:
         WeightMismatchError: listing every missing, unexpected and mis-shaped tensor; or with the command that converts
-            the file, if it is not one of Paddle.
+            the file, if it is not one of Paddle; or if its record asks for constructor arguments that the model lacks.
         FileNotFoundError, UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.reader`.
     """
     path = find_weights(path)
     if class_num is None:
         class_num = getattr(model, "class_num", None)
+    config = model.config() if hasattr(model, "config") else {}
+    for key, value in recorded_needs(path).items():
+        if config.get(key, value) != value:
+            raise WeightMismatchError(
+                f"{path} holds weights for a model with {key}={value!r}; this {type(model).__name__} has "
+                f"{key}={config[key]!r}"
+            )
     state = _read_own(model, path)
     report = load_state(model, state, class_num=class_num, adapting=True)
     problems = report.problems()

@@ -17,6 +17,7 @@ class ConversionRecord:
     arch: str
     family: str
     arguments: dict  # constructor arguments, besides the name's own, of the model that the result is for
+    needs: dict  # constructor arguments without which the same tensors would be another model's
     to: str  # "paddle" or "torch"
     source: dict  # file, bytes, sha256, format, wrapper, prefix, skipped
     layout: str  # of the source, or for to="torch" of the result
@@ -43,6 +44,17 @@ def record_path(dst: Union[str, Path]) -> Path:
     """Return where the record of ``dst`` lies."""
     dst = Path(dst)
     return dst.with_name(dst.name + ".json")
+
+
+def recorded_needs(path: Union[str, Path]) -> dict:
+    """Return the constructor arguments that converted weights need, as the record beside them says; {} without one."""
+    path = record_path(path)
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["needs"])
+    except (KeyError, TypeError, ValueError):  # another program's file
+        return {}
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -1,6 +1,7 @@
 """Write the lists of keys that the published checkpoints have, taken from the modules that wrote them.
 
     python tests/golden/make_keys.py --sequencer <checkout of okojoalg/sequencer>
+    python tests/golden/make_keys.py --res2net <checkout of Res2Net/Res2Net-PretrainedModels>
     python tests/golden/make_keys.py --vip <checkout of houqb/VisionPermutator>
     python tests/golden/make_keys.py --dilateformer <checkout of JIAOJIAYUASD/dilateformer>
     python tests/golden/make_keys.py --paddlevit <checkout of BR-IDL/PaddleViT>
@@ -74,6 +75,30 @@ def dilateformer(checkout: Path) -> None:
     write("dilateformer", lists)
 
 
+def res2net(checkout: Path) -> None:
+    """The official layouts of Res2Net, and torchvision's of ResNet, which is the first of them."""
+    import make_res2net as golden
+    import make_resnet
+    import torch
+
+    sys.path.insert(0, str(checkout))
+    lists: dict = {"torchvision": {}, "res2net": {}, "res2net_v1b": {}, "res2net_dla": {}}
+    for ours in ("ResNet18", "ResNet50", "ResNeXt50_32x4d"):
+        block, depths, groups, width = make_resnet.VARIANTS[ours][:4]
+        model = make_resnet.ResNet(block, depths, groups=groups, width_per_group=width)
+        lists["torchvision"][ours] = listed(model.state_dict(), make_resnet.canonical)
+    layouts = {"dla": "res2net_dla", "res2net_v1b": "res2net_v1b"}
+    for ours, (module, name, depths, options, size, _) in golden.VARIANTS.items():
+        if module is None or depths == golden._SHORT:
+            continue
+        with torch.device("meta"):
+            state = golden.reference(module, name, depths, options, size).state_dict()
+        names = golden.canonical_deep if module == "res2net_v1b" else golden.canonical
+        lists[layouts.get(module, "res2net")][ours] = listed(state, names)
+    for layout, found in lists.items():
+        write(layout, found)
+
+
 def vip(checkout: Path) -> None:
     """The official layout of Vision Permutator."""
     import make_vip as golden
@@ -139,11 +164,50 @@ def paddleclas() -> None:
         return key.replace("patch_embed.", "stem.").replace("layers.", "stages.")
 
     write("swin_paddleclas", {arch: listed(state, canonical)})
+    resnets_of_paddleclas()
+
+
+def resnets_of_paddleclas() -> None:
+    """PaddleClas's three layouts of ResNet and ResNeXt, and its two of Res2Net."""
+    from paddle.utils import unique_name
+    from paddleclas.ppcls import arch as theirs
+
+    def canonical(key: str, starts: list) -> str:
+        key = re.sub(r"\b_?conv(?=\.(weight|_))|\b_conv(?=\.weight)", "conv", key)
+        key = re.sub(r"\.(_batch_norm|_bn|bn)\.", ".norm.", key)
+        if match := re.match(r"blocks\.(\d+)\.(.*)", key):
+            s = sum(start <= int(match[1]) for start in starts) - 1
+            key = f"stages.{s}.blocks.{int(match[1]) - starts[s]}.{match[2]}"
+        key = re.sub(r"^bb_(\d)_(\d+)\.", r"stages.\1.blocks.\2.", key)
+        key = re.sub(r"^_conv(\d)_(\d+)\.", lambda m: f"stages.{int(m[1]) - 1}.blocks.{m[2]}.", key)
+        key = re.sub(r"\.res\d\w+_branch2b_(\d)\.", lambda m: f".split.convs.{int(m[1]) - 1}.", key)
+        key = re.sub(r"(blocks\.\d+\.)_?conv(\d)\.", lambda m: f"{m[1]}conv{int(m[2]) + 1}.", key)
+        key = re.sub(r"_?short\.(conv\.(?=conv|norm))?", "shortcut.", key)
+        key = re.sub(r"^conv1_(\d)\.", lambda m: f"stem.{int(m[1]) - 1}.", key)
+        key = re.sub(r"^(conv1|conv|_conv_stem)\.", "stem.0.", key)
+        return re.sub(r"^(fc|_?out)\.", "head.", key).replace("._conv.", ".conv.")
+
+    archs = {
+        "resnet_paddleclas": ("ResNet18", "ResNet50"),
+        "resnext_paddleclas": ("ResNeXt50_32x4d",),
+        "wsl_paddleclas": ("ResNeXt101_32x8d_wsl",),
+        "res2net_paddleclas": ("Res2Net50_26w_4s", "Res2Net50_14w_8s"),
+        "res2net_vd_paddleclas": ("Res2Net50_vd_26w_4s", "Res2Net101_vd_26w_4s"),
+    }
+    for layout, names in archs.items():
+        lists = {}
+        for name in names:
+            with unique_name.guard():
+                state = getattr(theirs, name)().state_dict()
+            starts = [0, 2, 4, 6] if name == "ResNet18" else [0, 3, 7, 13]
+            lists[name] = listed(state, lambda key, starts=starts: canonical(key, starts))
+        write(layout, lists)
 
 
 VIP = {"ViP_Small_14": "vip_s14", "ViP_Small_7": "vip_s7", "ViP_Medium_7": "vip_m7", "ViP_Large_7": "vip_l7"}
 FAMILIES = {
     "sequencer": (sequencer, "okojoalg/sequencer"),
+    "res2net": (res2net, "Res2Net/Res2Net-PretrainedModels"),
     "vip": (vip, "houqb/VisionPermutator"),
     "dilateformer": (dilateformer, "JIAOJIAYUASD/dilateformer"),
     "paddlevit": (paddlevit, "BR-IDL/PaddleViT"),

@@ -18,6 +18,15 @@ LISTS = {
     "vip": ("VisionPermutator", "vip"),
     "paddlevit": ("VisionPermutator", "paddlevit"),
     "dilateformer": ("DilateFormer", "dilateformer"),
+    "torchvision": ("ResNet", "torchvision"),
+    "resnet_paddleclas": ("ResNet", "paddleclas"),
+    "resnext_paddleclas": ("ResNet", "paddleclas_resnext"),
+    "wsl_paddleclas": ("ResNet", "paddleclas_wsl"),
+    "res2net": ("Res2Net", "res2net"),
+    "res2net_v1b": ("Res2Net", "res2net_v1b"),
+    "res2net_dla": ("Res2Net", "res2net_dla"),
+    "res2net_paddleclas": ("Res2Net", "paddleclas"),
+    "res2net_vd_paddleclas": ("Res2Net", "paddleclas_vd"),
     "vit_timm": ("ViT", "timm"),
     "vit_paddleclas": ("ViT", "paddleclas"),
     "vit_jax": ("ViT", "jax"),
@@ -46,6 +55,8 @@ def test_every_layout_has_a_list_of_keys():
 def test_every_key_leads_to_its_tensor_and_back(name, arch):
     layout, entries = layout_of(name), checkpoints.keys(name)[arch]
     target = described(arch)
+    if any(target.structure.config[key] != value for key, value in layout.needs(target.structure.config).items()):
+        target = describe(arch, layout.needs(target.structure.config))
     tensors = {key: np.broadcast_to(np.float32(0), shape) for key, (_, shape, _) in entries.items()}
     source = rename(tensors, layout, target)
     assert not source.unknown

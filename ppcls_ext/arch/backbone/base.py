@@ -342,10 +342,16 @@ def make_factory(
             raise ValueError(f"use_ssld: there are no SSLD weights of {name}")
         path = _weights_path(name, pretrained, weights)
         outputs = {key: kwargs.pop(key) for key in THESEUS_ARGUMENTS if key in kwargs}
-        model = cls(**{**variant, **kwargs})
-        if path is not None:
-            from ppcls_ext.weights.loading import load_pretrained  # a room above this one: only when asked for
+        needs = {}
+        if path is not None:  # rooms above this one: only when asked for
+            from ppcls_ext.weights.loading import load_pretrained
+            from ppcls_ext.weights.reader import find_weights
+            from ppcls_ext.weights.record import recorded_needs
 
+            path = find_weights(path)
+            needs = recorded_needs(path)
+        model = cls(**{**variant, **needs, **kwargs})
+        if path is not None:
             load_pretrained(model, path)
         model.set_outputs(**outputs)
         return model

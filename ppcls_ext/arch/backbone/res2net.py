@@ -185,16 +185,16 @@ TIMM = "official weights evaluated by timm, results/results-imagenet.csv"
 BILINEAR = registry.Preprocessing(interpolation="bilinear")
 
 
-def official_weights(file: str) -> registry.Weights:
+def official_weights(file: str, layout: str = "res2net") -> registry.Weights:
     """Return the entry of the official repository's ``<file>.pth``."""
-    return registry.Weights(f"{ALIYUN}{file}.pth", "res2net", LICENCE)
+    return registry.Weights(f"{ALIYUN}{file}.pth", layout, LICENCE)
 
 
-def official(file: str, top1: float, top5: float) -> dict:
+def official(file: str, top1: float, top5: float, layout: str = "res2net") -> dict:
     """Return the registry's fields of a model that only the official repository has."""
     return {
         "accuracy": registry.Accuracy(top1, TIMM, top5),
-        "weights": (official_weights(file),),
+        "weights": (official_weights(file, layout),),
         "preprocessing": BILINEAR,
     }
 
@@ -203,7 +203,7 @@ def _paddleclas(name: str, top1: float, top5: float, *weights: registry.Weights)
     source = "PaddleClas's weights, docs/zh_CN/models/ImageNet1k/Res2Net.md"
     return {
         "accuracy": registry.Accuracy(top1, source, top5),
-        "weights": (paddleclas_weights(name), *weights),
+        "weights": (paddleclas_weights(name, "paddleclas_vd" if "_vd_" in name else "paddleclas"), *weights),
         "preprocessing": PADDLECLAS_PREPROCESSING,
     }
 
@@ -250,13 +250,13 @@ _VARIANTS = {
         _VD,
         25_718_352,
         4_494_807_040,
-        _paddleclas("Res2Net50_vd_26w_4s", 79.8, 94.9, official_weights(_V1B_50)),
+        _paddleclas("Res2Net50_vd_26w_4s", 79.8, 94.9, official_weights(_V1B_50, "res2net_v1b")),
     ),
     "Res2Net101_vd_26w_4s": (
         {**_VD, **_101},
         45_225_920,
         8_306_615_040,
-        _paddleclas("Res2Net101_vd_26w_4s", 80.6, 95.2, official_weights(_V1B_101)),
+        _paddleclas("Res2Net101_vd_26w_4s", 80.6, 95.2, official_weights(_V1B_101, "res2net_v1b")),
     ),
     "Res2Net200_vd_26w_4s": (
         {**_VD, **_200},

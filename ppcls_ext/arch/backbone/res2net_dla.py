@@ -173,12 +173,17 @@ class Res2NetDLA(ConvolutionalNetwork):
 
 #: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
 _VARIANTS = {
-    "Res2Net_DLA60": ({}, 20_848_072, 4_122_681_344, official("res2net_dla60_4s-d88db7f9", 78.48, 94.204)),
+    "Res2Net_DLA60": (
+        {},
+        20_848_072,
+        4_122_681_344,
+        official("res2net_dla60_4s-d88db7f9", 78.48, 94.204, "res2net_dla"),
+    ),
     "Res2NeXt_DLA60": (
         {"base_width": 4, "cardinality": 8},
         17_032_984,
         3_458_752_512,
-        official("res2next_dla60_4s-d327927b", 78.488, 94.144),
+        official("res2next_dla60_4s-d327927b", 78.488, 94.144, "res2net_dla"),
     ),
 }
 
