@@ -15,6 +15,8 @@ pytestmark = [
 ]
 #: Ends or parts of sentences that refuse a feature by name, or a file that is not on this machine.
 SENSIBLE = ("not supported", "does not support", "there is no such", "clip_global_norm", "float32 on a CPU")
+#: FasterNet_T0 sets config_str to null, which PaddleClas itself fails on.
+MISTAKES = ("config_str: expected a string",)
 
 
 @pytest.mark.parametrize("mode", ["train", "eval", "export"])
@@ -28,6 +30,6 @@ def test_shipped_configurations(mode):
             problems = []
         except ConfigError as error:
             problems = [str(problem) for problem in error.problems]
-        assert [problem for problem in problems if not any(part in problem for part in SENSIBLE)] == []
+        assert [problem for problem in problems if not any(part in problem for part in SENSIBLE + MISTAKES)] == []
         loaded += all("there is no such" in problem or "float32 on a CPU" in problem for problem in problems)
-    assert loaded >= {"train": 140, "eval": 320, "export": 320}[mode]
+    assert loaded >= {"train": 280, "eval": 320, "export": 320}[mode]

@@ -41,9 +41,10 @@ class TimmAutoAugment(Operator):
 
     The first part names the policy, the others, in any order, its options:
 
-    - ``rand``: ``m`` magnitude 0 to 10 (10), ``n`` operations an image (2), ``p`` probability of each (0.5), ``mstd``
-      standard deviation of the magnitude (0; ``inf`` or above 100: uniform from 0 to m), ``inc1`` operations that grow
-      stronger with the magnitude (0), ``w0`` weighted choice of the operations without repetition;
+    - ``rand``: ``m`` magnitude (10; what is drawn above 10 counts as 10, as in timm), ``n`` operations an image (2),
+      ``p`` probability of each (0.5), ``mstd`` standard deviation of the magnitude (0; ``inf`` or above 100: uniform
+      from 0 to m), ``inc1`` operations that grow stronger with the magnitude (0), ``w0`` weighted choice of the
+      operations without repetition;
     - ``augmix``: ``m`` (3), ``mstd`` (0), ``w`` chains (3), ``d`` operations a chain (1 to 3 by chance), ``a`` of the
       Beta and Dirichlet distributions (1);
     - ``original``, ``originalr``, ``v0``, ``v0r``: ``mstd`` (0).
@@ -99,7 +100,7 @@ def parse_policy(text: str, style: Style) -> Policy:
     style = replace(style, magnitude_std=float("inf") if spread > UNIFORM_ABOVE else spread)
     if name == "augmix":
         return AugMixPolicy(
-            options.take("m", 3, 0, MAX_MAGNITUDE),
+            options.take("m", 3, 0),
             options.whole("w", 3, 1),
             options.whole("d", None, 1),
             options.take("a", 1.0, 1e-6),
@@ -110,7 +111,7 @@ def parse_policy(text: str, style: Style) -> Policy:
     names = RAND_INCREASING_OPERATIONS if options.whole("inc", 0, 0, 1) else RAND_OPERATIONS
     weights = None if options.whole("w", None, 0, 0) is None else WEIGHTS_0
     layers = options.whole("n", 2, 1, np.count_nonzero(WEIGHTS_0) if weights else None)
-    magnitude = options.take("m", MAX_MAGNITUDE, 0, MAX_MAGNITUDE)
+    magnitude = options.take("m", MAX_MAGNITUDE, 0)
     return RandPolicy(names, layers, magnitude, options.take("p", 0.5, 0, 1), weights, style)
 
 
