@@ -110,6 +110,7 @@ def test_resuming_within_an_epoch_is_exact(runs, ema):
         assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.compat
 def test_resuming_among_mixed_and_repeated_images_is_exact(runs):
     """The recipe of the vision transformers, with workers: the resumed run gets the batches that it would have had."""
     train = runs.config["DataLoader"]["Train"]
