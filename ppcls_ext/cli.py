@@ -119,6 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
         ["download Sequencer2D_S", "download Sequencer2D_S Sequencer2D_M"],
     )
     add("names", nargs="+", metavar="name", help="a backbone of ppcls_ext")
+    add("--layout", help="which of several published files, as pretrained_layout (default: the first)")
 
     _add_config_command(
         commands,
@@ -344,16 +345,16 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _download(arguments: argparse.Namespace) -> int:
     from ppcls_ext import registry
-    from ppcls_ext.weights.published import NoPublishedWeightsError, choose, pretrained_path
+    from ppcls_ext.weights.published import choose, pretrained_path
 
     try:
         specs = [registry.get_spec(name) for name in arguments.names]
         for spec in specs:
-            choose(spec.name, spec.weights)
-    except (KeyError, NoPublishedWeightsError) as error:
+            choose(spec.name, spec.weights, arguments.layout)
+    except (KeyError, ValueError) as error:
         raise UsageError(error.args[0]) from None
     for spec in specs:
-        print(pretrained_path(spec.name, spec.weights))
+        print(pretrained_path(spec.name, spec.weights, arguments.layout))
     return OK
 
 

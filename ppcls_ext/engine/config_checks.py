@@ -174,9 +174,11 @@ def _backbone(report: Report) -> None:
         bare = arch.name.rpartition(".")[2]
         published = {spec.name: spec.weights for spec in registry.specs()}
         try:
-            choose(bare, published.get(bare, ()))
+            choose(bare, published.get(bare, ()), arch.kwargs().get("pretrained_layout"))
         except NoPublishedWeightsError as error:
             report.wrong("Arch.pretrained", str(error))
+        except ValueError as error:
+            report.wrong("Arch.pretrained_layout", str(error))
 
 
 def _is_ours(name: str) -> bool:

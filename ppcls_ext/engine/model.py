@@ -26,10 +26,14 @@ def build_model(cfg, pretrained: bool = True) -> paddle.nn.Layer:
         WeightMismatchError: if the weights do not fit; see :func:`ppcls_ext.weights.loading.load_pretrained`.
     """
     arguments = dict(cfg.Arch.kwargs())
-    source = arguments.pop("pretrained", False) if pretrained else False
+    source = arguments.pop("pretrained")
+    source = source if pretrained else False
     from_path = isinstance(source, str)
     # Paths go through the strict reader whoever owns the backbone; True is the backbone's own business.
-    model = create_backbone(cfg.Arch.name, pretrained=bool(source) and not from_path, **_without_pretrained(arguments))
+    published = bool(source) and not from_path
+    if not published:
+        arguments.pop("pretrained_layout", None)
+    model = create_backbone(cfg.Arch.name, pretrained=published, **arguments)
     if cfg.Arch.use_sync_bn:
         if paddle.get_device() == "cpu":
             logger.warning("Arch.use_sync_bn needs a GPU; on CPU each process keeps its own batch statistics")
@@ -40,10 +44,6 @@ def build_model(cfg, pretrained: bool = True) -> paddle.nn.Layer:
     if pretrained and cfg.Global.pretrained_model:
         load_pretrained(model, cfg.Global.pretrained_model, class_num=cfg.Arch.class_num)
     return model
-
-
-def _without_pretrained(arguments: dict) -> dict:
-    return {name: value for name, value in arguments.items() if name != "pretrained"}
 
 
 def logits_of(output: Any, key: str = "logits") -> paddle.Tensor:

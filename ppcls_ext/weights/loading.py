@@ -18,7 +18,7 @@ from ppcls_ext.layer_state import unique_tensors
 from ppcls_ext.weights.adaptation import adapt
 from ppcls_ext.weights.errors import listed
 from ppcls_ext.weights.reader import PADDLE, SAFETENSORS, find_weights, read_weights
-from ppcls_ext.weights.record import recorded_needs
+from ppcls_ext.weights.record import recorded_licence, recorded_needs
 from ppcls_ext.weights.target import arch_of, depths_of
 
 logger = logging.getLogger("ppcls_ext")
@@ -153,6 +153,9 @@ def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: O
     if report.left_out:
         logger.warning("class_num is 0: %s of %s are left out", ", ".join(report.left_out), path)
     logger.info("Finish load pretrained model from %s: %d tensors", path, len(report.loaded))
+    licence = recorded_licence(path)
+    if licence:
+        logger.warning("licence of the weights in %s: %s", path, licence)
     return report
 
 

@@ -16,7 +16,7 @@ import logging
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Iterator, Optional, Sequence
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock, Timeout
@@ -49,15 +49,26 @@ def is_offline() -> bool:
     return os.environ.get(OFFLINE, "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
-def choose(name: str, weights: Sequence[Weights]) -> Weights:
+def choose(name: str, weights: Sequence[Weights], layout: Optional[str] = None) -> Weights:
     """Return the one of ``weights`` that ``pretrained=True`` means: the first with a direct link.
+
+    Args:
+        name: the backbone's name in the registry.
+        weights: what is published of it.
+        layout: the first of this layout.
 
     Raises:
         NoPublishedWeightsError: if there is none; where a person can download one, with the command that converts it.
+        ValueError: with the layouts that there are, if there is none of ``layout``.
     """
-    for item in weights:
-        if not item.manual:
-            return item
+    direct = [item for item in weights if not item.manual]
+    if direct and layout is not None:
+        layouts = list(dict.fromkeys(item.layout for item in direct))
+        if layout not in layouts:
+            raise ValueError(f"pretrained_layout={layout!r}: the weights of {name} have {', '.join(layouts)}")
+        return direct[[item.layout for item in direct].index(layout)]
+    if direct:
+        return direct[0]
     if not weights:
         raise NoPublishedWeightsError(
             f"pretrained=True: no weights of {name} are published; give pretrained=<path of a .pdparams file>"
@@ -72,7 +83,7 @@ def choose(name: str, weights: Sequence[Weights]) -> Weights:
     )
 
 
-def pretrained_path(name: str, weights: Sequence[Weights]) -> Path:
+def pretrained_path(name: str, weights: Sequence[Weights], layout: Optional[str] = None) -> Path:
     """Return the published weights of ``name`` as a ``.pdparams`` file of ours; the first call fetches and converts.
 
     Several processes may call this at once: one works, the others wait for it.
@@ -80,12 +91,13 @@ def pretrained_path(name: str, weights: Sequence[Weights]) -> Path:
     Args:
         name: the backbone's name in the registry.
         weights: what is published of it.
+        layout: which of several, see :func:`choose`.
 
     Raises:
-        NoPublishedWeightsError: see :func:`choose`.
+        NoPublishedWeightsError, ValueError: see :func:`choose`.
         DownloadError: if there is no network, or none is wanted; the message says where to put the file by hand.
     """
-    item = choose(name, weights)
+    item = choose(name, weights, layout)
     folder = weights_folder() / name
     source = folder / unquote(Path(urlsplit(item.url).path).name)
     target = folder / f"{source.name}.{item.layout}.pdparams"
@@ -94,7 +106,7 @@ def pretrained_path(name: str, weights: Sequence[Weights]) -> Path:
         with _one_process(folder / ".lock", name):
             if not _is_ready(target):
                 _fetch_and_convert(name, item, source, target)
-    logger.warning("the weights of %s are from %s; their licence: %s", name, item.url, item.licence)
+    logger.info("the weights of %s are from %s", name, item.url)
     return target
 
 

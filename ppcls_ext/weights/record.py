@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Callable, Union
+from typing import Any, Callable, Union
 
 
 @dataclass
@@ -48,13 +48,24 @@ def record_path(dst: Union[str, Path]) -> Path:
 
 def recorded_needs(path: Union[str, Path]) -> dict:
     """Return the constructor arguments that converted weights need, as the record beside them says; {} without one."""
+    needs = _recorded(path, "needs")
+    return needs if isinstance(needs, dict) else {}
+
+
+def recorded_licence(path: Union[str, Path]) -> str:
+    """Return the licence of converted weights, as the record beside them says; "" without one."""
+    licence = _recorded(path, "licence")
+    return licence if isinstance(licence, str) else ""
+
+
+def _recorded(path: Union[str, Path], key: str) -> Any:
     path = record_path(path)
     if not path.is_file():
-        return {}
+        return None
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["needs"])
+        return json.loads(path.read_text(encoding="utf-8"))[key]
     except (KeyError, TypeError, ValueError):  # another program's file
-        return {}
+        return None
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

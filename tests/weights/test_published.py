@@ -69,7 +69,7 @@ def logits(model):
 
 @pytest.mark.compat
 def test_the_first_call_downloads_and_converts_and_the_next_reads_the_result(toy, home, caplog):
-    with caplog.at_level(logging.WARNING, logger="ppcls_ext"):
+    with caplog.at_level(logging.INFO, logger="ppcls_ext"):
         model = toy.spec.factory(pretrained=True)
     assert np.array_equal(logits(model), logits(toy.model))
     assert LICENCE in caplog.text and toy.url in caplog.text
@@ -155,6 +155,15 @@ def test_weights_behind_a_page_name_it_and_the_command(home):
         assert text in str(error.value)
     direct = registry.Weights("https://host.example/vip.pth", "vip", LICENCE)
     assert choose("ViP_Toy", [page, direct]) is direct
+
+
+def test_which_of_several_files():
+    files = [registry.Weights(f"https://host.example/{layout}.pth", layout, LICENCE) for layout in ("vip", "timm")]
+    assert choose("ViP_Toy", files) is files[0] and choose("ViP_Toy", files, "timm") is files[1]
+    with pytest.raises(ValueError, match="pretrained_layout='jax': the weights of ViP_Toy have vip, timm"):
+        choose("ViP_Toy", files, "jax")
+    with pytest.raises(ValueError, match="pretrained_layout='timm' goes with pretrained=True, got pretrained=False"):
+        registry.get_spec("Sequencer2D_S").factory(pretrained_layout="timm")
 
 
 def test_the_folder_and_the_switch(monkeypatch, tmp_path):

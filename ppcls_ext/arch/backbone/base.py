@@ -330,7 +330,7 @@ def make_factory(
     weights = tuple(weights)
     valid = [parameter for parameter in inspect.signature(cls.__init__).parameters if parameter != "self"]
 
-    def factory(pretrained=False, use_ssld=False, **kwargs):
+    def factory(pretrained=False, use_ssld=False, pretrained_layout=None, **kwargs):
         unknown = [key for key in kwargs if key not in valid and key not in THESEUS_ARGUMENTS]
         if unknown:
             hint = nearest(unknown[0], [*valid, *THESEUS_ARGUMENTS], count=1)
@@ -340,7 +340,7 @@ def make_factory(
             )
         if use_ssld:
             raise ValueError(f"use_ssld: there are no SSLD weights of {name}")
-        path = _weights_path(name, pretrained, weights)
+        path = _weights_path(name, pretrained, weights, pretrained_layout)
         outputs = {key: kwargs.pop(key) for key in THESEUS_ARGUMENTS if key in kwargs}
         needs = {}
         if path is not None:  # rooms above this one: only when asked for
@@ -369,6 +369,8 @@ def make_factory(
         pretrained: Path of a checkpoint to load strictly; True for the published weights, which are downloaded and
             converted once; or False. A classifier of another class count stays fresh.
         use_ssld: PaddleClas's switch for distilled weights; there are none, so it must be False.
+        pretrained_layout: Which of several published files ``pretrained=True`` means, by its layout, such as
+            ``timm``; by default the first that ``ppcls_ext info`` lists.
         **kwargs: Arguments of :class:`{cls.__name__}` ({", ".join(valid)}) and PaddleClas's
             {", ".join(THESEUS_ARGUMENTS)}.
 
@@ -379,8 +381,10 @@ def make_factory(
     return factory
 
 
-def _weights_path(name: str, pretrained, weights: Sequence[Weights]) -> Optional[str]:
+def _weights_path(name: str, pretrained, weights: Sequence[Weights], layout: Optional[str]) -> Optional[str]:
     """Return the path in ``pretrained``, that of the published weights for True, or None for False."""
+    if layout is not None and pretrained is not True:
+        raise ValueError(f"pretrained_layout={layout!r} goes with pretrained=True, got pretrained={pretrained!r}")
     if pretrained is None or pretrained is False:
         return None
     if isinstance(pretrained, (str, os.PathLike)):
@@ -389,4 +393,4 @@ def _weights_path(name: str, pretrained, weights: Sequence[Weights]) -> Optional
         raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")
     from ppcls_ext.weights.published import pretrained_path  # a room above this one: only when asked for
 
-    return os.fspath(pretrained_path(name, weights))
+    return os.fspath(pretrained_path(name, weights, layout))
