@@ -329,7 +329,11 @@ def paddleclas_weights(file: str, layout: str = "paddleclas") -> registry.Weight
 
 
 def _torchvision(*files: str) -> tuple:
-    return tuple(registry.Weights(f"{PYTORCH}{file}.pth", "torchvision", TORCHVISION_LICENCE) for file in files)
+    """Return the entries of torchvision's files, whose names end with the first digits of their SHA-256."""
+    return tuple(
+        registry.Weights(f"{PYTORCH}{file}.pth", "torchvision", TORCHVISION_LICENCE, sha256=file.rpartition("-")[2])
+        for file in files
+    )
 
 
 def _facts(page: str, top1: float, top5: float, paper: str, *weights: registry.Weights) -> dict:
