@@ -98,3 +98,17 @@ def test_running_statistics_are_buffers_and_survive_sync_batch_norm():
     assert type(converted[0]) is nn.SyncBatchNorm
     assert sorted(converted.state_dict()) == ["0._mean", "0._variance", "0.bias", "0.weight"]
     assert converted[0]._mean.numpy().tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("axes", [[1, 0], [0, 2, 1, 3], [2, 0, 3, 1, 4], [0, 1, 3, 2, 4, 5]], ids=str)
+def test_permute_is_a_transposition_in_memory(axes):
+    """Values and gradient; and what comes out needs no copy to be read."""
+    array = np.random.default_rng(0).standard_normal((2, 3, 4, 5, 2, 3)[: len(axes)]).astype(np.float32)
+    x = paddle.to_tensor(array, stop_gradient=False)
+    permuted = layers.permute(x, axes)
+    expected = array.transpose(axes)
+    assert np.array_equal(permuted.numpy(), expected) and permuted.is_contiguous()
+    weights = np.random.default_rng(1).standard_normal(expected.shape).astype(np.float32)
+    (permuted * paddle.to_tensor(weights)).sum().backward()
+    assert np.array_equal(x.grad.numpy(), weights.transpose(np.argsort(axes)))

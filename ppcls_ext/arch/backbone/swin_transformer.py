@@ -40,6 +40,7 @@ from ppcls_ext.arch.layers import (
     TransformerBlock,
     attention,
     drop_path_rates,
+    permute,
 )
 
 MASKED = -100.0  # added to the logits of pairs that the cyclic shift brought together
@@ -127,13 +128,14 @@ class WindowAttention(nn.Layer):
             x = _roll(x, -down, -right)
             if not paddle.in_dynamic_mode() or down or right:
                 bias = bias + self.mask(rows, columns, down, right)
-        x = x.reshape([-1, rows, window, columns, window, self.heads * size]).transpose([0, 1, 3, 2, 4, 5])
+        x = permute(x.reshape([-1, rows, window, columns, window, self.heads * size]), [0, 1, 3, 2, 4, 5])
         # (N, rows, columns, window, window, C) -> (N * windows, window², 3, heads, D) -> (3, N * windows, heads, …)
         qkv = self.qkv(x.reshape([-1, window * window, self.heads * size]))
-        qkv = qkv.reshape([0, window * window, 3, self.heads, size]).transpose([2, 0, 3, 1, 4])
-        mixed = attention(qkv[0], qkv[1], qkv[2], self.attn_drop_rate, self.training, bias=bias)
-        mixed = self.proj(mixed.transpose([0, 2, 1, 3]).flatten(2))
-        mixed = mixed.reshape([-1, rows, columns, window, window, self.heads * size]).transpose([0, 1, 3, 2, 4, 5])
+        qkv = permute(qkv.reshape([0, window * window, 3, self.heads, size]), [2, 0, 3, 1, 4])
+        query, key, value = qkv.unbind(0)
+        mixed = attention(query, key, value, self.attn_drop_rate, self.training, bias=bias)
+        mixed = self.proj(permute(mixed, [0, 2, 1, 3]).flatten(2))
+        mixed = permute(mixed.reshape([-1, rows, columns, window, window, self.heads * size]), [0, 1, 3, 2, 4, 5])
         mixed = mixed.reshape([0, rows * window, columns * window, self.heads * size])
         if self.shift:
             mixed = _roll(mixed, down, right)
@@ -187,7 +189,7 @@ class PatchMerging(nn.Layer):
         x = _pad(x, 2)
         rows, columns = (side // 2 for side in _sides(x, 1))
         # Channels of the official order: (row, column) = (0, 0), (1, 0), (0, 1), (1, 1).
-        x = x.reshape([-1, rows, 2, columns, 2, dim]).transpose([0, 1, 3, 4, 2, 5])
+        x = permute(x.reshape([-1, rows, 2, columns, 2, dim]), [0, 1, 3, 4, 2, 5])
         return self.reduction(self.norm(x.reshape([0, rows, columns, 4 * dim])))
 
 

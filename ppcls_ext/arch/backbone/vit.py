@@ -37,6 +37,7 @@ from ppcls_ext.arch.layers import (
     TransformerBlock,
     attention,
     drop_path_rates,
+    permute,
     truncated_normal,
 )
 
@@ -100,9 +101,10 @@ class SelfAttention(nn.Layer):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take and return ``[N, tokens, C]``."""
         size = x.shape[-1] // self.heads
-        qkv = self.qkv(x).reshape([0, 0, 3, self.heads, size]).transpose([2, 0, 3, 1, 4])
-        mixed = attention(qkv[0], qkv[1], qkv[2], self.attn_drop_rate, self.training, self.scale)
-        return self.drop(self.proj(mixed.transpose([0, 2, 1, 3]).flatten(2)))
+        qkv = permute(self.qkv(x).reshape([0, 0, 3, self.heads, size]), [2, 0, 3, 1, 4])
+        query, key, value = qkv.unbind(0)
+        mixed = attention(query, key, value, self.attn_drop_rate, self.training, self.scale)
+        return self.drop(self.proj(permute(mixed, [0, 2, 1, 3]).flatten(2)))
 
     def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
         """Return the products of queries with keys, and of probabilities with values."""

@@ -11,6 +11,7 @@ from ppcls_ext.arch.layers.frozen import LayerNorm, is_recording, run_rnn
 from ppcls_ext.arch.layers.init import he_normal, truncated_normal
 from ppcls_ext.arch.layers.mlp import ACTIVATIONS, Mlp
 from ppcls_ext.arch.layers.patch_embed import PatchEmbed
+from ppcls_ext.arch.layers.permute import permute
 from ppcls_ext.arch.layers.pool import GlobalAveragePool
 from ppcls_ext.arch.layers.recompute import RecomputeSequential
 from ppcls_ext.arch.layers.transformer_block import TransformerBlock
@@ -31,6 +32,7 @@ __all__ = [
     "drop_path_rates",
     "he_normal",
     "is_recording",
+    "permute",
     "run_rnn",
     "truncated_normal",
 ]
