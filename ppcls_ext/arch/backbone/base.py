@@ -10,6 +10,7 @@ from typing import Callable, Iterable, Optional, Sequence
 import paddle
 from paddle import nn
 
+from ppcls_ext import registry
 from ppcls_ext.arch.checks import check_integer
 from ppcls_ext.arch.layers.recompute import RecomputeSequential
 from ppcls_ext.layer_state import unique_tensors
@@ -378,6 +379,28 @@ def make_factory(
         TypeError: if a keyword is unknown.
         ValueError: if an argument is out of range.
     """
+    return factory
+
+
+def register_variant(
+    cls: type, name: str, family: str, variant: dict, paper: str, params: int, macs: int, **facts
+) -> Callable:
+    """Make the factory of a variant, enter it into the registry with what is known of it, and return it.
+
+    Args:
+        cls: The family's class.
+        name: Name of the factory and of the registry's row.
+        family: Name of the family in the registry.
+        variant: Constructor arguments that make this variant.
+        paper: "Title, arXiv id".
+        params: Trainable elements with 1,000 classes.
+        macs: Multiply-adds at the native size.
+        **facts: Further fields of :class:`ppcls_ext.registry.BackboneSpec`.
+    """
+    size = facts.get("preprocessing", registry.Preprocessing()).input_size[1]
+    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at {size} x {size}; {paper}."
+    factory = make_factory(cls, name, variant, doc, facts.get("weights", ()))
+    registry.add(registry.BackboneSpec(name, family, factory, paper=paper, params=params, macs=macs, **facts))
     return factory
 
 

@@ -23,7 +23,7 @@ from paddle import nn
 from paddle.nn import initializer as I
 
 from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import make_factory
+from ppcls_ext.arch.backbone.base import make_factory, register_variant
 from ppcls_ext.arch.backbone.res2net import PAPER, Res2Bottleneck, SplitConvolution, check_scale, official
 from ppcls_ext.arch.backbone.resnet import ConvolutionalNetwork
 from ppcls_ext.arch.checks import check_integer, check_integers, check_rate
@@ -191,10 +191,7 @@ _VARIANTS = {
 def _register(name: str) -> Callable:
     """Enter a row of the table into the registry and return its factory."""
     variant, params, macs, extra = _VARIANTS[name]
-    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at 224 x 224; {PAPER}."
-    factory = make_factory(Res2NetDLA, name, variant, doc, extra["weights"])
-    registry.add(registry.BackboneSpec(name, "Res2Net", factory, paper=PAPER, params=params, macs=macs, **extra))
-    return factory
+    return register_variant(Res2NetDLA, name, "Res2Net", variant, PAPER, params, macs, **extra)
 
 
 registry.add_generic(

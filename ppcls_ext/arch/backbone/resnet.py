@@ -25,7 +25,7 @@ from paddle import nn
 from paddle.nn import initializer as I
 
 from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import Backbone, make_factory
+from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
 from ppcls_ext.arch.checks import check_choice, check_integer, check_integers, check_rate
 from ppcls_ext.arch.layers import (
     BatchNorm2D,
@@ -433,10 +433,7 @@ _VARIANTS = {
 def _register(name: str) -> Callable:
     """Enter a row of the table into the registry and return its factory."""
     variant, params, macs, extra = _VARIANTS[name]
-    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at 224 x 224; {extra['paper']}."
-    factory = make_factory(ResNet, name, variant, doc, extra["weights"])
-    registry.add(registry.BackboneSpec(name, "ResNet", factory, params=params, macs=macs, **extra))
-    return factory
+    return register_variant(ResNet, name, "ResNet", variant, params=params, macs=macs, **extra)
 
 
 registry.add_generic(

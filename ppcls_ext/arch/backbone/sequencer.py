@@ -20,7 +20,7 @@ from paddle.nn import functional as F
 from paddle.nn import initializer as I
 
 from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import Backbone, make_factory
+from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
 from ppcls_ext.arch.checks import (
     check_choice,
     check_flag,
@@ -504,10 +504,7 @@ def _register(name: str) -> Callable:
     """Enter a row of the table into the registry and return its factory."""
     cls, variant, params, macs, extra = _VARIANTS[name]
     size = extra.get("preprocessing", registry.Preprocessing()).input_size[1]
-    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at {size} x {size}; {PAPER}."
-    factory = make_factory(cls, name, {"img_size": size, **variant}, doc, extra.get("weights", ()))
-    registry.add(registry.BackboneSpec(name, "Sequencer", factory, paper=PAPER, params=params, macs=macs, **extra))
-    return factory
+    return register_variant(cls, name, "Sequencer", {"img_size": size, **variant}, PAPER, params, macs, **extra)
 
 
 for _class in (Sequencer2D, VSequencer):

@@ -20,7 +20,7 @@ from paddle.nn import functional as F
 from paddle.nn import initializer as I
 
 from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import Backbone, make_factory
+from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
 from ppcls_ext.arch.checks import (
     check_choice,
     check_flag,
@@ -512,22 +512,19 @@ _VARIANTS = {
 def _register(name: str) -> Callable:
     """Enter a row of the table into the registry and return its factory."""
     variant, size, params, macs, accuracy, weights, notes = _VARIANTS[name]
-    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at {size} x {size}; {PAPER}."
-    factory = make_factory(SwinTransformer, name, {"img_size": size, **variant}, doc, weights)
-    spec = registry.BackboneSpec(
+    return register_variant(
+        SwinTransformer,
         name,
         "SwinTransformer",
-        factory,
-        paper=PAPER,
-        params=params,
-        macs=macs,
+        {"img_size": size, **variant},
+        PAPER,
+        params,
+        macs,
         preprocessing=registry.Preprocessing((3, size, size), resize_short=248 if size == 224 else size),
         accuracy=accuracy,
         weights=weights,
         notes=notes,
     )
-    registry.add(spec)
-    return factory
 
 
 registry.add_generic(

@@ -22,7 +22,7 @@ from paddle.nn import initializer as I
 
 from ppcls_ext import registry
 from ppcls_ext.arch.axis_linear import RULES, AxisLinear
-from ppcls_ext.arch.backbone.base import Backbone, make_factory
+from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
 from ppcls_ext.arch.checks import (
     check_choice,
     check_flag,
@@ -423,12 +423,7 @@ _VARIANTS = {
 def _register(name: str) -> Callable:
     """Enter a row of the table into the registry and return its factory."""
     variant, params, macs, extra = _VARIANTS[name]
-    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at 224 x 224; {PAPER}."
-    factory = make_factory(VisionPermutator, name, variant, doc, extra.get("weights", ()))
-    registry.add(
-        registry.BackboneSpec(name, "VisionPermutator", factory, paper=PAPER, params=params, macs=macs, **extra)
-    )
-    return factory
+    return register_variant(VisionPermutator, name, "VisionPermutator", variant, PAPER, params, macs, **extra)
 
 
 registry.add_generic(

@@ -19,7 +19,7 @@ from paddle.nn import functional as F
 from paddle.nn import initializer as I
 
 from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import Backbone, make_factory
+from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
 from ppcls_ext.arch.checks import (
     check_choice,
     check_flag,
@@ -508,22 +508,19 @@ def _register(name: str) -> Callable:
         resize = {"resize_short": 256 if size == 224 else size, "interpolation": "bilinear", "backend": "cv2"}
     else:
         resize = {"resize_short": 248 if size == 224 else size}
-    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at {size} x {size}; {PAPER}."
-    factory = make_factory(VisionTransformer, name, {"img_size": size, **variant}, doc, weights)
-    spec = registry.BackboneSpec(
+    return register_variant(
+        VisionTransformer,
         name,
         "ViT",
-        factory,
-        paper=PAPER,
-        params=params,
-        macs=macs,
+        {"img_size": size, **variant},
+        PAPER,
+        params,
+        macs,
         preprocessing=registry.Preprocessing((3, size, size), mean=(0.5,) * 3, std=(0.5,) * 3, **resize),
         accuracy=accuracy,
         weights=weights,
         notes=notes,
     )
-    registry.add(spec)
-    return factory
 
 
 registry.add_generic(
