@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Optional
 
 import requests
 from tqdm import tqdm
+
+from ppcls_ext.weights.record import file_facts
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -76,11 +77,7 @@ def check_sha256(path: Path, published: Optional[str]) -> None:
     """
     if published is None:
         return
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
-            digest.update(block)
-    found = digest.hexdigest()
+    found = file_facts(path)["sha256"]
     if not found.startswith(published.lower()):
         raise DownloadError(f"{path.name} has the SHA-256 {found}, published is {published}")
 

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from ppcls_ext.registry import Weights
 from ppcls_ext.weights.conversion import convert_file
 from ppcls_ext.weights.download import DownloadError, check_sha256, download
+from ppcls_ext.weights.record import record_path
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -112,7 +113,7 @@ def pretrained_path(name: str, weights: Sequence[Weights], layout: Optional[str]
 
 def _is_ready(target: Path) -> bool:
     """Return whether the conversion was finished: its record is written last."""
-    return target.is_file() and target.with_name(target.name + ".json").is_file()
+    return target.is_file() and record_path(target).is_file()
 
 
 def _fetch_and_convert(name: str, item: Weights, source: Path, target: Path) -> None:
