@@ -7,8 +7,8 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from ppcls_ext.weights.budget import MemoryBudget
-from ppcls_ext.weights.errors import DamagedFileError, UnsafeFileError
+from ppcls_ext.unpickling.budget import MemoryBudget
+from ppcls_ext.unpickling.errors import DamagedFileError, UnsafeFileError
 
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 

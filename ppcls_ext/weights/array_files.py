@@ -13,10 +13,10 @@ import numpy as np
 from numpy.lib import format as npy
 from safetensors import SafetensorError, safe_open
 
+from ppcls_ext.unpickling.budget import MemoryBudget
+from ppcls_ext.unpickling.errors import DamagedFileError, UnsafeFileError
 from ppcls_ext.weights.archive import Archive
 from ppcls_ext.weights.bfloat16 import bfloat16_to_float32
-from ppcls_ext.weights.budget import MemoryBudget
-from ppcls_ext.weights.errors import DamagedFileError, UnsafeFileError
 
 _SAFETENSORS_TYPES = {
     "F64": "<f8",

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ppcls_ext.unpickling.budget import MemoryBudget
+from ppcls_ext.unpickling.machine import Bytes, DataUnpickler
 from ppcls_ext.weights.bfloat16 import bfloat16_to_float32
-from ppcls_ext.weights.budget import MemoryBudget
-from ppcls_ext.weights.unpickling import Bytes, DataUnpickler
 
 
 def read_paddle(data: memoryview) -> Any:

@@ -17,12 +17,12 @@ from typing import Any, Iterator, Optional, Union
 
 import numpy as np
 
+from ppcls_ext.unpickling.budget import MemoryBudget
+from ppcls_ext.unpickling.errors import DamagedFileError, UnsafeFileError
+from ppcls_ext.unpickling.machine import DAMAGE
 from ppcls_ext.weights import array_files, torch_file
 from ppcls_ext.weights.archive import Archive
-from ppcls_ext.weights.budget import MemoryBudget
-from ppcls_ext.weights.errors import DamagedFileError, UnsafeFileError
 from ppcls_ext.weights.paddle_file import as_numbers, read_paddle
-from ppcls_ext.weights.unpickling import DAMAGE
 from ppcls_ext.weights.wrappers import unwrap
 
 __all__ = [

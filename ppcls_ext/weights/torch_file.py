@@ -14,11 +14,11 @@ from typing import Any, Optional
 
 import numpy as np
 
+from ppcls_ext.unpickling.budget import MemoryBudget
+from ppcls_ext.unpickling.errors import DamagedFileError, UnsafeFileError
+from ppcls_ext.unpickling.machine import Bytes, DataUnpickler, Name, plain_sequence, record
 from ppcls_ext.weights.archive import Archive
 from ppcls_ext.weights.bfloat16 import bfloat16_to_float32
-from ppcls_ext.weights.budget import MemoryBudget
-from ppcls_ext.weights.errors import DamagedFileError, UnsafeFileError
-from ppcls_ext.weights.unpickling import Bytes, DataUnpickler, Name, plain_sequence, record
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little") + b"."

@@ -20,8 +20,8 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from ppcls_ext.weights.budget import MemoryBudget
-from ppcls_ext.weights.errors import DamagedFileError, UnsafeFileError
+from ppcls_ext.unpickling.budget import MemoryBudget
+from ppcls_ext.unpickling.errors import DamagedFileError, UnsafeFileError
 
 #: What a file that breaks somewhere may raise, depending on the byte.
 DAMAGE = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ppcls_ext.weights.errors import UnsafeFileError
+from ppcls_ext.unpickling.errors import UnsafeFileError
 
 
 class MemoryBudget:
