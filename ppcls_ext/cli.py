@@ -230,6 +230,17 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = _adder(
         commands,
+        "prepare-cifar",
+        _prepare_cifar,
+        "Fetch the archive of CIFAR-10 or CIFAR-100 (about 170 MB), and check it; one that is there already is checked "
+        "only.",
+        ["prepare-cifar --dataset cifar10 --output dataset"],
+    )
+    add("--dataset", choices=("cifar10", "cifar100"), default="cifar10", help="which one (default: %(default)s)")
+    add("--output", type=Path, default=Path("dataset"), help="folder to write to (default: %(default)s)")
+
+    add = _adder(
+        commands,
         "quick-start",
         _quick_start,
         "Train, evaluate, export and predict the handwritten digits, in a clone of the repository.",
@@ -482,6 +493,19 @@ def _prepare_digits(arguments: argparse.Namespace) -> int:
 
     folder = prepare_digits(arguments.output, progress=not arguments.quiet)
     print(f"{folder}: train_list.txt, val_list.txt, label_list.txt, images/")
+    return OK
+
+
+def _prepare_cifar(arguments: argparse.Namespace) -> int:
+    from ppcls_ext.data.cifar import ARCHIVES, check_archive
+    from ppcls_ext.weights.download import download
+
+    archive = {name.lower(): item for name, item in ARCHIVES.items()}[arguments.dataset]
+    path = arguments.output / archive.file
+    if not path.is_file():
+        download(archive.url, path)
+    check_archive(archive, str(path))
+    print(f"{path}: write DataLoader.*.dataset.name: {archive.name}, data_file: {path}")
     return OK
 
 

@@ -25,10 +25,11 @@ COMMANDS = (
     "export",
     "predict",
     "prepare-digits",
+    "prepare-cifar",
     "paddleclas",
     "quick-start",
 )
-TOOLS = ("train", "eval", "infer", "export_model", "predict", "prepare_digits")
+TOOLS = ("train", "eval", "infer", "export_model", "predict", "prepare_digits", "prepare_cifar")
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:

@@ -1,8 +1,16 @@
 """Datasets, preprocessing, samplers and loaders, in PaddleClas's schema."""
 
 from ppcls_ext.data.build import build_dataloader, build_dataset
+from ppcls_ext.data.cifar import Cifar10, Cifar100
 from ppcls_ext.data.datasets import ImageFolder, ImageNetDataset
-from ppcls_ext.data.errors import BadImageError, DecodeError, LabelFileError, TransformError, WorkerDiedError
+from ppcls_ext.data.errors import (
+    BadImageError,
+    DataFileError,
+    DecodeError,
+    LabelFileError,
+    TransformError,
+    WorkerDiedError,
+)
 from ppcls_ext.data.loader import Loader
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops, operator_arguments
 from ppcls_ext.data.sample import BadImage, Batch, Sample
@@ -12,6 +20,9 @@ __all__ = [
     "BadImage",
     "BadImageError",
     "Batch",
+    "Cifar10",
+    "Cifar100",
+    "DataFileError",
     "DecodeError",
     "ImageFolder",
     "ImageNetDataset",

@@ -6,6 +6,7 @@ import inspect
 from typing import Optional
 
 from ppcls_ext.data.batch_ops import build_batch_transforms
+from ppcls_ext.data.cifar import Cifar10, Cifar100
 from ppcls_ext.data.datasets import ClassificationDataset, ImageFolder, ImageNetDataset
 from ppcls_ext.data.loader import Loader
 from ppcls_ext.data.sampler import EpochSampler, RASampler
@@ -13,12 +14,18 @@ from ppcls_ext.registry import nearest
 
 MODES = ("Train", "Eval", "Test")
 #: ClsDataset is PaddleX's name for ImageNetDataset.
-DATASETS = {"ImageNetDataset": ImageNetDataset, "ImageFolder": ImageFolder, "ClsDataset": ImageNetDataset}
+DATASETS = {
+    "ImageNetDataset": ImageNetDataset,
+    "ImageFolder": ImageFolder,
+    "ClsDataset": ImageNetDataset,
+    "Cifar10": Cifar10,
+    "Cifar100": Cifar100,
+}
 SAMPLERS = {"DistributedBatchSampler": EpochSampler, "RASampler": RASampler}
 
 #: Names that PaddleClas has and ppcls_ext has not, refused by name.
 PADDLECLAS_ONLY_DATASETS = (
-    "AdaFaceDataset Cifar10 Cifar100 CommonDataset CompCars CustomLabelDataset DukeMTMC FiveValidationDataset "
+    "AdaFaceDataset CommonDataset CompCars CustomLabelDataset DukeMTMC FiveValidationDataset "
     "ICartoonDataset LogoDataset MLClsDataset MSMT17 Market1501 MixDataset MultiLabelDataset MultiScaleDataset "
     "PersonDataset ShiTuRecDataset VeriWild"
 ).split()

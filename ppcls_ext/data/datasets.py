@@ -17,7 +17,7 @@ IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".
 
 
 class ClassificationDataset:
-    """Images with one label each; the parent of the layouts below.
+    """Images with one label each; the parent of every dataset.
 
     The randomness of a sample's operators is a function of (seed, epoch, index, repeat) alone: whoever loads it, in
     whatever order and process, gets the same pixels. ``original_classes`` are the distinct labels as the files have
@@ -26,13 +26,16 @@ class ClassificationDataset:
     Args:
         paths: the image files.
         labels: int64 ``[n]``.
-        transform_ops: operators as in YAML, the first of which is DecodeImage.
+        transform_ops: operators as in YAML; where images are files (``from_bytes``) the first is DecodeImage.
         skip_bad: whether an unreadable image becomes a :class:`BadImage` (training) rather than an error (evaluation).
         seed: of the random operators.
 
     Raises:
         ValueError: if the operators are wrong or a label is negative.
     """
+
+    #: Whether :meth:`read` gives the bytes of a file rather than pixels.
+    from_bytes = True
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class ClassificationDataset:
     ):
         self.paths = list(paths)
         self.labels = np.asarray(labels, np.int64)
-        self.transforms = build_transforms(transform_ops, from_bytes=True)
+        self.transforms = build_transforms(transform_ops, from_bytes=self.from_bytes)
         self.skip_bad = skip_bad
         self.seed = seed
         self.epoch = 0
@@ -74,6 +77,15 @@ class ClassificationDataset:
         """Return the least number of classes that holds all labels: the greatest label + 1."""
         return int(self.labels.max()) + 1
 
+    def read(self, index: int) -> Union[bytes, np.ndarray]:
+        """Return what the first operator takes: the bytes of the sample's file.
+
+        Raises:
+            OSError: if it cannot be read.
+        """
+        with open(self.paths[index], "rb") as stream:
+            return stream.read()
+
     def load(self, index: int, epoch: int, repeat: int = 0) -> Union[Sample, BadImage]:
         """Read, decode and transform one image.
 
@@ -92,9 +104,7 @@ class ClassificationDataset:
         path = self.paths[index]
         words = [self.seed, epoch, index] + ([repeat] if repeat else [])
         try:
-            with open(path, "rb") as stream:
-                data = stream.read()
-            image = self.transforms(data, np.random.default_rng(words))
+            image = self.transforms(self.read(index), np.random.default_rng(words))
         except (OSError, DecodeError) as error:
             reason = f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
             if self.skip_bad:

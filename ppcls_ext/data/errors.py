@@ -7,6 +7,10 @@ class LabelFileError(ValueError):
     """A label list (or class folder) cannot be read as one."""
 
 
+class DataFileError(ValueError):
+    """A file that holds a whole dataset is not the published one, or is damaged; the message says how to get it."""
+
+
 class DecodeError(ValueError):
     """The bytes are no image that can be decoded; the message is the reason alone, without a file name."""
 

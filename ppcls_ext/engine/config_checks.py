@@ -14,7 +14,8 @@ from ppcls_ext import plugin, registry
 from ppcls_ext.arch.backbone.base import THESEUS_ARGUMENTS
 from ppcls_ext.data.batch_ops import check_batch_transform_ops
 from ppcls_ext.data.batch_ops.pipeline import label_smoothing
-from ppcls_ext.data.build import dataset_arguments
+from ppcls_ext.data.build import DATASETS, dataset_arguments
+from ppcls_ext.data.cifar import ARCHIVES
 from ppcls_ext.data.preprocess import check_transform_ops
 from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
 from ppcls_ext.optim.lr import piecewise_table
@@ -313,7 +314,8 @@ def _images(report: Report) -> None:
         if section is None or not is_used:
             continue
         key = f"DataLoader.{split}.dataset"
-        _operators(report, f"{key}.transform_ops", section["transform_ops"], from_bytes=True)
+        from_bytes = DATASETS[section["name"]].from_bytes
+        _operators(report, f"{key}.transform_ops", section["transform_ops"], from_bytes)
         if report.mode == "export":
             continue
         allowed = dataset_arguments(section["name"])
@@ -325,6 +327,9 @@ def _images(report: Report) -> None:
             report.wrong(f"{key}.{name}", f"the key is missing; {section['name']} needs it", "missing")
         if not missing:
             summaries.append(_labels(report, key, section))
+    modes = {split: report.config.section(f"DataLoader.{split}.dataset.mode") for split in splits}
+    if splits["Eval"] and modes["Eval"] == "train":
+        report.warn("DataLoader.Eval.dataset.mode", "evaluates on the training images; the others are mode: test")
     if len(summaries) == 2 and all(summaries):
         complaint = relabel_problem(*summaries)
         if complaint:
@@ -390,7 +395,7 @@ def _point_at(report: Report, key: str, problems: list) -> None:
 def _labels(report: Report, key: str, section: dict) -> Optional[LabelSummary]:
     """Check a label list, and return what is known of it; None if it cannot be read."""
     absent = False
-    if not os.path.isdir(section["image_root"]):
+    if "image_root" in section and not os.path.isdir(section["image_root"]):
         absent = True
         report.wrong(f"{key}.image_root", f"got {section['image_root']!r}; there is no such folder")
     for name in ("cls_label_path", "class_id_map_file"):
@@ -398,6 +403,10 @@ def _labels(report: Report, key: str, section: dict) -> Optional[LabelSummary]:
         if path is not None and not os.path.isfile(path):
             absent = True
             report.wrong(f"{key}.{name}", f"got {path!r}; there is no such file")
+    archive = ARCHIVES.get(section["name"])
+    if archive and not os.path.exists(section["data_file"]):
+        absent = True
+        report.wrong(f"{key}.data_file", f"got {section['data_file']!r}; there is no such file; {archive.remedy()}")
     if absent:
         return None
     arguments = {name: value for name, value in section.items() if name in dataset_arguments(section["name"])}

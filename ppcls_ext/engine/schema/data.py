@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Dict, List, Optional
+from typing import Annotated, Any, Dict, List, Literal, Optional
 
 from pydantic import Field
 
 from .base import Bool, Int, Section, Text, ignored, name_of, unsupported, with_keys
 
-DATASETS = ("ImageNetDataset", "ClsDataset", "ImageFolder")
+DATASETS = ("ImageNetDataset", "ClsDataset", "ImageFolder", "Cifar10", "Cifar100")
 DATASETS_OF_PADDLECLAS = (
-    "AdaFaceDataset Cifar10 Cifar100 CompCars CustomLabelDataset DukeMTMC FiveValidationDataset ICartoonDataset "
+    "AdaFaceDataset CompCars CustomLabelDataset DukeMTMC FiveValidationDataset ICartoonDataset "
     "LogoDataset MLClsDataset MSMT17 Market1501 MixDataset MultiLabelDataset MultiScaleDataset PersonAttribute "
     "ShiTuRecDataset VeriWild"
 ).split()
@@ -24,21 +24,42 @@ POSTPROCESSORS_OF_PADDLECLAS = (
     "VehicleAttribute"
 ).split()
 
+_SEMI_SUPERVISED = unsupported("semi-supervised training is not supported", allowed=(None,))
+_CIFAR_OF_PADDLECLAS = {
+    "download": unsupported(
+        "training downloads nothing: fetch the archive by python tools/prepare_cifar.py and give its path as data_file"
+    ),
+    "backend": ignored("images come as they are in the archive, uint8"),
+    **dict.fromkeys(
+        ("sample_per_label", "transform_ops_weak", "transform_ops_strong", "transform_ops_strong2"), _SEMI_SUPERVISED
+    ),
+    "expand_labels": unsupported("semi-supervised training is not supported", allowed=(None, 1)),
+}
+
 Transforms = List[Dict[str, Any]]
 
 
-class Dataset(Section):
+class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
     """Images with labels, and what is done to an image."""
 
     name: name_of("dataset", DATASETS, DATASETS_OF_PADDLECLAS) = Field(
-        "ImageNetDataset", description="ImageNetDataset: a list file; ImageFolder: a folder for each class"
+        "ImageNetDataset",
+        description="ImageNetDataset: a list file; ImageFolder: a folder for each class; Cifar10, Cifar100: the "
+        "published archive",
     )
-    image_root: Text = Field(description="folder that relative paths start from")
+    image_root: Optional[Text] = Field(
+        None, description="folder that relative paths start from; ImageNetDataset and ImageFolder need it"
+    )
     cls_label_path: Optional[Text] = Field(None, description="list file: a path, the delimiter and a class id a line")
     delimiter: Optional[Text] = Field(None, description="between path and class id; unset: a space or tab")
     relabel: Optional[Bool] = Field(None, description="number the classes anew, in the order of their ids in the list")
     class_id_map_file: Optional[Text] = Field(
         None, description="ImageFolder: a class id and a folder name a line; unset: folders in the order of their names"
+    )
+    data_file: Optional[Text] = Field(None, description="Cifar10, Cifar100: the archive or its unpacked folder")
+    mode: Optional[Literal["train", "test"]] = Field(None, description="Cifar10, Cifar100: which images")
+    label_mode: Optional[Literal["fine", "coarse"]] = Field(
+        None, description="Cifar100: its 100 classes or their 20 groups; unset: fine"
     )
     transform_ops: Transforms = Field([], description="operators in order, each Name: {arguments}")
     batch_transform_ops: Optional[Transforms] = Field(

@@ -1,0 +1,251 @@
+"""CIFAR-10 and CIFAR-100 from their published archives (A. Krizhevsky, Learning Multiple Layers of Features from Tiny
+Images, 2009, https://www.cs.toronto.edu/~kriz/cifar.html): 50,000 training and 10,000 test images of 32 x 32 pixels.
+
+The archives hold Python 2 pickles. They are checked against the published MD5 and read by a machine that runs nothing
+of what a file names; no image is encoded anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from dataclasses import dataclass
+from typing import Optional, Sequence
+
+import numpy as np
+
+from ppcls_ext.data.datasets import ClassificationDataset
+from ppcls_ext.data.errors import DataFileError
+from ppcls_ext.data.preprocess import DecodeImage
+from ppcls_ext.data.preprocess.arguments import choice
+from ppcls_ext.unpickling.budget import MemoryBudget
+from ppcls_ext.unpickling.errors import UnsafeFileError
+from ppcls_ext.unpickling.machine import DAMAGE, Bytes, DataUnpickler
+
+SIDE = 32
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class CifarArchive:
+    """What is published of one of the two datasets: where it is, and the MD5 of the archive and of each file in it."""
+
+    name: str  # of the dataset here
+    url: str
+    md5: str
+    folder: str  # in the archive
+    files: dict  # split -> {file: MD5}
+
+    @property
+    def file(self) -> str:
+        """The archive's file name."""
+        return self.url.rpartition("/")[2]
+
+    def remedy(self) -> str:
+        """Return how to get the archive."""
+        option = self.name.lower()
+        return f"python tools/prepare_cifar.py --dataset {option} fetches it from {self.url} (MD5 {self.md5})"
+
+
+CIFAR_10 = CifarArchive(
+    "Cifar10",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    "c58f30108f718f92721af3b95e74349a",
+    "cifar-10-batches-py",
+    {
+        "train": {
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        },
+        "test": {"test_batch": "40351d587109b95175f43aff81a1287e"},
+    },
+)
+CIFAR_100 = CifarArchive(
+    "Cifar100",
+    "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    "eb9058c3a382ffc7106e4002c42a8d85",
+    "cifar-100-python",
+    {
+        "train": {"train": "16019d7e3df5f24257cddd939b257f8d"},
+        "test": {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+    },
+)
+ARCHIVES = {archive.name: archive for archive in (CIFAR_10, CIFAR_100)}
+
+
+class Cifar10(ClassificationDataset):
+    """CIFAR-10: 10 classes. Images are uint8 ``[32, 32, 3]`` before the operators.
+
+    The operators may begin with DecodeImage, as those of files do, and then have its order of channels; without it they
+    are given RGB.
+
+    Args:
+        data_file: ``cifar-10-python.tar.gz``, or the folder ``cifar-10-batches-py`` that was unpacked from it.
+        mode: "train" or "test".
+        transform_ops: operators as in YAML.
+        skip_bad: see :class:`ClassificationDataset`; no image here can be bad.
+        seed: see :class:`ClassificationDataset`.
+
+    Raises:
+        FileNotFoundError: if the archive or a file of the folder does not exist.
+        DataFileError: if it is not the published one.
+        ValueError: if an argument or the operators are wrong.
+    """
+
+    from_bytes = False
+    archive_name = CIFAR_10.name
+
+    def __init__(
+        self,
+        data_file: str,
+        mode: str,
+        transform_ops: Optional[Sequence[dict]] = None,
+        *,
+        skip_bad: bool = False,
+        seed: int = 0,
+    ):
+        self._load(data_file, mode, "labels", transform_ops, skip_bad, seed)
+
+    def _load(
+        self,
+        data_file: str,
+        mode: str,
+        label_key: str,
+        transform_ops: Optional[Sequence[dict]],
+        skip_bad: bool,
+        seed: int,
+    ) -> None:
+        archive = ARCHIVES[self.archive_name]
+        pixels, labels, paths = [], [], []
+        for file, content in read_files(archive, data_file, choice(mode, "mode", SPLITS)).items():
+            batch = _unpickled(content, f"{data_file}: {file}")
+            images = _checked_pixels(batch.get("data"), f"{data_file}: {file}")
+            names, classes = batch.get("filenames"), batch.get(label_key)
+            if any(not isinstance(items, list) or len(items) != len(images) for items in (names, classes)):
+                raise DataFileError(f"{data_file}: {file} lacks a name and one of its {label_key} for each image")
+            pixels.append(images)
+            labels.extend(classes)
+            paths.extend(f"{data_file}:{file}/{name}" for name in names)
+        self.pixels = np.concatenate(pixels)
+        self.original_classes = tuple(int(label) for label in np.unique(labels))
+        super().__init__(paths, np.array(labels, np.int64), transform_ops, skip_bad=skip_bad, seed=seed)
+        operators = self.transforms.operators
+        self._as_bgr = bool(operators) and isinstance(operators[0], DecodeImage)
+
+    def read(self, index: int) -> np.ndarray:
+        """Return the pixels ``[32, 32, 3]`` of a sample: BGR, which DecodeImage takes arrays for, if it comes first."""
+        image = self.pixels[index]
+        return image[:, :, ::-1] if self._as_bgr else image
+
+    def missing_files(self) -> list[str]:
+        """Return []: all images are in memory."""
+        return []
+
+
+class Cifar100(Cifar10):
+    """CIFAR-100: 100 classes in 20 groups.
+
+    Args:
+        data_file: ``cifar-100-python.tar.gz``, or the folder ``cifar-100-python`` that was unpacked from it.
+        mode: "train" or "test".
+        transform_ops: operators as in YAML.
+        label_mode: "fine" for the 100 classes, "coarse" for the 20 groups.
+        skip_bad: see :class:`Cifar10`.
+        seed: see :class:`ClassificationDataset`.
+
+    Raises:
+        FileNotFoundError, DataFileError, ValueError: see :class:`Cifar10`.
+    """
+
+    archive_name = CIFAR_100.name
+
+    def __init__(
+        self,
+        data_file: str,
+        mode: str,
+        transform_ops: Optional[Sequence[dict]] = None,
+        label_mode: str = "fine",
+        *,
+        skip_bad: bool = False,
+        seed: int = 0,
+    ):
+        key = f"{choice(label_mode, 'label_mode', ('fine', 'coarse'))}_labels"
+        self._load(data_file, mode, key, transform_ops, skip_bad, seed)
+
+
+def check_archive(archive: CifarArchive, path: str) -> None:
+    """Compare the archive ``path`` with the published one.
+
+    Raises:
+        DataFileError: if it is another, with what it is and how to get the right one.
+    """
+    with open(path, "rb") as stream:
+        digest = hashlib.md5(usedforsecurity=False)
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    found = digest.hexdigest()
+    if found == archive.md5:
+        return
+    for other in ARCHIVES.values():
+        if found == other.md5:
+            raise DataFileError(f"{path} is {other.file}: write name: {other.name}, or give {archive.file}")
+    raise DataFileError(
+        f"{path} has the MD5 {found}, that of {archive.file} is {archive.md5}: it is incomplete or another file. "
+        f"Delete it; {archive.remedy()}"
+    )
+
+
+def read_files(archive: CifarArchive, data_file: str, mode: str) -> dict[str, bytes]:
+    """Return the files of a split, checked, as ``{name: content}``.
+
+    Args:
+        archive: which of the two.
+        data_file: the archive, or its unpacked folder.
+        mode: "train" or "test".
+
+    Raises:
+        FileNotFoundError: if the archive or a file does not exist.
+        DataFileError: if it is not the published one.
+    """
+    if os.path.isdir(data_file):
+        return {name: _read_unpacked(archive, data_file, name, md5) for name, md5 in archive.files[mode].items()}
+    if not os.path.isfile(data_file):
+        raise FileNotFoundError(f"data_file {str(data_file)!r} does not exist; {archive.remedy()}")
+    check_archive(archive, data_file)
+    with tarfile.open(data_file, "r:gz") as tar:
+        return {name: tar.extractfile(f"{archive.folder}/{name}").read() for name in archive.files[mode]}
+
+
+def _read_unpacked(archive: CifarArchive, folder: str, name: str, md5: str) -> bytes:
+    path = os.path.join(folder, name)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"data_file {str(folder)!r} holds no {name}; expected the folder {archive.folder} of {archive.file}"
+        )
+    with open(path, "rb") as stream:
+        content = stream.read()
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise DataFileError(f"{path} has the MD5 {found}, published is {md5}; unpack {archive.file} again")
+    return content
+
+
+def _unpickled(content: bytes, where: str) -> dict:
+    try:
+        batch = DataUnpickler(Bytes(memoryview(content)), MemoryBudget(len(content))).load()
+    except (UnsafeFileError, *DAMAGE) as error:
+        raise DataFileError(f"{where}: {error}") from error
+    if not isinstance(batch, dict):
+        raise DataFileError(f"{where} holds a {type(batch).__name__}, expected a mapping")
+    return batch
+
+
+def _checked_pixels(data, where: str) -> np.ndarray:
+    """Turn rows of 1,024 red, green and blue values into images ``[n, 32, 32, 3]``."""
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (len(data), 3 * SIDE * SIDE):
+        raise DataFileError(f"{where} holds no uint8 pixels [n, {3 * SIDE * SIDE}] under 'data'")
+    return np.ascontiguousarray(data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
