@@ -223,7 +223,7 @@ def _schedule(report: Report) -> None:
     if lr.name == "MultiStepDecay" and lr.milestones != sorted(set(lr.milestones)):
         report.wrong("Optimizer.lr.milestones", f"got {lr.milestones}; expected increasing epochs")
     if lr.by_epoch:
-        for name in ("warmup_epoch", "step_size", "decay_epochs", "milestones"):
+        for name in ("warmup_epoch", "cooldown_epoch", "step_size", "decay_epochs", "milestones"):
             value = getattr(lr, name, None)
             values = value if isinstance(value, list) else [] if value is None else [value]
             if any(item != int(item) for item in values):
@@ -231,6 +231,12 @@ def _schedule(report: Report) -> None:
     if lr.warmup_epoch and peak is not None and lr.warmup_start_lr >= peak:
         report.wrong(
             "Optimizer.lr.warmup_start_lr", f"got {lr.warmup_start_lr}; expected less than the learning rate, {peak}"
+        )
+    if epochs and lr.name == "Cosine" and lr.cooldown_epoch >= epochs - lr.warmup_epoch > 0:
+        report.wrong(
+            "Optimizer.lr.cooldown_epoch",
+            f"got {lr.cooldown_epoch:g}; expected less than the {epochs - lr.warmup_epoch:g} of the {epochs} epochs "
+            "that the warm-up leaves",
         )
     if epochs and lr.warmup_epoch >= epochs:
         report.warn(

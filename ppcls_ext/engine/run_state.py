@@ -116,6 +116,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     if trainer.scaler and found["scaler"]:
         trainer.scaler.load_state_dict(found["scaler"])
     trainer.progress = Progress(found["epoch"], found["iteration"], found["step"])
+    _place_schedule(trainer)
     trainer.best = Best(found["metric"], found["best_epoch"])
     trainer.best_ema = Best(found["metric_ema"], found["best_epoch_ema"])
     trainer.bad_images.load_state(found["bad_images"])
@@ -129,6 +130,16 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer.progress.iteration,
         trainer.progress.step,
     )
+
+
+def _place_schedule(trainer: Trainer) -> None:
+    """Put the schedule where the run is, in steps of this run: another number of processes means another number.
+
+    The rate follows from the config and that place, not from the rate that was saved.
+    """
+    progress, accumulate = trainer.progress, trainer.accumulate
+    steps = (progress.epoch * trainer.iterations + progress.iteration) // accumulate
+    trainer.lr.step(progress.epoch if trainer.lr.by_epoch else steps)
 
 
 def _check_same_run(trainer: Trainer, prefix, found: dict) -> None:

@@ -33,7 +33,7 @@ from ppcls_ext.engine.session import Session, log_config, seed_everything, start
 from ppcls_ext.engine.stop import StopRequest
 from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import InvalidLogitsError, build_metrics
-from ppcls_ext.optim import build_optimizer
+from ppcls_ext.optim import build_optimizer, describe_scaling, scale_learning_rates
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -86,7 +86,7 @@ class Trainer:
         self.samples_per_step = self.loader.sampler.batch_size * session.world_size * self.accumulate
         self.precision = Precision.from_config(cfg)
         self.optimizer, self.lr = build_optimizer(
-            cfg.section("Optimizer"), self.model, self.epochs, self.iterations // self.accumulate
+            self._scaled_optimizer_section(), self.model, self.epochs, self.iterations // self.accumulate
         )
         self.precision.decorate(self.model, self.optimizer)
         self.scaler = self.precision.scaler()
@@ -345,6 +345,23 @@ class Trainer:
 
     def _all_sums(self) -> np.ndarray:
         return self.session.sum(self.meter.state())
+
+    def _scaled_optimizer_section(self) -> dict:
+        """Return the ``Optimizer`` section, its learning rates scaled from ``Global.base_batch_size`` to this run's."""
+        section, stated_for = self.cfg.section("Optimizer"), self.cfg.Global.base_batch_size
+        if stated_for is None or stated_for == self.samples_per_step:
+            return section
+        factor = self.samples_per_step / stated_for
+        scaled = scale_learning_rates(section["lr"], factor)
+        logger.info(
+            "learning rates x %g: %d images per optimizer step, the recipe's are stated for %d "
+            "(Global.base_batch_size): %s",
+            factor,
+            self.samples_per_step,
+            stated_for,
+            describe_scaling(section["lr"], scaled),
+        )
+        return {**section, "lr": scaled}
 
     def _iterations_per_epoch(self) -> int:
         """Return the batches of an epoch: a whole number of optimizer steps."""

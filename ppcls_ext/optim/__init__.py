@@ -5,6 +5,7 @@ from __future__ import annotations
 from .lr import SCHEDULERS, build_lr_scheduler
 from .optimizer import OPTIMIZERS, build_optimizer
 from .parameters import ParameterSetting, parameter_settings
+from .scaling import describe_scaling, scale_learning_rates
 
 __all__ = [
     "OPTIMIZERS",
@@ -12,5 +13,7 @@ __all__ = [
     "ParameterSetting",
     "build_lr_scheduler",
     "build_optimizer",
+    "describe_scaling",
     "parameter_settings",
+    "scale_learning_rates",
 ]

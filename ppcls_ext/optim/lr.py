@@ -6,6 +6,7 @@ begins after it and has the remaining length.
 
 from __future__ import annotations
 
+import math
 from typing import Mapping, Optional, Sequence, Union
 
 from paddle.optimizer import lr as paddle_lr
@@ -19,6 +20,28 @@ class Constant(paddle_lr.LRScheduler):
     def get_lr(self) -> float:
         """Return the learning rate."""
         return self.base_lr
+
+
+class Cosine(paddle_lr.LRScheduler):
+    """Half a cosine from ``learning_rate`` to ``eta_min``, where it stays.
+
+    The rate is a function of the position alone, not of the rate before, so that a resumed run has it exactly.
+
+    Args:
+        learning_rate: at position 0.
+        length: position at which ``eta_min`` is reached, at least 1.
+        eta_min: rate at the end.
+        start: position at which the schedule begins; what lies before it is left out.
+    """
+
+    def __init__(self, learning_rate: float, length: int, eta_min: float = 0.0, start: int = 0):
+        self.length, self.eta_min, self.start = length, eta_min, start
+        super().__init__(learning_rate)
+
+    def get_lr(self) -> float:
+        """Return the learning rate."""
+        position = min(self.start + self.last_epoch, self.length)
+        return self.eta_min + (self.base_lr - self.eta_min) * (1 + math.cos(math.pi * position / self.length)) / 2
 
 
 class _Span:
@@ -53,10 +76,16 @@ def _linear(span: _Span, learning_rate: float, end_lr: float = 0.0, power: float
     return paddle_lr.PolynomialDecay(learning_rate, span.remaining, end_lr=end_lr, power=power, cycle=cycle)
 
 
-def _cosine(span: _Span, learning_rate: float, eta_min: float = 0.0):
+def _cosine(
+    span: _Span, learning_rate: float, eta_min: float = 0.0, warmup_prefix: bool = True, cooldown_epoch: float = 0.0
+):
     if span.remaining <= 0:
         return Constant(learning_rate)
-    return paddle_lr.CosineAnnealingDecay(learning_rate, span.remaining, eta_min=eta_min)
+    start = 0 if warmup_prefix else span.warmup
+    length = start + span.remaining - span.whole("cooldown_epoch", cooldown_epoch)
+    if length <= start:
+        raise ValueError(f"warm-up and cooldown_epoch, {cooldown_epoch:g}, leave no epoch for the cosine")
+    return Cosine(learning_rate, length, eta_min, start)
 
 
 def _step(span: _Span, learning_rate: float, step_size: float, gamma: float):

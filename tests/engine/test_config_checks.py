@@ -258,6 +258,7 @@ def test_k_above_the_number_of_classes(sample):
     [
         (["Optimizer.lr.warmup_start_lr=0.1"], "expected less than the learning rate, 0.001"),
         (["Optimizer.lr.by_epoch=True", "Optimizer.lr.warmup_epoch=0.5"], "expected whole epochs with by_epoch"),
+        (["Optimizer.lr.cooldown_epoch=3"], "got 3; expected less than the 3 of the 4 epochs that the warm-up leaves"),
         (["Optimizer.clip_norm=1", "Optimizer.clip_global_norm=1"], "not both"),
         (["Optimizer.name=AdamWDL"], "AdamWDL needs it"),
         (
@@ -271,7 +272,7 @@ def test_k_above_the_number_of_classes(sample):
         (["Optimizer.lr={name: Piecewise, decay_epochs: [1], values: [0.1]}"], "one longer than decay_epochs"),
         (["Optimizer.lr={name: MultiStepDecay, learning_rate: 1, milestones: [3, 1]}"], "expected increasing epochs"),
     ],
-    ids=["warm-up start", "by epoch", "two clips", "AdamWDL", "two decays", "piecewise", "table", "milestones"],
+    ids="warm-up start,by epoch,cool-down,two clips,AdamWDL,two decays,piecewise,table,milestones".split(","),
 )
 def test_contradiction(sample, overrides, message):
     problem = sample.problem(*overrides)

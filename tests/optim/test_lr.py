@@ -56,6 +56,14 @@ CASES = {
         {"name": "Cosine", "warmup_epoch": 0.6},
         expected(cosine(27), warmup=3),
     ),
+    "cosine with a cool-down": (
+        {"name": "Cosine", "eta_min": 0.01, "warmup_epoch": 1, "cooldown_epoch": 2},
+        expected(lambda t: cosine(15, 0.01)(min(t, 15)), warmup=5),
+    ),
+    "cosine from the first step on, hidden by the warm-up": (
+        {"name": "Cosine", "warmup_epoch": 2, "warmup_prefix": False},
+        expected(lambda t: cosine(30)(t + 10), warmup=10),
+    ),
     "cosine by epoch": (
         {"name": "Cosine", "warmup_epoch": 2, "by_epoch": True},
         expected(cosine(4), warmup=2, by_epoch=True),
@@ -83,6 +91,64 @@ CASES = {
         expected(lambda t: 0.4 * 0.1 ** ((t >= 2) + (t >= 4)), by_epoch=True),
     ),
 }
+
+
+#: Rates of timm 1.0.31's CosineLRScheduler (cycle_limit=1) with the arguments of the official training codes, by the
+#: number of the epoch; Swin's by the number of the step, 1,252 steps an epoch.
+TIMM = {
+    "Sequencer2D_S": (
+        {"learning_rate": 2e-3, "eta_min": 1e-6, "warmup_epoch": 20, "warmup_start_lr": 1e-6, "cooldown_epoch": 10},
+        310,
+        {
+            0: 1e-06,
+            1: 0.00010095,
+            19: 0.00190005,
+            20: 0.001978158526933439,
+            21: 0.001975928803557778,
+            150: 0.0010005,
+            299: 1.054803219170613e-06,
+            300: 1e-06,
+            309: 1e-06,
+        },
+    ),
+    "DilateFormer_Tiny": (
+        {"learning_rate": 2e-3, "eta_min": 1e-5, "warmup_epoch": 10, "warmup_start_lr": 1e-6},
+        300,
+        {0: 1e-06, 5: 0.0010005, 10: 0.001994549285891432, 150: 0.001005, 299: 1.0054556481315418e-05},
+    ),
+    "Sequencer2D_L at 392": (
+        {"learning_rate": 5e-5, "eta_min": 1e-6},
+        30,
+        {0: 5e-05, 1: 4.98657864365227e-05, 15: 2.55e-05, 29: 1.1342135634773016e-06},
+    ),
+}
+
+
+@pytest.mark.parametrize("recipe", TIMM)
+def test_rates_are_timms(recipe):
+    section, epochs, expected_rates = TIMM[recipe]
+    section = {"name": "Cosine", "warmup_prefix": False, "by_epoch": True, **section}
+    rates = values(section, epochs, steps=1)
+    assert len(rates) == epochs
+    for epoch, rate in expected_rates.items():
+        np.testing.assert_allclose(rates[epoch], rate, rtol=1e-12, err_msg=f"epoch {epoch}")
+
+
+def test_rates_by_step_are_timms_with_a_warm_up_before_the_cosine():
+    """Swin's schedule, which needs none of our keys."""
+    section = {"name": "Cosine", "learning_rate": 1e-3, "eta_min": 1e-5, "warmup_epoch": 20, "warmup_start_lr": 1e-6}
+    scheduler = build_lr_scheduler(section, 300, 1252)
+    expected_rates = {
+        1: 1.0398961661341853e-06,
+        12520: 0.0005005,
+        25039: 0.0009999601038338658,
+        25040: 0.001,
+        187800: 0.0005604224156711374,
+        375599: 1.0000000019876996e-05,
+    }
+    for step, rate in expected_rates.items():
+        scheduler.step(step)
+        np.testing.assert_allclose(scheduler(), rate, rtol=1e-9, err_msg=f"step {step}")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -139,8 +205,13 @@ def test_warm_up_longer_than_the_run_ends_at_its_peak():
         ({"learning_rate": 1.0, "warmup_epoch": 1, "warmup_start_lr": 1.0}, ValueError, "must be below the learning"),
         ({"learning_rate": 1.0, "warmup_epoch": 1.5, "by_epoch": True}, ValueError, "must be a whole number"),
         ({"name": "Cosine", "learning_rate": 1.0, "eta_mim": 0}, TypeError, "eta_mim"),
+        (
+            {"name": "Cosine", "learning_rate": 1.0, "warmup_epoch": 2, "cooldown_epoch": 4},
+            ValueError,
+            "leave no epoch for the cosine",
+        ),
     ],
-    ids=["name", "no rate", "start above peak", "fraction by epoch", "unknown argument"],
+    ids=["name", "no rate", "start above peak", "fraction by epoch", "unknown argument", "only cool-down"],
 )
 def test_wrong_section(section, error, message):
     with pytest.raises(error, match=message):

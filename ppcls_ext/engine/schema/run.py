@@ -63,6 +63,11 @@ class GlobalSection(with_keys(Section, _GLOBAL_OF_PADDLECLAS)):
     print_batch_step: Annotated[Int, Field(ge=1)] = Field(10, description="batches between log lines")
     use_visualdl: Bool = Field(False, description="write VisualDL records into output_dir")
     update_freq: Annotated[Int, Field(ge=1)] = Field(1, description="gradient accumulation: batches per optimizer step")
+    base_batch_size: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None,
+        description="images per optimizer step, over all processes, that the learning rates are stated for; another "
+        "number scales them linearly; unset: no scaling",
+    )
     iter_per_epoch: Optional[Annotated[Int, Field(ge=1)]] = Field(
         None, description="batches per epoch; unset: one pass over the data"
     )

@@ -122,10 +122,14 @@ class LinearLR(_Schedule):
 
 
 class CosineLR(_Schedule):
-    """Half a cosine from the end of the warm-up to the end of the run."""
+    """Half a cosine from the end of the warm-up to the end of the run, or to its cool-down."""
 
     name: Literal["Cosine"]
     eta_min: NotNegative = Field(0.0, description="rate at the end")
+    warmup_prefix: Bool = Field(
+        True, description="whether the cosine begins after the warm-up; False: with it, which then hides its beginning"
+    )
+    cooldown_epoch: NotNegative = Field(0.0, description="epochs at eta_min, the last ones of the run")
 
 
 class StepLR(_Schedule):
