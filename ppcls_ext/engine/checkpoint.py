@@ -23,7 +23,7 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import paddle
 
@@ -56,13 +56,14 @@ class CheckpointStore:
     def __init__(self, folder: Union[str, Path]):
         self.folder = Path(folder)
 
-    def save(self, name: str, parts: dict[str, Any], step: int) -> Path:
+    def save(self, name: str, parts: dict[str, Any], step: int, arguments: Optional[dict] = None) -> Path:
         """Write a checkpoint and return its prefix.
 
         Args:
             name: ``latest``, ``best_model``, ``epoch_3`` …
             parts: what ``paddle.save`` takes, by suffix without dot.
             step: number of optimizer steps done; orders checkpoints of one name.
+            arguments: the model's constructor arguments to which the weights are bound.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         prefix = self.folder / name
@@ -76,6 +77,7 @@ class CheckpointStore:
         manifest = {
             "files": files,
             "step": step,
+            **({"arguments": arguments} if arguments is not None else {}),
             "saved_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "ppcls_ext": __version__,
             "paddle": paddle.__version__,

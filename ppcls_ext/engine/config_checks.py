@@ -19,7 +19,7 @@ from ppcls_ext.data.cifar import ARCHIVES
 from ppcls_ext.data.preprocess import check_transform_ops
 from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
 from ppcls_ext.optim.lr import piecewise_table
-from ppcls_ext.weights.published import NoPublishedWeightsError, choose
+from ppcls_ext.weights.published import NoPublishedWeightsError, choose, lacking
 
 from .config_source import Problem
 from .schema.base import Ignored, Section, markers
@@ -171,15 +171,24 @@ def _backbone(report: Report) -> None:
             hint = registry.nearest(name, [*allowed, "use_sync_bn", "infer_add_softmax"], count=1)
             advice = f"did you mean {hint[0]}?" if hint else f"it takes {', '.join(allowed)}"
             report.wrong(f"Arch.{name}", f"{arch.name} has no such argument; {advice}")
-    if arch.pretrained is True and _is_ours(arch.name):
+    layout = arch.kwargs().get("pretrained_layout")
+    # A layout without pretrained=True too: so goes a run on whose model such weights were the beginning of.
+    if _is_ours(arch.name) and (arch.pretrained is True or layout is not None):
         bare = arch.name.rpartition(".")[2]
         published = {spec.name: spec.weights for spec in registry.specs()}
         try:
-            choose(bare, published.get(bare, ()), arch.kwargs().get("pretrained_layout"))
+            item = choose(bare, published.get(bare, ()), layout)
         except NoPublishedWeightsError as error:
             report.wrong("Arch.pretrained", str(error))
         except ValueError as error:
             report.wrong("Arch.pretrained_layout", str(error))
+        else:
+            for key, value in lacking(bare, item, {**factory.arguments, **arch.kwargs()}).items():
+                report.wrong(
+                    f"Arch.{key}",
+                    f"the {item.layout} weights of {bare} are of a model with {key} {value!r}; add the line "
+                    f"'{key}: {value}' under Arch, by which the run is resumed, evaluated and exported too",
+                )
 
 
 def _is_ours(name: str) -> bool:

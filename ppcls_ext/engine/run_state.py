@@ -16,7 +16,7 @@ import numpy as np
 from ppcls_ext.engine.checkpoint import Checkpoint, CheckpointError
 from ppcls_ext.engine.optimizer_state import from_disk, to_disk
 from ppcls_ext.layer_state import state_arrays
-from ppcls_ext.weights.loading import load_state
+from ppcls_ext.weights.loading import WeightMismatchError, check_model, load_state
 
 if TYPE_CHECKING:
     from ppcls_ext.engine.trainer import Trainer
@@ -103,6 +103,10 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
             f"Global.checkpoints: {checkpoint.prefix} holds weights alone; use Global.pretrained_model for them"
         )
     _check_same_run(trainer, checkpoint.prefix, found)
+    try:
+        check_model(trainer.model, checkpoint.info.get("arguments") or {}, f"{checkpoint.prefix}.pdparams")
+    except WeightMismatchError as error:
+        raise CheckpointError(f"Global.checkpoints: {error}") from None
     report = load_state(trainer.model, checkpoint.parts["pdparams"])
     if report.problems():
         raise CheckpointError(

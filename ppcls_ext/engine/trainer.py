@@ -307,7 +307,8 @@ class Trainer:
             parts = {"pdparams": self.ema.state_dict(), "pdstates": run_state.states(self, sums)}
         else:
             parts = run_state.pack(self, sums)
-        self.store.save(name, parts, self.progress.step)
+        arguments = self.model.bound_arguments() if hasattr(self.model, "bound_arguments") else None
+        self.store.save(name, parts, self.progress.step, arguments)
 
     def _leave_if_asked(self) -> None:
         """Save and leave if any process got a signal; all of them ask at the same step."""

@@ -18,7 +18,7 @@ from ppcls_ext.weights.errors import ConversionError
 from ppcls_ext.weights.key_rules import OURS, TORCH, Layout
 from ppcls_ext.weights.layouts import layouts_of
 from ppcls_ext.weights.reader import WeightFile, read_weights
-from ppcls_ext.weights.record import ConversionRecord, file_facts, record_path, write_atomically
+from ppcls_ext.weights.record import ConversionRecord, file_facts, record_path, recorded_arguments, write_atomically
 from ppcls_ext.weights.renaming import Source, choose_layout, fill, named_layout, publish, rename
 from ppcls_ext.weights.target import Target, bare_name, depths_of, describe, family_of, variant_with_depths
 
@@ -81,6 +81,10 @@ def convert_file(
     try:
         source_layout = OURS if to == "torch" else layout
         plan = _plan(arch, family, file, source_layout, dict(arguments or {}), backbone_only, class_num)
+        if plan.layout.name == OURS:
+            plan.needs = _check_recorded(src, plan.target.structure.config)
+        if to == "torch":
+            _check_published_form(written, plan.target.structure.config)
         arrays, types = fill(plan.source, plan.target, plan.layout)
         shown = arrays if to == "paddle" else publish(arrays, plan.target, written)
     except ConversionError as error:
@@ -179,6 +183,36 @@ def _needs(layout: Layout, config: dict, arguments: dict) -> dict:
         if arguments.get(key, value) != value:
             raise ConversionError(f"weights of the {layout.name} layout need {key}={value!r}, not {arguments[key]!r}")
     return needs
+
+
+def _check_recorded(src: Path, config: dict) -> dict:
+    """Return the constructor arguments that the record or manifest beside a file of ours binds its weights to.
+
+    Raises:
+        ConversionError: if they are to be read as another model's.
+    """
+    recorded = recorded_arguments(src)
+    for key, value in recorded.items():
+        if config.get(key, value) != value:
+            raise ConversionError(
+                f"its weights are of a model with {key}={value!r}, this one has {key}={config[key]!r}; convert it "
+                f"with -o {key}={value}"
+            )
+    return recorded
+
+
+def _check_published_form(layout: Layout, config: dict) -> None:
+    """Refuse to write a model of one form under the names of another: whoever reads them would compute something else.
+
+    Raises:
+        ConversionError: with the argument to give, if the weights are of the layout's form after all.
+    """
+    for key, value in layout.needs(config).items():
+        if config[key] != value:
+            raise ConversionError(
+                f"the {layout.name} layout is of models with {key}={value!r}, this one has {key}={config[key]!r}; "
+                f"weights of the former convert with -o {key}={value}"
+            )
 
 
 def _check_depths(arch: str, found: tuple, expected: tuple, arguments: dict) -> None:

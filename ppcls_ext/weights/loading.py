@@ -18,7 +18,7 @@ from ppcls_ext.layer_state import unique_tensors
 from ppcls_ext.weights.adaptation import adapt
 from ppcls_ext.weights.errors import listed
 from ppcls_ext.weights.reader import PADDLE, SAFETENSORS, find_weights, read_weights
-from ppcls_ext.weights.record import recorded_licence, recorded_needs
+from ppcls_ext.weights.record import as_arguments, recorded_arguments, recorded_licence
 from ppcls_ext.weights.target import arch_of, depths_of
 
 logger = logging.getLogger("ppcls_ext")
@@ -124,13 +124,7 @@ def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: O
     path = find_weights(path)
     if class_num is None:
         class_num = getattr(model, "class_num", None)
-    config = model.config() if hasattr(model, "config") else {}
-    for key, value in recorded_needs(path).items():
-        if config.get(key, value) != value:
-            raise WeightMismatchError(
-                f"{path} holds weights for a model with {key}={value!r}; this {type(model).__name__} has "
-                f"{key}={config[key]!r}"
-            )
+    check_model(model, recorded_arguments(path), path)
     state = _read_own(model, path)
     report = load_state(model, state, class_num=class_num, adapting=True)
     problems = report.problems()
@@ -157,6 +151,27 @@ def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: O
     if licence:
         logger.warning("licence of the weights in %s: %s", path, licence)
     return report
+
+
+def check_model(model: paddle.nn.Layer, recorded: dict, path: Union[str, Path]) -> None:
+    """Check that ``model`` is the one that the weights at ``path`` are of: tensors do not tell all arguments.
+
+    Args:
+        model: any Paddle layer; one that cannot tell its constructor arguments passes.
+        recorded: constructor arguments that the weights are bound to.
+        path: for the message.
+
+    Raises:
+        WeightMismatchError: with the arguments to build it with, if it is another.
+    """
+    config = model.config() if hasattr(model, "config") else {}
+    differing = {key: value for key, value in recorded.items() if config.get(key, value) != value}
+    if differing:
+        given, has = as_arguments(differing), as_arguments({key: config[key] for key in differing})
+        raise WeightMismatchError(
+            f"{path} holds weights for a model with {given}; this {type(model).__name__} has {has}: build it with "
+            f"{given} (in a config, under Arch)"
+        )
 
 
 def _read_own(model: paddle.nn.Layer, path: Path) -> dict[str, np.ndarray]:

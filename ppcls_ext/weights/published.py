@@ -24,7 +24,10 @@ from filelock import FileLock, Timeout
 from ppcls_ext.registry import Weights
 from ppcls_ext.weights.conversion import convert_file
 from ppcls_ext.weights.download import DownloadError, check_sha256, download
-from ppcls_ext.weights.record import record_path
+from ppcls_ext.weights.layouts import layouts_of
+from ppcls_ext.weights.record import as_arguments, record_path
+from ppcls_ext.weights.renaming import named_layout
+from ppcls_ext.weights.target import family_of
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -84,7 +87,25 @@ def choose(name: str, weights: Sequence[Weights], layout: Optional[str] = None) 
     )
 
 
-def pretrained_path(name: str, weights: Sequence[Weights], layout: Optional[str] = None) -> Path:
+def lacking(name: str, item: Weights, arguments: dict) -> dict:
+    """Return the constructor arguments that published weights need and a model does not have.
+
+    Forms of a network have the same tensors, or nearly, and compute something else. The arguments must be given, so
+    that whoever builds the model again, from a config or in code, builds the same one.
+
+    Args:
+        name: the backbone's name in the registry.
+        item: the weights.
+        arguments: all constructor arguments of the model.
+    """
+    family = family_of(name)
+    needs = named_layout(item.layout, family, layouts_of(family)).needs(arguments)
+    return {key: value for key, value in needs.items() if arguments[key] != value}
+
+
+def pretrained_path(
+    name: str, weights: Sequence[Weights], layout: Optional[str] = None, arguments: Optional[dict] = None
+) -> Path:
     """Return the published weights of ``name`` as a ``.pdparams`` file of ours; the first call fetches and converts.
 
     Several processes may call this at once: one works, the others wait for it.
@@ -93,12 +114,19 @@ def pretrained_path(name: str, weights: Sequence[Weights], layout: Optional[str]
         name: the backbone's name in the registry.
         weights: what is published of it.
         layout: which of several, see :func:`choose`.
+        arguments: all constructor arguments of the model that they are for, if it is known.
 
     Raises:
-        NoPublishedWeightsError, ValueError: see :func:`choose`.
+        NoPublishedWeightsError, ValueError: see :func:`choose`; the latter also if the weights are of another model.
         DownloadError: if there is no network, or none is wanted; the message says where to put the file by hand.
     """
     item = choose(name, weights, layout)
+    needs = lacking(name, item, arguments) if arguments is not None else {}
+    if needs:
+        raise ValueError(
+            f"the {item.layout} weights of {name} are of a model with {as_arguments(needs)}, and this one has "
+            f"{as_arguments({key: arguments[key] for key in needs})}: give {as_arguments(needs)} too"
+        )
     folder = weights_folder() / name
     source = folder / unquote(Path(urlsplit(item.url).path).name)
     target = folder / f"{source.name}.{item.layout}.pdparams"

@@ -46,20 +46,35 @@ def record_path(dst: Union[str, Path]) -> Path:
     return dst.with_name(dst.name + ".json")
 
 
-def recorded_needs(path: Union[str, Path]) -> dict:
-    """Return the constructor arguments that converted weights need, as the record beside them says; {} without one."""
-    needs = _recorded(path, "needs")
-    return needs if isinstance(needs, dict) else {}
+def manifest_path(path: Union[str, Path]) -> Path:
+    """Return where the manifest of the training checkpoint lies that ``path``, a file of weights, is part of."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.manifest.json")
+
+
+def recorded_arguments(path: Union[str, Path]) -> dict:
+    """Return the constructor arguments that weights are bound to, as the file beside them says; {} without one.
+
+    It is the record of a conversion or the manifest of a training checkpoint.
+    """
+    for found in (_recorded(record_path(path), "needs"), _recorded(manifest_path(path), "arguments")):
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def recorded_licence(path: Union[str, Path]) -> str:
     """Return the licence of converted weights, as the record beside them says; "" without one."""
-    licence = _recorded(path, "licence")
+    licence = _recorded(record_path(path), "licence")
     return licence if isinstance(licence, str) else ""
 
 
-def _recorded(path: Union[str, Path], key: str) -> Any:
-    path = record_path(path)
+def as_arguments(values: dict) -> str:
+    """Return ``values`` as they are written in a call: ``form='official', depths=[2, 2]``."""
+    return ", ".join(f"{key}={value!r}" for key, value in values.items())
+
+
+def _recorded(path: Path, key: str) -> Any:
     if not path.is_file():
         return None
     try:

@@ -37,6 +37,8 @@ class Backbone(TheseusLayer):
         position_tables: Names of position embeddings, which are exempt from weight decay like norms and biases.
         position_grid: Height and width of the grid in a table ``[1, 1 + H W, C]``, whose first entry is that of a class
             token; None for tables ``[1, H, W, C]``.
+        free_arguments: Constructor arguments that may change between training and use of the same weights: loading
+            adapts the tensors to them, or they concern training alone.
     """
 
     class_num: int
@@ -47,6 +49,15 @@ class Backbone(TheseusLayer):
     channels_last: bool = False
     position_tables: tuple = ()
     position_grid: Optional[list] = None
+    free_arguments: tuple = (
+        "class_num",
+        "in_channels",
+        "img_size",
+        "drop_rate",
+        "attn_drop_rate",
+        "drop_path_rate",
+        "init",
+    )
 
     def __init__(self, arguments: dict):
         super().__init__()
@@ -203,6 +214,13 @@ class Backbone(TheseusLayer):
         """Return the constructor's arguments as plain data: ``type(model)(**model.config())`` builds the same."""
         return {**copy.deepcopy(self._arguments), "class_num": self.class_num}
 
+    def bound_arguments(self) -> dict:
+        """Return the constructor arguments that the weights are bound to: all but :attr:`free_arguments`.
+
+        Many of them change no tensor: with others the same weights make another model, and no error.
+        """
+        return {key: value for key, value in self.config().items() if key not in self.free_arguments}
+
     def __reduce__(self) -> tuple:
         # Paddle cannot pickle tensors on every version; a model is its configuration and its arrays.
         state = {name: (tensor.numpy(), tensor.stop_gradient) for name, (tensor, _) in unique_tensors(self).items()}
@@ -341,18 +359,12 @@ def make_factory(
             )
         if use_ssld:
             raise ValueError(f"use_ssld: there are no SSLD weights of {name}")
-        path = _weights_path(name, pretrained, weights, pretrained_layout)
         outputs = {key: kwargs.pop(key) for key in THESEUS_ARGUMENTS if key in kwargs}
-        needs = {}
-        if path is not None:  # rooms above this one: only when asked for
-            from ppcls_ext.weights.loading import load_pretrained
-            from ppcls_ext.weights.reader import find_weights
-            from ppcls_ext.weights.record import recorded_needs
-
-            path = find_weights(path)
-            needs = recorded_needs(path)
-        model = cls(**{**variant, **needs, **kwargs})
+        path = _weights_path(name, pretrained, weights, pretrained_layout, {**factory.arguments, **kwargs})
+        model = cls(**{**variant, **kwargs})
         if path is not None:
+            from ppcls_ext.weights.loading import load_pretrained  # a room above this one: only when asked for
+
             load_pretrained(model, path)
         model.set_outputs(**outputs)
         return model
@@ -371,13 +383,14 @@ def make_factory(
             converted once; or False. A classifier of another class count stays fresh.
         use_ssld: PaddleClas's switch for distilled weights; there are none, so it must be False.
         pretrained_layout: Which of several published files ``pretrained=True`` means, by its layout, such as
-            ``timm``; by default the first that ``ppcls_ext info`` lists.
+            ``timm``; by default the first that ``ppcls_ext info`` lists. Weights never change the model: where they
+            are of another form than this name, its argument must be given too.
         **kwargs: Arguments of :class:`{cls.__name__}` ({", ".join(valid)}) and PaddleClas's
             {", ".join(THESEUS_ARGUMENTS)}.
 
     Raises:
         TypeError: if a keyword is unknown.
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, or the weights are of a model with others.
     """
     return factory
 
@@ -404,7 +417,9 @@ def register_variant(
     return factory
 
 
-def _weights_path(name: str, pretrained, weights: Sequence[Weights], layout: Optional[str]) -> Optional[str]:
+def _weights_path(
+    name: str, pretrained, weights: Sequence[Weights], layout: Optional[str], arguments: dict
+) -> Optional[str]:
     """Return the path in ``pretrained``, that of the published weights for True, or None for False."""
     if layout is not None and pretrained is not True:
         raise ValueError(f"pretrained_layout={layout!r} goes with pretrained=True, got pretrained={pretrained!r}")
@@ -416,4 +431,4 @@ def _weights_path(name: str, pretrained, weights: Sequence[Weights], layout: Opt
         raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")
     from ppcls_ext.weights.published import pretrained_path  # a room above this one: only when asked for
 
-    return os.fspath(pretrained_path(name, weights, layout))
+    return os.fspath(pretrained_path(name, weights, layout, arguments))

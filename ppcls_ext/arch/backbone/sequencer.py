@@ -198,6 +198,7 @@ class _SequencerBase(Backbone):
     """What Sequencer2D and VSequencer have in common: everything but the token mixer."""
 
     channels_last = True
+    free_arguments = (*Backbone.free_arguments, "nlhb")
 
     def _build(self, mixer: Callable[[int, int], nn.Layer], pos_embed: bool | None, stage_norm: bool) -> None:
         """Check the arguments that both have and build the network.

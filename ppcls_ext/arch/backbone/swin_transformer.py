@@ -238,6 +238,7 @@ class SwinTransformer(Backbone):
     """
 
     channels_last = True
+    free_arguments = (*Backbone.free_arguments, "window_size")
 
     def __init__(
         self,

@@ -216,6 +216,7 @@ class VisionPermutator(Backbone):
     """
 
     channels_last = True
+    free_arguments = (*Backbone.free_arguments, "resize_rule")
 
     def __init__(
         self,

@@ -166,6 +166,7 @@ class VisionTransformer(Backbone):
     """
 
     position_tables = ("stem.pos_embed", "stem.cls_token")
+    free_arguments = (*Backbone.free_arguments, "drop_remainder")
 
     def __init__(
         self,
