@@ -153,6 +153,21 @@ def test_normalize_defaults_are_imagenets():
     np.testing.assert_allclose(NormalizeImage(order="hwc")(image)[0, 0], expected, rtol=1e-6)
 
 
+@pytest.mark.compat
+@pytest.mark.parametrize("order", ["hwc", "chw"])
+@pytest.mark.parametrize("shape", [(40, 60), (1, 1), (1, 7), (7, 1)])
+def test_normalize_of_bytes_equals_the_formula_bit_for_bit(shape, order):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)[:, ::-1]
+    image = image.transpose(2, 0, 1) if order == "chw" else image
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    axes = (3, 1, 1) if order == "chw" else (1, 1, 3)
+    expected = image.astype("float32") * np.float32(1 / 255) - np.array(mean, "float32").reshape(axes)
+    expected = expected / np.array(std, "float32").reshape(axes)
+    normalised = NormalizeImage(scale="1.0/255.0", mean=mean, std=std, order=order)(image)
+    assert normalised.dtype == np.float32
+    np.testing.assert_array_equal(normalised, expected)
+
+
 def test_normalize_appends_a_channel_of_zeros():
     normalised = NormalizeImage(order="", channel_num=4)(PIXELS)
     assert normalised.shape == (40, 60, 4) and normalised.dtype == np.float32

@@ -16,12 +16,14 @@ from PIL import Image
 
 from ppcls_ext.data.errors import DecodeError
 from ppcls_ext.data.preprocess.arguments import choice, flag
+from ppcls_ext.data.preprocess.jpeg import decode_jpeg
 from ppcls_ext.data.preprocess.operator import CHW, HWC, Operator
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # What OpenCV and Pillow read alike; anything else (TIFF, GIF, ...) goes to Pillow, whose header parser knows the mode.
 OPENCV_MAGIC = {"JPEG": JPEG, "PNG": PNG, "BMP": b"BM", "WebP": b"RIFF"}
 ORIENTATION_TAG = 0x0112
+START_OF_SCAN = 0xDA  # the JPEG marker before compressed pixels
 
 # Pillow's readers let these out on damaged files.
 _PILLOW_ERRORS = (
@@ -72,7 +74,7 @@ class DecodeImage(Operator):
         """
         pixels, is_rgb = self._pixels(image)
         if is_rgb != self.to_rgb:
-            pixels = pixels[:, :, ::-1]
+            pixels = _swapped(pixels)
         if self.channel_first:
             pixels = pixels.transpose(2, 0, 1)
         return np.ascontiguousarray(pixels)
@@ -81,6 +83,10 @@ class DecodeImage(Operator):
         """Return ``[height, width, 3]`` and whether it is RGB rather than BGR."""
         if isinstance(image, (bytes, bytearray, memoryview)):
             data = bytes(image)
+            if data.startswith(JPEG):
+                pixels = decode_jpeg(data, "RGB" if self.to_rgb else "BGR")
+                if pixels is not None:
+                    return _upright(pixels, _orientation_of(data)), self.to_rgb
             if self.backend == "cv2" and data.startswith(tuple(OPENCV_MAGIC.values())):
                 return _decode_opencv(data), False
             return _decode_pillow(data), True
@@ -91,6 +97,16 @@ class DecodeImage(Operator):
                 raise TypeError(f"DecodeImage: expected an array [height, width, 3], got shape {list(image.shape)}")
             return image, False
         raise TypeError(f"DecodeImage: expected bytes, an array or a Pillow image, got {type(image).__name__}")
+
+
+def _swapped(pixels: np.ndarray) -> np.ndarray:
+    """Return RGB for BGR and the other way round."""
+    if pixels.dtype != np.uint8:
+        return pixels[:, :, ::-1]
+    import cv2
+
+    # OpenCV's copy is many times quicker than NumPy's of a reversed axis.
+    return cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_BGR2RGB)
 
 
 def _decode_opencv(data: bytes) -> np.ndarray:
@@ -120,13 +136,27 @@ def _has_end_mark(data: bytes) -> bool:
 
 def _orientation_of(data: bytes) -> int:
     """Return the EXIF orientation (1 to 8); the header is parsed only where the mark of EXIF data occurs."""
-    if b"Exif" not in data and b"eXIf" not in data and b"EXIF" not in data:
+    header = data[: _header_length(data)]
+    if b"Exif" not in header and b"eXIf" not in header and b"EXIF" not in header:
         return 1
     try:
         with Image.open(io.BytesIO(data)) as image:
             return _orientation(image)
     except _PILLOW_ERRORS:
         return 1  # the pixels have been decoded; only the header's extra data is unreadable
+
+
+def _header_length(data: bytes) -> int:
+    """Return where the pixels of a JPEG file begin; of another file, or where its segments are no chain, its length.
+
+    A segment is 0xFF, a kind, and two bytes of length that count themselves (ITU-T T.81, B.1.1).
+    """
+    place = 2 if data.startswith(JPEG) else len(data)
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        if data[place + 1] == START_OF_SCAN:
+            return place
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return len(data)
 
 
 def _orientation(image: Image.Image) -> int:

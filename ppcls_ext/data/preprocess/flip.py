@@ -19,10 +19,12 @@ class RandFlipImage(Operator):
     def __init__(self, flip_code: int = 1):
         if isinstance(flip_code, bool) or flip_code not in (-1, 0, 1):
             raise ValueError(f"flip_code: expected 1 (left-right), 0 (top-bottom) or -1 (both), got {flip_code!r}")
-        self.axes = {1: (1,), 0: (0,), -1: (0, 1)}[flip_code]
+        self.flip_code = flip_code
 
     def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the image, mirrored or as it is."""
         if generator(rng).integers(2):
-            return np.flip(image, self.axes)
+            import cv2
+
+            return cv2.flip(np.ascontiguousarray(image), self.flip_code)
         return image
