@@ -6,8 +6,8 @@ The images are 500×375 JPEG files cut out of the two photographs that scikit-le
 like ImageNet's. Each pipeline reads a file, decodes it, takes a random part of it to 224×224, mirrors it by chance,
 normalises it, and puts 64 images into one float32 batch, channels first. Each runs in a process of its own, on one
 core and with one thread; they take turns, round by round. Their processor seconds are compared within a round, and the
-median over the rounds counts, so that a busy machine slows all of them down. What a pipeline gives is checked first: the package against PaddleClas's algorithm must be
-equal, bit for bit.
+median over the rounds counts, so that a busy machine slows all of them down. What a pipeline gives is checked first:
+the package against PaddleClas's algorithm must be equal, bit for bit.
 
 - opencv: the algorithm of PaddleClas's operators, one by one (OpenCV decodes, BGR to RGB, crop, resize, flip,
   normalise with NumPy, transpose, stack).
@@ -184,7 +184,7 @@ PIPELINES = {
 
 
 def serve(name: str, folder: Path, core: int) -> None:
-    """Run one pipeline: for each line of standard input a round of so many batches, answered by its processor seconds."""
+    """Run one pipeline: each line of standard input is a number of batches, answered by their processor seconds."""
     os.sched_setaffinity(0, {core})
     batch = PIPELINES[name](folder)
     first = batch(0)
