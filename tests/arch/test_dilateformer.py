@@ -4,13 +4,8 @@ import numpy as np
 import paddle
 import pytest
 
-from ppcls_ext.arch.backbone.dilateformer import (
-    DilatedAttention,
-    DilateFormer,
-    GlobalAttention,
-    Merging,
-    PositionEncoding,
-)
+from ppcls_ext.arch.backbone.dilateformer import DilateFormer, GlobalAttention, Merging, PositionEncoding
+from ppcls_ext.arch.dilated_attention import DilatedAttention
 from ppcls_ext.arch.layers import BatchNorm2D
 
 SMALL = {

@@ -36,12 +36,12 @@ from ppcls_ext.arch.checks import (
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     Downsample,
-    DropPath,
     GlobalAveragePool,
     LayerNorm,
     Mlp,
     PatchEmbed,
     RecomputeSequential,
+    TransformerBlock,
     drop_path_rates,
 )
 
@@ -142,30 +142,6 @@ class PermuteMlp(nn.Layer):
         x = self.mlp_w(x.reshape([self.segments, -1, width * size]))
         x = x.reshape([self.segments, -1, size]).transpose([1, 0, 2])
         return x.reshape([-1, height, width, dim])
-
-
-class PermutatorBlock(nn.Layer):
-    """Pre-norm residual block: Permute-MLP, then channel MLP; each branch is divided by ``skip_lam``."""
-
-    def __init__(
-        self, dim: int, mixer: nn.Layer, mlp: nn.Layer, epsilon: float, drop_path_rate: float, skip_lam: float
-    ):
-        super().__init__()
-        self.norm1 = LayerNorm(dim, epsilon=epsilon)
-        self.attn = mixer
-        self.drop_path1 = DropPath(drop_path_rate)
-        self.norm2 = LayerNorm(dim, epsilon=epsilon)
-        self.mlp = mlp
-        self.drop_path2 = DropPath(drop_path_rate)
-        self.skip_lam = skip_lam
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take and return ``[N, H, W, C]``."""
-        x = x + self._scaled(self.drop_path1(self.attn(self.norm1(x))))
-        return x + self._scaled(self.drop_path2(self.mlp(self.norm2(x))))
-
-    def _scaled(self, branch: paddle.Tensor) -> paddle.Tensor:
-        return branch if self.skip_lam == 1 else branch / self.skip_lam
 
 
 class PermutatorStage(nn.Layer):
@@ -272,7 +248,7 @@ class VisionPermutator(Backbone):
         stages = []
         for i, dim in enumerate(dims):
             blocks = [
-                PermutatorBlock(
+                TransformerBlock(
                     dim,
                     PermuteMlp(
                         dim, segments[i], weighted, height_branch, width_branch, qkv_bias, activation, resize_rule
@@ -280,7 +256,7 @@ class VisionPermutator(Backbone):
                     Mlp(dim, int(mlp_ratios[i] * dim), activation, drop_rate),
                     epsilon,
                     rate,
-                    skip_lam,
+                    skip_lam=skip_lam,
                 )
                 for rate in rates[i]
             ]
