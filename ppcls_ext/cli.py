@@ -241,6 +241,34 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = _adder(
         commands,
+        "write-shards",
+        _write_shards,
+        "Pack the images of a label list into tar shards of WebDataset's layout, each with its index. Images are "
+        "copied as they are; shards that are there already are left alone.",
+        ["write-shards --image_root dataset/ILSVRC2012 --list dataset/ILSVRC2012/train_list.txt --output shards/train"],
+    )
+    add("--image_root", required=True, help="folder that relative paths of the list start from")
+    add("--list", required=True, metavar="FILE", help="label list: a path and a class id a line")
+    add("--output", required=True, metavar="PREFIX", help="shards are <PREFIX>-000000.tar, <PREFIX>-000001.tar, ...")
+    add("--delimiter", help="between path and class id (default: any run of spaces or tabs)")
+    add("--samples", type=_positive, default=2000, help="images a shard (default: %(default)s)")
+    add("--shuffle", action=argparse.BooleanOptionalAction, default=True, help="mix the images once (default: yes)")
+    add("--seed", type=int, default=0, help="of the mixing (default: %(default)s)")
+    add("--quiet", action="store_true", help="show no progress bar")
+
+    add = _adder(
+        commands,
+        "index-shards",
+        _index_shards,
+        "Write the index of tar shards that another tool made (<shard>.index beside each), by reading them once.",
+        ["index-shards 'shards/train-{000000..000639}.tar'"],
+    )
+    add("shards", nargs="+", help="shards, as patterns")
+    add("--label_key", default="label", help="where the class id is in <key>.json (default: %(default)s)")
+    add("--quiet", action="store_true", help="show no progress bar")
+
+    add = _adder(
+        commands,
         "quick-start",
         _quick_start,
         "Train, evaluate, export and predict the handwritten digits, in a clone of the repository.",
@@ -506,6 +534,32 @@ def _prepare_cifar(arguments: argparse.Namespace) -> int:
         download(archive.url, path)
     check_archive(archive, str(path))
     print(f"{path}: write DataLoader.*.dataset.name: {archive.name}, data_file: {path}")
+    return OK
+
+
+def _write_shards(arguments: argparse.Namespace) -> int:
+    from ppcls_ext.data.shards import write_shards
+
+    shards = write_shards(
+        arguments.image_root,
+        arguments.list,
+        arguments.output,
+        delimiter=arguments.delimiter,
+        samples=arguments.samples,
+        shuffle=arguments.shuffle,
+        seed=arguments.seed,
+        progress=not arguments.quiet,
+    )
+    pattern = f"{arguments.output}-{{000000..{len(shards) - 1:06d}}}.tar"
+    print(f"{len(shards)} shards: write DataLoader.*.dataset.name: ShardDataset, shards: '{pattern}'")
+    return OK
+
+
+def _index_shards(arguments: argparse.Namespace) -> int:
+    from ppcls_ext.data.shards import index_shards
+
+    count = index_shards(arguments.shards, arguments.label_key, progress=not arguments.quiet)
+    print(f"{count} samples are indexed")
     return OK
 
 

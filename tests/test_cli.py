@@ -26,10 +26,22 @@ COMMANDS = (
     "predict",
     "prepare-digits",
     "prepare-cifar",
+    "write-shards",
+    "index-shards",
     "paddleclas",
     "quick-start",
 )
-TOOLS = ("train", "eval", "infer", "export_model", "predict", "prepare_digits", "prepare_cifar")
+TOOLS = (
+    "train",
+    "eval",
+    "infer",
+    "export_model",
+    "predict",
+    "prepare_digits",
+    "prepare_cifar",
+    "write_shards",
+    "index_shards",
+)
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:

@@ -10,6 +10,7 @@ from ppcls_ext.data.cifar import Cifar10, Cifar100
 from ppcls_ext.data.datasets import ClassificationDataset, ImageFolder, ImageNetDataset
 from ppcls_ext.data.loader import Loader
 from ppcls_ext.data.sampler import EpochSampler, RASampler
+from ppcls_ext.data.shards import ShardDataset, ShardSampler
 from ppcls_ext.registry import nearest
 
 MODES = ("Train", "Eval", "Test")
@@ -20,6 +21,7 @@ DATASETS = {
     "ClsDataset": ImageNetDataset,
     "Cifar10": Cifar10,
     "Cifar100": Cifar100,
+    "ShardDataset": ShardDataset,
 }
 SAMPLERS = {"DistributedBatchSampler": EpochSampler, "RASampler": RASampler}
 
@@ -122,7 +124,13 @@ def build_dataloader(
     name, options = sampler_options(section.get("sampler") or {}, mode)
     if mode != "Train":
         options["exact"] = True
-    sampler = SAMPLERS[name](len(dataset), **options, seed=seed, rank=rank, world_size=world_size)
+    options.update(seed=seed, rank=rank, world_size=world_size)
+    if isinstance(dataset, ShardDataset):
+        if name != "DistributedBatchSampler":
+            raise ValueError(f"sampler.name: {name} jumps between shards; expected DistributedBatchSampler")
+        sampler = ShardSampler(dataset.shard_lengths, buffer=dataset.shuffle_buffer, **options)
+    else:
+        sampler = SAMPLERS[name](len(dataset), **options)
     loader = dict(section.get("loader") or {})
     num_workers = loader.pop("num_workers", 0)
     use_shared_memory = loader.pop("use_shared_memory", True)

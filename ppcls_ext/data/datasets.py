@@ -46,7 +46,7 @@ class ClassificationDataset:
         skip_bad: bool = False,
         seed: int = 0,
     ):
-        self.paths = list(paths)
+        self.paths = paths
         self.labels = np.asarray(labels, np.int64)
         self.transforms = build_transforms(transform_ops, from_bytes=self.from_bytes)
         self.skip_bad = skip_bad

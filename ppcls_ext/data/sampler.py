@@ -68,6 +68,10 @@ class EpochSampler:
             return full
         return full + 1 if not self.exact or self.rank < rest else full
 
+    def signature(self) -> str:
+        """Return what the order within an epoch depends on besides the seed and the samples of a step."""
+        return ""
+
     def order(self, epoch: int) -> np.ndarray:
         """Return the permutation of the whole dataset in ``epoch``, int64 ``[size]``."""
         if not self.shuffle:

@@ -364,6 +364,8 @@ def _batches(report: Report) -> None:
             report.wrong(f"{key}.sampler.name", "RASampler repeats images; expected DistributedBatchSampler")
         if sampler["name"] != "RASampler" and "num_repeats" in sampler:
             report.wrong(f"{key}.sampler.num_repeats", "needs sampler.name: RASampler")
+        if sampler["name"] == "RASampler" and section["dataset"]["name"] == "ShardDataset":
+            report.wrong(f"{key}.sampler.name", "RASampler jumps between shards; expected DistributedBatchSampler")
         operators = section["dataset"].get("batch_transform_ops")
         if operators and split == "Eval":
             report.wrong(f"{key}.dataset.batch_transform_ops", "mixed images and labels cannot be evaluated; remove it")
@@ -428,7 +430,9 @@ def _labels(report: Report, key: str, section: dict) -> Optional[LabelSummary]:
     try:
         summary = inspect_labels({"name": section["name"], **arguments}, check_files=False)
     except (OSError, ValueError) as error:
-        report.wrong(key, str(error))
+        # A message about the value of an argument begins with its name: then that is the key to point at.
+        argument, _, message = str(error).partition(": ")
+        report.wrong(*((f"{key}.{argument}", message) if argument in section else (key, str(error))))
         return None
     class_num = report.config.Arch.class_num
     complaint = summary.problem(class_num)

@@ -80,6 +80,7 @@ def states(trainer: Trainer, sums: np.ndarray) -> dict[str, Any]:
         "iterations": trainer.iterations,
         "step": trainer.progress.step,
         "seed": trainer.seed,
+        "order": trainer.loader.sampler.signature(),
         "samples_per_step": trainer.samples_per_step,
         "arch": trainer.cfg.Arch.name,
         "epochs": trainer.epochs,
@@ -152,6 +153,13 @@ def _check_same_run(trainer: Trainer, prefix, found: dict) -> None:
         raise CheckpointError(
             f"Global.checkpoints: {prefix} is of {found['arch']}, Arch.name is {arch}; "
             "to start a new run from its weights, use Global.pretrained_model"
+        )
+    order, order_then = trainer.loader.sampler.signature(), found.get("order", "")
+    if found["iteration"] and order != order_then:
+        raise CheckpointError(
+            f"Global.checkpoints: {prefix} stopped within an epoch that was read from {order_then or 'single files'}; "
+            f"this run reads {order or 'single files'}. Resume with the same, or from a checkpoint at the end of an "
+            "epoch"
         )
     then = (found["iterations"], found["samples_per_step"], found["seed"])
     now = (trainer.iterations, trainer.samples_per_step, trainer.seed)

@@ -1,10 +1,13 @@
 """What a configuration is checked for beyond its keys: files, labels, devices, backbones, contradictions."""
 
+import os
+
 import paddle
 import pytest
 from config_sample import Sample
 
 from ppcls_ext import plugin
+from ppcls_ext.data.shards import write_shards
 from ppcls_ext.engine.config_checks import factory_arguments
 
 pytestmark = pytest.mark.compat
@@ -98,6 +101,25 @@ def test_image_folder(sample, tmp_path):
     problem = sample.problem(*overrides)
     assert "DataLoader.Train.dataset.cls_label_path: ImageFolder has no such argument" in problem
     sample.load(*overrides, "DataLoader.Train.dataset.cls_label_path=None")
+
+
+def test_shards(sample, tmp_path):
+    shards = write_shards(tmp_path, tmp_path / "list.txt", tmp_path / "train", samples=1, progress=False)
+    overrides = [
+        "DataLoader.Train.dataset.name=ShardDataset",
+        "DataLoader.Train.dataset.cls_label_path=None",
+        "DataLoader.Train.dataset.image_root=None",
+        f"DataLoader.Train.dataset.shards={tmp_path}/train-{{000000..000002}}.tar",
+    ]
+    sample.load(*overrides, "DataLoader.Train.dataset.num_samples=3")
+    problem = sample.problem(*overrides, "DataLoader.Train.dataset.num_samples=4")
+    assert "DataLoader.Train.dataset.num_samples: expected 4 samples, the 3 shards hold 3" in problem
+    problem = sample.problem(*overrides, "DataLoader.Train.sampler.name=RASampler")
+    assert "DataLoader.Train.sampler.name: RASampler jumps between shards" in problem
+    assert "ShardDataset needs it" in sample.problem(*overrides[:3])
+    os.remove(shards[1])
+    problem = sample.problem(*overrides)
+    assert f"1 of 3 files do not exist: {shards[1]}" in problem and "DataLoader.Train.dataset.shards" in problem
 
 
 def test_dataset_without_its_list(sample):

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from ppcls_ext import plugin
+from ppcls_ext.data.shards import ShardIndex, write_shards
 from ppcls_ext.engine.bad_images import TooManyBadImagesError
 from ppcls_ext.engine.checkpoint import CheckpointError, load_checkpoint
+from ppcls_ext.engine.config import load_config
+from ppcls_ext.engine.evaluator import evaluate
 from ppcls_ext.engine.trainer import NonFiniteLossError
 from ppcls_ext.layer_state import state_arrays
 
@@ -141,6 +144,57 @@ def test_resuming_among_mixed_and_repeated_images_is_exact(runs):
     assert same_weights(unbroken, resumed)
 
 
+def into_shards(runs, samples=12) -> None:
+    """Let the config of ``runs`` read both lists from shards."""
+    for split, name in (("Train", "train"), ("Eval", "val")):
+        dataset = runs.config["DataLoader"][split]["dataset"]
+        prefix = runs.folder / "shards" / name
+        shards = write_shards(dataset["image_root"], dataset["cls_label_path"], prefix, samples=samples, progress=False)
+        pattern = f"{prefix}-{{000000..{len(shards) - 1:06d}}}.tar"
+        operators = dataset["transform_ops"]
+        runs.config["DataLoader"][split]["dataset"] = {
+            "name": "ShardDataset", "shards": pattern, "transform_ops": operators
+        }  # fmt: skip
+    runs.config["DataLoader"]["Train"]["dataset"]["shuffle_buffer"] = 20
+
+
+@pytest.mark.compat
+def test_resuming_among_shards_is_exact(runs):
+    """With other numbers of workers, too; another order within the epoch is refused."""
+    into_shards(runs)
+    runs.config["Global"]["save_interval_steps"] = 2
+    runs.config["DataLoader"]["Train"]["loader"]["num_workers"] = 2
+    unbroken, summary = runs.train()
+    os.rename(runs.output_dir, runs.folder / "unbroken")
+    interrupted = runs.trainer()
+    step = interrupted._step
+
+    def dying(epoch, iteration, batch):
+        if (epoch, iteration) == (2, 2):
+            raise KeyboardInterrupt
+        return step(epoch, iteration, batch)
+
+    interrupted._step = dying
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run()
+    latest = f"Global.checkpoints={runs.output_dir / 'latest'}"
+    with pytest.raises(
+        CheckpointError, match="8 shards, 1 processes, a buffer of 20; this run reads .* a buffer of 19"
+    ):
+        runs.trainer(latest, "DataLoader.Train.dataset.shuffle_buffer=19")
+    resumed, again = runs.train(latest, "DataLoader.Train.loader.num_workers=0")
+    assert same_weights(unbroken, resumed) and again["history"][-1] == summary["history"][-1]
+
+
+def test_evaluation_of_shards_equals_that_of_the_list(runs):
+    _, from_list = runs.train("Global.epochs=1", f"Global.output_dir={runs.folder / 'a'}")
+    into_shards(runs, samples=10)
+    trained = f"Global.pretrained_model={runs.folder / 'a' / 'latest'}"
+    result = evaluate(load_config(runs.write(), [trained], mode="eval"))
+    expected = {name[5:]: value for name, value in from_list["history"][0].items() if name.startswith("eval_")}
+    assert result["top1"] == expected["top1"] and result["top5"] == expected["top5"]
+
+
 def test_a_lower_metric_after_resuming_is_not_best(runs):
     """Defects 2 and 3: the best figure is restored; neither a worse nor an equal one overwrites best_model."""
     runs.train("Global.epochs=1")
@@ -242,6 +296,36 @@ def test_unreadable_images_are_counted_and_limited(runs, tmp_path):
         TooManyBadImagesError, match=r"(?s)2 images cannot be read, .* allows 1.*broken\.png.*second\.png"
     ):
         runs.train()
+
+
+@pytest.mark.parametrize("shards", [False, True], ids=["list", "shards"])
+def test_few_damaged_images_among_many_cost_a_line_each(runs, shards):
+    """A list of 3,000 entries, five of them damaged in five ways: the run ends, and says so five times."""
+    folder = runs.folder / "many"
+    folder.mkdir()
+    image = next((runs.digits / "images").glob("*.png")).read_bytes()
+    damaged = {"empty": b"", "text": b"<html>404", "half": image[: len(image) // 2], "header": image[:20]}
+    for name, data in damaged.items():
+        (folder / f"{name}.png").write_bytes(data)
+    places = dict(zip((3, 700, 1500, 2999), damaged))
+    lines = (runs.digits / "train_small.txt").read_text().splitlines()
+    listed = [f"{folder / places[n]}.png 1" if n in places else lines[n % len(lines)] for n in range(3000)]
+    (folder / "list.txt").write_text("\n".join(listed) + "\n")
+    dataset = runs.config["DataLoader"]["Train"]["dataset"]
+    dataset["cls_label_path"] = str(folder / "list.txt")
+    expected = len(damaged)
+    if shards:
+        into_shards(runs, samples=1000)
+        last = runs.folder / "shards" / "train-000002.tar"
+        index = ShardIndex.load(str(last))
+        assert index.sizes[-1] > 100, "the shard's last image is to be cut off, not one that is damaged already"
+        last.write_bytes(last.read_bytes()[: index.offsets[-1] + 50])
+        expected += 1
+    runs.config["DataLoader"]["Train"]["sampler"]["batch_size"] = 500
+    runs.config["DataLoader"]["Train"]["loader"]["num_workers"] = 2
+    runs.train("Global.epochs=1", "Global.eval_during_train=False", "Global.max_bad_image_ratio=0.01")
+    assert runs.log().count("skipped an unreadable image") == expected
+    assert f"{expected} unreadable images were skipped" in runs.log()
 
 
 def test_layer_stop_and_grad_norm_are_logged(runs):

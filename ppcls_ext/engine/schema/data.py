@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Dict, List, Literal, Optional
+from typing import Annotated, Any, Dict, List, Literal, Optional, Union
 
 from pydantic import Field
 
 from .base import Bool, Int, Section, Text, ignored, name_of, unsupported, with_keys
 
-DATASETS = ("ImageNetDataset", "ClsDataset", "ImageFolder", "Cifar10", "Cifar100")
+DATASETS = ("ImageNetDataset", "ClsDataset", "ImageFolder", "Cifar10", "Cifar100", "ShardDataset")
 DATASETS_OF_PADDLECLAS = (
     "AdaFaceDataset CompCars CustomLabelDataset DukeMTMC FiveValidationDataset ICartoonDataset "
     "LogoDataset MLClsDataset MSMT17 Market1501 MixDataset MultiLabelDataset MultiScaleDataset PersonAttribute "
@@ -45,7 +45,7 @@ class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
     name: name_of("dataset", DATASETS, DATASETS_OF_PADDLECLAS) = Field(
         "ImageNetDataset",
         description="ImageNetDataset: a list file; ImageFolder: a folder for each class; Cifar10, Cifar100: the "
-        "published archive",
+        "published archive; ShardDataset: tar files in WebDataset's layout",
     )
     image_root: Optional[Text] = Field(
         None, description="folder that relative paths start from; ImageNetDataset and ImageFolder need it"
@@ -60,6 +60,15 @@ class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
     mode: Optional[Literal["train", "test"]] = Field(None, description="Cifar10, Cifar100: which images")
     label_mode: Optional[Literal["fine", "coarse"]] = Field(
         None, description="Cifar100: its 100 classes or their 20 groups; unset: fine"
+    )
+    shards: Optional[Union[Text, List[Text]]] = Field(
+        None, description="ShardDataset: a pattern such as train-{000000..000639}.tar, or several"
+    )
+    num_samples: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="ShardDataset: how many samples there must be; unset: as many as there are"
+    )
+    shuffle_buffer: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="ShardDataset: samples among which the next one is drawn; unset: 10000"
     )
     transform_ops: Transforms = Field([], description="operators in order, each Name: {arguments}")
     batch_transform_ops: Optional[Transforms] = Field(
