@@ -28,7 +28,9 @@ def scale_learning_rates(section: Mapping, factor: float) -> dict:
 def describe_scaling(before: Mapping, after: Mapping) -> str:
     """Return what :func:`scale_learning_rates` changed, such as ``learning_rate 0.002 -> 0.00025``."""
     return ", ".join(
-        f"{name} {_text(before[name])} -> {_text(after[name])}" for name in RATES if before.get(name)  # 0 stays 0
+        f"{name} {_text(before[name])} -> {_text(after[name])}"
+        for name in RATES
+        if before.get(name)  # 0 stays 0
     )
 
 

@@ -78,6 +78,8 @@ def small_res2net(arguments: dict) -> dict:
     if "levels" in arguments:  # a DLA
         sizes = {"levels": [1, 1, 2, 1], "channels": [2, 4, 16, 32, 64, 128]}
         return {**sizes, "base_width": 16, "scale": 3, "cardinality": 1}
+    if "alpha" in arguments:  # a Big-Little Net, whose stages have two blocks at least
+        return {"depths": [2, 2, 3, 1], "planes": [8, 16, 32, 64], "base_width": 32, "scale": 3}
     cardinality = min(arguments["cardinality"], 2)
     return {"depths": [1, 1, 2, 1], "planes": [8, 16, 32, 64], "base_width": 16, "scale": 3, "cardinality": cardinality}
 
@@ -117,7 +119,7 @@ COMPAT = {
     *("Sequencer2D_S", "Sequencer2D_S_unidirectional", "GRUSequencer2D_S", "VSequencer_S_PE", "Sequence_2d"),
     "DilateFormer_Tiny",
     "ViP_Small_7",
-    *("ResNet18", "ResNeXt50_32x4d", "Res2Net50_vd_26w_4s", "Res2Net_DLA60"),
+    *("ResNet18", "ResNeXt50_32x4d", "Res2Net50_vd_26w_4s", "Res2Net_DLA60", "bLRes2Net50"),
     "ViT_base_patch16_224",
     "SwinTransformer_tiny_patch4_window7_224",
 }
@@ -312,7 +314,8 @@ def test_strides_and_channels_of_dilateformer():
 def test_drop_path_is_a_linear_ramp(spec):
     """index / (blocks - 1) x rate, all branches of a block alike, as Python floats."""
     model = build(spec, perturb=False, drop_path_rate=0.4)
-    rates = [layer.rate for layer in model.sublayers() if isinstance(layer, DropPath)]
+    layers = [(name, layer) for name, layer in model.named_sublayers() if isinstance(layer, DropPath)]
+    rates = [layer.rate for name, layer in layers if ".blocks." in name]  # a little branch's blocks are further ones
     assert all(type(rate) is float for rate in rates)
     blocks = sum(len(stage.blocks) for stage in model.stages)
     assert len(rates) % blocks == 0

@@ -5,16 +5,21 @@ import numpy as np
 import paddle
 import pytest
 import rule
+from paddle import nn
 
 from ppcls_ext import registry
 from ppcls_ext.analysis.macs import count_macs
 from ppcls_ext.arch.backbone.res2net import SplitConvolution
+from ppcls_ext.arch.backbone.res2net_bl import BigLittleStage
 from ppcls_ext.arch.backbone.res2net_dla import left_siblings
 
 RES2NETS = [spec for spec in registry.specs() if spec.family == "Res2Net"]
-COMPAT = {"Res2Net50_vd_26w_4s", "Res2Net_DLA60"}
+COMPAT = {"Res2Net50_vd_26w_4s", "Res2Net_DLA60", "bLRes2Net50"}
+#: Networks of other classes than Res2Net, whose counts are not those of the closed form.
+OTHERS = ("Res2Net_DLA60", "Res2NeXt_DLA60", "bLRes2Net50")
 #: Parameters and MACs (in 1e9), computed by hand from the official modules; of DLA, counted in timm's (the official
-#: ones have projections besides that nothing uses).
+#: ones have projections besides that nothing uses); of bLRes2Net-50, counted in the official block in the official
+#: Big-Little Net, which with its own bottlenecks has the published 2.85.
 PUBLISHED = {
     "Res2Net50_26w_4s": (25_699_120, 4.26),
     "Res2Net50_14w_8s": (25_059_816, 4.18),
@@ -27,6 +32,7 @@ PUBLISHED = {
     "Res2Net200_vd_26w_4s": (76_215_536, 15.71),
     "Res2NeXt50_4s": (24_671_464, 4.17),
     "SE_Res2Net50": (28_230_112, None),
+    "bLRes2Net50": (26_845_561, 2.99),
     "Res2Net_DLA60": (20_848_072, None),
     "Res2NeXt_DLA60": (17_032_984, None),
 }
@@ -62,7 +68,7 @@ def test_counts(spec):
     """The registry's row, the closed form and the published figures."""
     params, gmacs = PUBLISHED[spec.name]
     assert spec.params == params and gmacs in (None, round(spec.macs / 1e9, 2))
-    if not spec.name.endswith("DLA60"):
+    if spec.name not in OTHERS:
         assert (spec.params, spec.macs) == closed_form(spec.factory.arguments, 224)
 
 
@@ -76,7 +82,7 @@ def test_published_figures_cover_the_registry():
 def test_equals_the_reference(spec):
     """Logits and every stage's features, on the same weights; what was counted is what was built."""
     model = spec.factory(**compare.arguments(spec))
-    if spec.name.endswith("DLA60"):
+    if spec.name in OTHERS:
         assert sum(parameter.size for parameter in model.parameters()) == spec.params
         assert sum(count_macs(model, (3, 224, 224)).values()) == spec.macs
     else:
@@ -134,8 +140,45 @@ def test_left_siblings():
     assert [left_siblings(leaf) for leaf in range(8)] == [[], [0], [], [1, 2], [], [4], [], [3, 5, 6]]
 
 
+def big_little_stage() -> BigLittleStage:
+    """Return a stage of one channel: the little branch passes its input on, the big one takes every other pixel."""
+    stage = BigLittleStage([nn.Identity()], [nn.MaxPool2D(1, 2), nn.Identity()], 1, 1)
+    stage.expand.conv.weight.set_value(paddle.ones([1, 1, 1, 1]))
+    stage.eval()
+    return stage
+
+
+@pytest.mark.parametrize("side", [4, 5])
+def test_the_branches_of_a_stage_meet_pixel_by_pixel(side):
+    """Each pixel of the big branch stands for the four (fewer at an odd edge) that it came from; then ReLU."""
+    x = np.arange(side * side, dtype=np.float32).reshape(1, 1, side, side) - 7
+    with paddle.no_grad():
+        out = big_little_stage()(paddle.to_tensor(x)).numpy()[0, 0]
+    for row in range(side):
+        for column in range(side):
+            corner = x[0, 0, row - row % 2, column - column % 2]
+            expected = max(x[0, 0, row, column] / np.sqrt(1 + 1e-5) + corner, 0)
+            np.testing.assert_allclose(out[row, column], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_a_big_little_net_is_made_of():
+    """Width and blocks of the little branch, and where the resolution halves."""
+    model = registry.factories()["BigLittleRes2Net"](
+        depths=[2, 9, 2], planes=[16, 32, 64], alpha=4, beta=3, base_width=32, class_num=3
+    )
+    assert [len(stage.little) for stage in model.stages[:2]] == [1, 2]
+    assert model.stages[1].little[0].conv3.conv.weight.shape[0] == 4 * 32 // 4
+    assert model.stage_strides == [8, 8, 16] and model.stage_channels == [64, 128, 256]
+    maps = model.extract_features(paddle.zeros([1, 3, 33, 47]))
+    assert [map_.shape[2:] for map_ in maps] == [[5, 6], [5, 6], [3, 3]]
+
+
 def test_wrong_arguments():
     factories = registry.factories()
+    with pytest.raises(ValueError, match=r"depths must be of two stages or more, .*: \[3, 1, 3\]"):
+        factories["BigLittleRes2Net"](depths=[3, 1, 3], planes=[8, 8, 8])
+    with pytest.raises(ValueError, match=r"planes must be multiples of alpha = 3, got \[64, 128, 256, 512\]"):
+        factories["BigLittleRes2Net"](alpha=3)
     with pytest.raises(ValueError, match="scale must be at least 2, got 1"):
         factories["Res2Net"](scale=1)
     with pytest.raises(ValueError, match="base_width 1 leaves no channel to a group when planes is 8"):

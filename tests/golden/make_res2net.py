@@ -1,11 +1,12 @@
-"""Write the golden files of Res2Net with the official code, in PyTorch.
+r"""Write the golden files of Res2Net with the official code, in PyTorch.
 
-    python tests/golden/make_res2net.py --official <checkout of Res2Net/Res2Net-PretrainedModels>
+    python tests/golden/make_res2net.py --official <checkout of Res2Net/Res2Net-PretrainedModels> \
+        --big-little <checkout of IBM/BigLittleNet>
 
 needs PyTorch and timm (extra ``parity``). Where timm has the model too, the two must agree. SE-Res2Net has no official
-code: timm's block with its squeeze-and-excitation stands for it. All are in the official form. Some run on small
-images, and the large ones with one or two blocks per stage: their blocks and widths are whole, their depths are checked
-by their numbers of parameters.
+code: timm's block with its squeeze-and-excitation stands for it. Nor has bLRes2Net: it is the official block in the
+official Big-Little Net. All are in the official form. Some run on small images, and the large ones with one or two
+blocks per stage: their blocks and widths are whole, their depths are checked by their numbers of parameters.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ VARIANTS = {
     "Res2Net200_vd_26w_4s": ("res2net_v1b", "Res2Net", _SHORT, {"baseWidth": 26, "scale": 4}, 64, None),
     "Res2NeXt50_4s": ("res2next", "Res2NeXt", _50, {"baseWidth": 4, "cardinality": 8, "scale": 4}, 64, "res2next50"),
     "SE_Res2Net50": (None, None, _50, {}, 64, None),
+    "bLRes2Net50": ("models.blresnet", "bLResNet", _50, {"alpha": 2, "beta": 4}, 224, None),
     "Res2Net_DLA60": ("dla", "Bottle2neck", [1, 1, 1, 2, 3, 1], {}, 224, "dla60_res2net"),
     "Res2NeXt_DLA60": ("dla", "Bottle2neckX", [1, 1, 1, 2, 3, 1], {}, 64, "dla60_res2next"),
 }
@@ -60,6 +62,27 @@ def canonical_deep(name: str) -> str:
         return _statistics(name.replace("bn1.", "stem.2.norm."))
     name = name.replace("downsample.1.", "shortcut.conv.").replace("downsample.2.", "shortcut.norm.")
     return canonical(name)
+
+
+def canonical_big_little(name: str) -> str:
+    """Return our name of a parameter or buffer of a Big-Little Net."""
+    name = re.sub(r"^b_conv0\.|^bn_b0\.", lambda m: f"stem.1.big.{_kind(m[0])}.", name)
+    name = re.sub(r"^(?:l_conv|bn_l)(\d)\.", lambda m: f"stem.1.little.{m[1]}.{_kind(m[0])}.", name)
+    name = re.sub(r"^bl_init\.|^bn_bl_init\.", lambda m: f"stem.1.merge.{_kind(m[0])}.", name)
+    name = re.sub(r"little_e\.(\d)\.", lambda m: f"expand.{'norm' if int(m[1]) else 'conv'}.", name)
+    if ".little." not in name:  # behind a pooling
+        name = name.replace("downsample.1.", "downsample.0.").replace("downsample.2.", "downsample.1.")
+    name = re.sub(r"^layer(\d)\.fusion\.0\.", lambda m: f"layer{m[1]}.{_50[int(m[1]) - 1] - 1}.", name)
+    name = re.sub(r"^layer(\d)\.big\.", r"layer\1.", name)
+    match = re.match(r"layer(\d)\.(little\.\d|expand)\.(.*)", name)
+    if not match:
+        return canonical(name)
+    inner = canonical(f"layer1.0.{match[3]}").removeprefix("stages.0.blocks.0.")
+    return f"stages.{int(match[1]) - 1}.{match[2]}.{inner}"
+
+
+def _kind(name: str) -> str:
+    return "norm" if name.startswith("bn") else "conv"
 
 
 def _statistics(name: str) -> str:
@@ -110,11 +133,41 @@ def run(model: nn.Module, images: torch.Tensor) -> tuple:
         return model(images).flatten(1), features
 
 
+class _AllButTheLast(nn.Module):
+    """The ReLU of a block whose last call, on the sum with the shortcut, does nothing."""
+
+    def __init__(self, calls: int):
+        super().__init__()
+        self.calls, self.done = calls, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.done += 1
+        return x if self.done % self.calls == 0 else torch.relu(x)
+
+
+def big_little(bottle2neck: type) -> type:
+    """Return the official Res2Net block with the constructor of Big-Little Net's bottleneck.
+
+    The first block of a row is the one that is given a stride, if only of 1.
+    """
+
+    class Block(bottle2neck):
+        def __init__(self, inplanes, planes, stride=None, downsample=None, last_relu=True):
+            stype = "normal" if stride is None else "stage"
+            super().__init__(inplanes, planes // self.expansion, stride or 1, downsample, stype=stype)
+            if not last_relu:
+                self.relu = _AllButTheLast(self.nums + 2)
+
+    return Block
+
+
 def reference(module: str | None, name: str | None, depths: list, options: dict, size: int) -> nn.Module:
     """Build the official model."""
     if module is None:
         return ResNet(Bottle2neck, depths, base_width=26, block_args={"scale": 4, "attn_layer": SEModule})
     code = importlib.import_module(module)
+    if name == "bLResNet":
+        return code.bLResNet(big_little(importlib.import_module("res2net").Bottle2neck), depths, **options)
     if module == "dla":
         return code.DLA(depths, [16, 32, 128, 256, 512, 1024], block=getattr(code, name), pool_size=size // 32)
     if module == "res2next":
@@ -125,13 +178,17 @@ def reference(module: str | None, name: str | None, depths: list, options: dict,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--official", type=Path, required=True, help="a checkout of Res2Net/Res2Net-PretrainedModels")
+    parser.add_argument("--big-little", type=Path, required=True, help="a checkout of IBM/BigLittleNet")
+    parser.add_argument("--only", help="one of the backbones (default: all)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "res2net")
     given = parser.parse_args()
-    sys.path.insert(0, str(given.official))
+    sys.path[:0] = [str(given.official), str(given.big_little)]
     torch.set_num_threads(2)
     given.out.mkdir(exist_ok=True)
     for ours, (module, name, depths, options, size, in_timm) in VARIANTS.items():
-        names = canonical_deep if module == "res2net_v1b" else canonical
+        if given.only not in (None, ours):
+            continue
+        names = {"res2net_v1b": canonical_deep, "models.blresnet": canonical_big_little}.get(module, canonical)
         images = torch.from_numpy(rule.images(size))
         logits, features = run(fill(reference(module, name, depths, options, size), names), images)
         gap = ""
@@ -142,7 +199,7 @@ def main() -> None:
             if max(gaps) > 2e-5:
                 raise SystemExit(f"{ours}: the official model and timm's differ by {gaps}")
             gap = f", differs from timm by {max(gaps):.1e} at most"
-        arguments = {} if module == "dla" else {"form": "official"}
+        arguments = {} if module in ("dla", "models.blresnet") else {"form": "official"}
         if depths == _SHORT:
             arguments["depths"] = depths
         arrays = {f"stage {i}": rule.summary(map_.numpy()) for i, map_ in enumerate(features)}

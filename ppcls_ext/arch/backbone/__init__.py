@@ -5,6 +5,7 @@ from __future__ import annotations
 from ppcls_ext.arch.backbone import (
     dilateformer,
     res2net,
+    res2net_bl,
     res2net_dla,
     resnet,
     sequencer,
@@ -18,6 +19,7 @@ __all__ = [
     "Backbone",
     "dilateformer",
     "res2net",
+    "res2net_bl",
     "res2net_dla",
     "resnet",
     "sequencer",
