@@ -134,11 +134,21 @@ def build_dataloader(
     loader = dict(section.get("loader") or {})
     num_workers = loader.pop("num_workers", 0)
     use_shared_memory = loader.pop("use_shared_memory", True)
+    normalize_on_device = loader.pop("normalize_on_device", False)
     if loader:
-        raise ValueError(f"loader: unknown key {next(iter(loader))!r}; it takes num_workers, use_shared_memory")
+        known = "num_workers, use_shared_memory, normalize_on_device"
+        raise ValueError(f"loader: unknown key {next(iter(loader))!r}; it takes {known}")
     if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
         raise ValueError(f"loader.num_workers: expected an integer of at least 0, got {num_workers!r}")
-    return Loader(dataset, sampler, min(num_workers, len(sampler)), bool(use_shared_memory), places, batch_transforms)
+    return Loader(
+        dataset,
+        sampler,
+        min(num_workers, len(sampler)),
+        bool(use_shared_memory),
+        places,
+        batch_transforms,
+        bool(normalize_on_device),
+    )
 
 
 def sampler_options(section: dict, mode: str) -> tuple[str, dict]:

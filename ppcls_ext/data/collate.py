@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class ArrayBatch:
-    """A batch on the host: float32 ``[n, channels, height, width]``, int64 ``[n]``, int64 ``[n]``, and the rest.
+    """A batch on the host: images ``[n, channels, height, width]``, int64 ``[n]``, int64 ``[n]``, and the rest.
+
+    Images are float32, or uint8 where the device normalises.
 
     Batch operators turn the labels into float32 ``[n, class_num]``.
     """

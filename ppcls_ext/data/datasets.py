@@ -34,6 +34,8 @@ class ClassificationDataset:
         ValueError: if the operators are wrong or a label is negative.
     """
 
+    #: Of the images that :meth:`load` gives; uint8 where NormalizeImage has been left to the device.
+    dtype = np.float32
     #: Whether :meth:`read` gives the bytes of a file rather than pixels.
     from_bytes = True
 
@@ -95,7 +97,7 @@ class ClassificationDataset:
             repeat: chooses another one, for a sampler that gives an image several times in an epoch.
 
         Returns:
-            The sample, its image float32 ``[channels, height, width]``; or, in training, a BadImage.
+            The sample, its image ``[channels, height, width]`` of :attr:`dtype`; or, in training, a BadImage.
 
         Raises:
             BadImageError: if the file cannot be read or decoded, in evaluation.
@@ -114,7 +116,7 @@ class ClassificationDataset:
             raise TransformError(f"sample {index}, {path}, {error}") from error.__cause__
         if self.transforms.layout != CHW:
             image = image.transpose(2, 0, 1)
-        return Sample(np.ascontiguousarray(image, np.float32), int(self.labels[index]), index)
+        return Sample(np.ascontiguousarray(image, self.dtype), int(self.labels[index]), index)
 
     def missing_files(self) -> list[str]:
         """Return the files that do not exist. Each folder is listed once, which is quick on network disks too."""

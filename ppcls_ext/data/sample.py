@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, ready for the model: float32 ``[channels, height, width]``, its label and its place in the list."""
+    """One image ``[channels, height, width]``, its label and its place in the list.
+
+    The image is float32 and ready for the model, or uint8 where the device normalises.
+    """
 
     image: np.ndarray
     label: int

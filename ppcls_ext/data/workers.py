@@ -234,7 +234,7 @@ def _send(pipe: connection.Connection, batch: ArrayBatch, shared: bool) -> None:
         pipe.send(("pickled", batch))
         return
     try:
-        pipe.send(("shared", (batch.images.shape, batch.labels, batch.indices, batch.bad)))
+        pipe.send(("shared", (batch.images.shape, batch.images.dtype.str, batch.labels, batch.indices, batch.bad)))
         reduction.send_handle(pipe, memory, os.getppid())
     finally:
         os.close(memory)
@@ -256,7 +256,7 @@ def _new_memory(content) -> Optional[int]:
 
 
 def _receive_images(
-    pipe: connection.Connection, shape: tuple, labels: np.ndarray, indices: np.ndarray, bad: list
+    pipe: connection.Connection, shape: tuple, dtype: str, labels: np.ndarray, indices: np.ndarray, bad: list
 ) -> ArrayBatch:
     handle = reduction.recv_handle(pipe)
     try:
@@ -264,4 +264,4 @@ def _receive_images(
     finally:
         os.close(handle)
     # The array keeps the mapping alive.
-    return ArrayBatch(np.frombuffer(memory, np.float32).reshape(shape), labels, indices, bad)
+    return ArrayBatch(np.frombuffer(memory, dtype).reshape(shape), labels, indices, bad)

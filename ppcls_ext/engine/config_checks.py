@@ -16,7 +16,7 @@ from ppcls_ext.data.batch_ops import check_batch_transform_ops
 from ppcls_ext.data.batch_ops.pipeline import label_smoothing
 from ppcls_ext.data.build import DATASETS, dataset_arguments
 from ppcls_ext.data.cifar import ARCHIVES
-from ppcls_ext.data.preprocess import check_transform_ops
+from ppcls_ext.data.preprocess import build_transforms, check_transform_ops
 from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
 from ppcls_ext.optim.lr import piecewise_table
 from ppcls_ext.weights.published import NoPublishedWeightsError, choose, lacking
@@ -367,10 +367,23 @@ def _batches(report: Report) -> None:
         if sampler["name"] == "RASampler" and section["dataset"]["name"] == "ShardDataset":
             report.wrong(f"{key}.sampler.name", "RASampler jumps between shards; expected DistributedBatchSampler")
         operators = section["dataset"].get("batch_transform_ops")
+        if section["loader"].get("normalize_on_device"):
+            _device_normalization(report, key, section["dataset"])
         if operators and split == "Eval":
             report.wrong(f"{key}.dataset.batch_transform_ops", "mixed images and labels cannot be evaluated; remove it")
         elif operators:
             _mixing(report, f"{key}.dataset.batch_transform_ops", operators)
+
+
+def _device_normalization(report: Report, key: str, dataset: dict) -> None:
+    place = f"{key}.loader.normalize_on_device"
+    if dataset.get("batch_transform_ops"):
+        report.wrong(place, "batch_transform_ops mix normalised images; remove one of the two")
+    if not check_transform_ops(dataset["transform_ops"]):
+        try:
+            build_transforms(dataset["transform_ops"]).without_normalization()
+        except ValueError as error:
+            report.wrong(place, str(error))
 
 
 def _mixing(report: Report, key: str, operators: list) -> None:

@@ -13,7 +13,7 @@ the package against PaddleClas's algorithm must be equal, bit for bit.
   normalise with NumPy, transpose, stack).
 - torchvision: RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize on Pillow images, default_collate.
 - ours: ``ppcls_ext.data`` as a worker process runs it; "-plain" without simplejpeg, "-pil" with Pillow's bilinear
-  filter, which averages as torchvision's does.
+  filter, which averages as torchvision's does, "-bytes" with ``loader.normalize_on_device``, so that a batch is uint8.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def write_images(folder: Path, count: int) -> list[Path]:
 # ---- the pipelines: each returns a function from the number of a batch to the batch --------------------------------
 
 
-def ours(folder: Path, plain: bool = False, backend: str = "cv2"):
+def ours(folder: Path, plain: bool = False, backend: str = "cv2", as_bytes: bool = False):
     """The package."""
     sys.path.insert(0, str(ROOT))
     import ppcls_ext  # noqa: F401 - sets the number of threads
@@ -90,6 +90,7 @@ def ours(folder: Path, plain: bool = False, backend: str = "cv2"):
                 ],
             },
             "sampler": {"batch_size": BATCH, "shuffle": True},
+            "loader": {"normalize_on_device": as_bytes},
         },
         "Train",
     )
@@ -177,6 +178,7 @@ PIPELINES = {
     "ours": ours,
     "ours-plain": lambda folder: ours(folder, plain=True),
     "ours-pil": lambda folder: ours(folder, backend="pil"),
+    "ours-bytes": lambda folder: ours(folder, as_bytes=True),
 }
 
 
@@ -232,6 +234,15 @@ class Child:
         self.process.wait()
 
 
+def normalised(batch: bytes) -> bytes:
+    """Return what the device makes of a batch of bytes."""
+    import numpy as np
+
+    images = np.frombuffer(batch, np.uint8).reshape(BATCH, 3, SIZE, SIZE).astype(np.float32)
+    mean, std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (MEAN, STD))
+    return ((images * np.float32(1.0 / 255.0) - mean) / std).tobytes()
+
+
 def compare(folder: Path, names: list[str], arguments: argparse.Namespace) -> None:
     paths = write_images(folder, arguments.images)
     sizes = [path.stat().st_size for path in paths]
@@ -246,8 +257,9 @@ def compare(folder: Path, names: list[str], arguments: argparse.Namespace) -> No
             if children[-1].shape != (BATCH, 3, SIZE, SIZE):
                 raise SystemExit(f"{name} gives {children[-1].shape}")
         reference = (folder / "opencv.batch").read_bytes()
-        for name in names:
-            if name in ("ours", "ours-plain") and (folder / f"{name}.batch").read_bytes() != reference:
+        for name in ("ours", "ours-plain", "ours-bytes"):
+            batch = (folder / f"{name}.batch").read_bytes()
+            if (normalised(batch) if name == "ours-bytes" else batch) != reference:
                 raise SystemExit(f"{name} is not equal to PaddleClas's algorithm")
         for turn in range(arguments.rounds + 1):
             for child in children:

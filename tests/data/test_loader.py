@@ -68,6 +68,47 @@ def test_batch(image_set):
     assert sorted(np.concatenate([batch.indices for batch in batches])) == list(range(22))
 
 
+@pytest.mark.compat
+@pytest.mark.parametrize("workers, shared", [(0, True), (2, True), (2, False)])
+@pytest.mark.parametrize("last", [[NORMALISE], [NORMALISE, {"ToCHWImage": None}]], ids=["hwc", "chw"])
+def test_normalising_on_the_device_gives_the_same_batches(image_set, last, workers, shared):
+    """Bit for bit on a CPU, also where a batch lost all its images."""
+    ops = [*TRAIN_OPS[:-1], *last]
+    for index in range(3):
+        image_set.path(index).write_bytes(b"no image")
+    section = image_set.section(ops, batch_size=1, workers=workers, shared=shared)
+    section["dataset"]["transform_ops"] = ops
+    on_host = build_dataloader(section, "Train", seed=3)
+    section["loader"]["normalize_on_device"] = True
+    on_device = build_dataloader(section, "Train", seed=3)
+    assert on_device.dataset.load(5, 0).image.dtype == np.uint8
+    batches = list(on_device.epoch(1))
+    assert all(batch.images.dtype == paddle.float32 for batch in batches) and sum(len(b.bad) for b in batches) == 3
+    assert digest(on_device.epoch(1)) == digest(on_host.epoch(1))
+    on_host.close()
+    on_device.close()
+
+
+@pytest.mark.parametrize(
+    "last, message",
+    [
+        ([], "got RandFlipImage"),
+        ([{"NormalizeImage": {"order": "", "channel_num": 4}}], "got NormalizeImage with channel_num: 4"),
+        ([NORMALISE, {"RandomErasing": {"EPSILON": 0.5}}], "got RandomErasing"),
+    ],
+)
+def test_only_a_last_normalisation_can_be_left_to_the_device(image_set, last, message):
+    section = image_set.section([*TRAIN_OPS[:-1], *last])
+    section["loader"]["normalize_on_device"] = True
+    with pytest.raises(ValueError, match=f"loader.normalize_on_device: expected NormalizeImage .*{message}"):
+        build_dataloader(section, "Train")
+    section["dataset"].update(
+        transform_ops=TRAIN_OPS, batch_transform_ops=[{"OpSampler": {"MixupOperator": {"alpha": 0.8, "prob": 0.5}}}]
+    )
+    with pytest.raises(ValueError, match="batch_transform_ops mix normalised images"):
+        build_dataloader(section, "Train", class_num=3)
+
+
 @pytest.mark.parametrize("shared", [True, False], ids=["shared_memory", "pipe"])
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_same_batches_for_any_number_of_workers(image_set, workers, shared):

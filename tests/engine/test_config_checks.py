@@ -364,6 +364,17 @@ def test_mistake_in_mixing_or_repeating(sample, overrides, key, message):
     assert f": {key}" in problem and message in problem
 
 
+def test_normalising_on_the_device_needs_a_last_normalisation(sample):
+    key = "DataLoader.Train.loader.normalize_on_device"
+    sample.load(f"{key}=True")
+    mixing = f"{BATCH_OPS}=[{{OpSampler: {{MixupOperator: {{alpha: 0.8, prob: 0.5}}}}}}]"
+    assert f"{key}: batch_transform_ops mix" in sample.problem(f"{key}=True", mixing)
+    erasing = (
+        "DataLoader.Train.dataset.transform_ops=[{DecodeImage: {}}, {NormalizeImage: {order: ''}}, {RandomErasing: {}}]"
+    )
+    assert f"{key}: expected NormalizeImage" in sample.problem(f"{key}=True", erasing)
+
+
 def test_smoothing_once_and_repeats_are_accepted(sample):
     sample.load(f"{BATCH_OPS}={HYBRID}", "Loss.Train.0.CELoss.epsilon=None")
     sample.load("DataLoader.Train.sampler.name=RASampler", "DataLoader.Train.sampler.num_repeats=2")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Union
+from typing import TYPE_CHECKING, Optional, Sequence, Union
 
 import numpy as np
 
 from ppcls_ext.data.preprocess.arguments import flag, number, numbers
 from ppcls_ext.data.preprocess.operator import CHW, FLOAT32, HWC, Operator
 from ppcls_ext.registry import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    import paddle
 
 
 class NormalizeImage(Operator):
@@ -69,6 +72,15 @@ class NormalizeImage(Operator):
             zeros = np.zeros_like(image[:1] if axis == 0 else image[:, :, :1])
             image = np.concatenate((image, zeros), axis=axis)
         return image
+
+    def on_device(self, images: paddle.Tensor) -> paddle.Tensor:
+        """Do the same on the device: uint8 ``[n, 3, height, width]`` becomes float32, step by step as on the host."""
+        import paddle
+
+        def constant(values) -> paddle.Tensor:
+            return paddle.to_tensor(np.reshape(values, (1, -1, 1, 1)), place=images.place)
+
+        return (images.astype("float32") * constant(self.scale) - constant(self.mean)) / constant(self.std)
 
     def _compute(self, image: np.ndarray) -> np.ndarray:
         return (image.astype(np.float32) * self.scale - self.mean) / self.std

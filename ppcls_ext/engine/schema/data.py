@@ -104,6 +104,9 @@ class Loader(Section):
 
     num_workers: Annotated[Int, Field(ge=0)] = Field(0, description="worker processes; 0: the training process itself")
     use_shared_memory: Bool = Field(True, description="hand batches over in shared memory")
+    normalize_on_device: Bool = Field(
+        False, description="send bytes to the device and do NormalizeImage there; it must be the last operator"
+    )
 
 
 class DataSplit(
