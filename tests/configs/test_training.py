@@ -1,0 +1,28 @@
+"""Every configuration of the tree loads, builds its model, its data and its optimizer, trains two steps and evaluates."""
+
+import pytest
+import yaml
+from recipe_files import CONFIGS, read, reduce, relative
+
+from ppcls_ext.engine.config import load_config
+from ppcls_ext.engine.session import Session, start_logging
+from ppcls_ext.engine.trainer import Trainer
+from ppcls_ext.layer_state import state_arrays
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=relative)
+def test_two_steps(path, images, tmp_path, monkeypatch):
+    config = reduce(read(path), images, tmp_path / "output")
+    small = tmp_path / "small.yaml"
+    small.write_text(yaml.safe_dump(config, sort_keys=False))
+    # The checkpoints of a hundred models are no subject of this test.
+    monkeypatch.setattr(Trainer, "_save", lambda self, name: None)
+    start_logging(is_main=False)
+    trainer = Trainer(load_config(small), Session("cpu"))
+    before = {name: array.copy() for name, array in state_arrays(trainer.model).items()}
+    summary = trainer.run()
+    assert summary["steps"] == 2 and summary["history"][0]["eval_top1"] >= 0
+    after = state_arrays(trainer.model)
+    trained = [name for name, parameter in trainer.model.named_parameters() if parameter.trainable]
+    still = [name for name in trained if (before[name] == after[name]).all()]
+    assert len(still) < 0.1 * len(trained), still
