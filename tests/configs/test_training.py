@@ -1,4 +1,4 @@
-"""Every configuration of the tree loads, builds its model, its data and its optimizer, trains two steps and evaluates."""
+"""Every configuration of the tree loads, builds model, data and optimizer, trains two steps and evaluates."""
 
 import pytest
 import yaml
