@@ -28,6 +28,7 @@ REDUCED = {
     "Res2NeXt_DLA": ({}, 64),
     "Res2Net": ({"depths": [1, 1, 1, 1]}, 64),
     "Res2NeXt": ({"depths": [1, 1, 1, 1]}, 64),
+    "bLRes2Net": ({"depths": [2, 2, 2, 1]}, 64),
     "SE_Res2Net": ({"depths": [1, 1, 1, 1]}, 64),
 }
 

@@ -1,4 +1,4 @@
-"""Every configuration in PaddleClas's terms: keys that it has, or that are documented as ours; nothing that it misreads.
+"""Every configuration in PaddleClas's terms: keys that it has, or documented ones of ours; nothing that it misreads.
 
 What PaddleClas accepts is written down here from its source (develop of 2024-10-18); `test_paddleclas_builds_it` asks a
 source checkout itself.

@@ -82,14 +82,14 @@ VALUES = {
     },
     **{
         name: (100, 256, 0.1, 1e-4, None, None)
-        for name in "Res2Net101_26w_4s Res2NeXt50_4s SE_Res2Net50 Res2Net_DLA60 Res2NeXt_DLA60".split()
+        for name in "Res2Net101_26w_4s Res2NeXt50_4s SE_Res2Net50 Res2Net_DLA60 Res2NeXt_DLA60 bLRes2Net50".split()
     },
     # ppcls/configs/ImageNet/Res2Net of PaddleClas
     **{f"Res2Net{depth}_vd_26w_4s": (200, 256, 0.1, 1e-4, None, None) for depth in (50, 101, 200)},
     # ours
     **{f"ResNeXt101_32x{width}d_wsl": (10, 256, 1e-3, 1e-4, None, None) for width in (8, 16, 32, 48)},
 }
-#: Learning rates at some epochs, from the sources' formulas: the first, in mid warm-up, at its end, in the middle, last.
+#: Learning rates at some epochs, from the sources' formulas: first, in mid warm-up, at its end, in the middle, last.
 RATES = {
     "Sequencer2D_S": {0: 1e-6, 10: 1.0005e-3, 20: 1.978158526933439e-3, 150: 1.0005e-3, 299: 1.0548e-6, 309: 1e-6},
     "ViP_Small_7": {0: 1e-6, 19: 1.90005e-3, 20: 1.9782568627e-3, 150: 1.005e-3, 299: 1.00545565e-5, 309: 1e-5},
@@ -137,7 +137,8 @@ GROUPS = {
     "ResNeXt": ([f"ResNeXt{depth}_{width}x4d" for depth in (50, 101, 152) for width in (32, 64)], []),
     "WSL": ([f"ResNeXt101_32x{width}d_wsl" for width in (8, 16, 32, 48)], []),
     "Res2Net": ("Res2Net50_26w_4s Res2Net50_14w_8s Res2Net50_48w_2s Res2Net50_26w_6s Res2Net50_26w_8s "
-                "Res2Net101_26w_4s Res2NeXt50_4s SE_Res2Net50 Res2Net_DLA60 Res2NeXt_DLA60".split(), PREPROCESSING),
+                "Res2Net101_26w_4s Res2NeXt50_4s SE_Res2Net50 Res2Net_DLA60 Res2NeXt_DLA60 "
+                "bLRes2Net50".split(), PREPROCESSING),
     "Res2Net vd": ([f"Res2Net{depth}_vd_26w_4s" for depth in (50, 101, 200)], []),
 }  # fmt: skip
 
