@@ -166,7 +166,7 @@ class WindowAttention(nn.Layer):
         regions = 3 * labels[0].unsqueeze(1) + labels[1]
         regions = regions.reshape([rows, self.window, columns, self.window]).transpose([0, 2, 1, 3])
         regions = regions.reshape([rows * columns, 1, self.window**2])
-        return (regions.unsqueeze(2) != regions.unsqueeze(3)).astype("float32") * MASKED
+        return (regions.unsqueeze(2) != regions.unsqueeze(3)).astype(self.relative_position_bias_table.dtype) * MASKED
 
     def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
         """Return the products of queries with keys, and of probabilities with values, those of padding included."""

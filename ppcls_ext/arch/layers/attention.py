@@ -43,7 +43,8 @@ def attention(
             query = query * (scale * root)  # Paddle 2.6 divides by the root and takes no other scale
         query, key, value = (x.transpose([0, 2, 1, 3]) for x in (query, key, value))
         return F.scaled_dot_product_attention(query, key, value, dropout_p=drop_rate).transpose([0, 2, 1, 3])
-    logits = paddle.matmul(query, key, transpose_y=True) * (1 / root if scale is None else scale)
+    # Scaled before the product: in float16 the unscaled one can overflow.
+    logits = paddle.matmul(query * (1 / root if scale is None else scale), key, transpose_y=True)
     if bias is not None:
         logits = _biased(logits, bias)
     probabilities = F.softmax(logits, axis=-1)

@@ -1,4 +1,4 @@
-"""Right gradients where Paddle's kernels give wrong ones or none: frozen weights, and RNNs in evaluation mode."""
+"""Right results where Paddle's kernels give wrong ones or none: frozen weights, RNNs in evaluation and in halves."""
 
 from __future__ import annotations
 
@@ -39,13 +39,23 @@ def run_rnn(rnn: nn.Layer, tokens: paddle.Tensor, training: bool) -> paddle.Tens
     Paddle's kernels keep what the backward pass needs in training mode only. Without dropout the mode changes nothing
     else, so it is switched on whenever a backward pass may follow: saliency maps and receptive fields need gradients in
     evaluation. And their backward pass fails when some of the weights are frozen; here it does not.
+
+    There are kernels for float32 and float64 alone, on CPUs and on GPUs. Half precision is therefore taken to float32
+    and the outputs are given the type of the tokens.
     """
-    rnn.training = training or is_recording()
     weights = rnn._all_weights
+    weight_dtype = weights[0].dtype
+    precision = weight_dtype if weight_dtype in (paddle.float32, paddle.float64) else paddle.float32
+    if tokens.dtype != precision:
+        return run_rnn(rnn, tokens.astype(precision), training).astype(tokens.dtype)
+    rnn.training = training or is_recording()
+    used = weights if precision == weight_dtype else [weight.astype(precision) for weight in weights]
     frozen = [weight.stop_gradient for weight in weights]
-    if not is_recording() or not any(frozen) or (all(frozen) and tokens.stop_gradient):
+    if is_recording() and any(frozen) and not (all(frozen) and tokens.stop_gradient):
+        used = [thawed(weight) for weight in used]
+    if used is weights:
         return rnn(tokens)[0]
-    rnn._all_weights = [thawed(weight) for weight in weights]
+    rnn._all_weights = used
     try:
         return rnn(tokens)[0]
     finally:
