@@ -171,6 +171,8 @@ def _backbone(report: Report) -> None:
             hint = registry.nearest(name, [*allowed, "use_sync_bn", "infer_add_softmax"], count=1)
             advice = f"did you mean {hint[0]}?" if hint else f"it takes {', '.join(allowed)}"
             report.wrong(f"Arch.{name}", f"{arch.name} has no such argument; {advice}")
+    if report.mode == "train" and report.config.Global.recompute and not _is_ours(arch.name):
+        report.wrong("Global.recompute", f"PaddleClas's {arch.name} has no recompute; ppcls_ext's backbones have")
     layout = arch.kwargs().get("pretrained_layout")
     # A layout without pretrained=True too: so goes a run on whose model such weights were the beginning of.
     if _is_ours(arch.name) and (arch.pretrained is True or layout is not None):

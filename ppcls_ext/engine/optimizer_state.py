@@ -63,7 +63,10 @@ def from_disk(state: dict[str, Any], optimizer: paddle.optimizer.Optimizer, mode
         if key == LR_SCHEDULER:
             restored[key] = value
         elif key == MASTER_WEIGHTS:
-            restored[key] = {own[name].name: _tensor(array, own[name].name) for name, array in value.items()}
+            # The names of a master weight's accumulators begin with its own name, which is Paddle's for it.
+            restored[key] = {
+                own[name].name: _tensor(array, f"{own[name].name}_fp32_master_0") for name, array in value.items()
+            }
         else:
             name, _, accumulator = key.partition("/")
             full_name = f"{own[name].name}_{accumulator}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 import paddle
+from paddle.nn.layer.rnn import RNNBase
 
 
 @dataclass
@@ -65,11 +66,22 @@ class Precision:
     def decorate(self, model: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> None:
         """Cast the weights (O2 alone) and let the optimizer keep master weights; both are changed in place.
 
+        The weights of LSTMs and other RNNs stay float32, for which alone (and float64) Paddle has kernels; those of
+        BatchNorm stay so by Paddle's rule, and of LayerNorm under float16.
+
         ``save_dtype`` is left alone: it makes ``state_dict()`` return copies, and whatever writes into those, such as a
         moving average or a loader, writes into nothing.
         """
         if self.casts_weights:
-            paddle.amp.decorate(models=model, optimizers=optimizer, level="O2", dtype=self.dtype, master_weight=True)
+            rnns = [layer for layer in model.sublayers(include_self=True) if isinstance(layer, RNNBase)]
+            paddle.amp.decorate(
+                models=model,
+                optimizers=optimizer,
+                level="O2",
+                dtype=self.dtype,
+                master_weight=True,
+                excluded_layers=rnns,
+            )
 
     def scaler(self) -> Optional[paddle.amp.GradScaler]:
         """Return the loss scaler, or None where no scaling is needed."""

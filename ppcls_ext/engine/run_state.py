@@ -30,7 +30,8 @@ class Progress:
 
     epoch: int = 0
     iteration: int = 0
-    step: int = 0  # optimizer steps since the start of the run
+    step: int = 0  # optimizer steps since the start of the run, skipped ones included
+    skipped: int = 0  # those that the loss scaler skipped, since a gradient was not finite
 
 
 @dataclass
@@ -79,6 +80,7 @@ def states(trainer: Trainer, sums: np.ndarray) -> dict[str, Any]:
         "iteration": trainer.progress.iteration,
         "iterations": trainer.iterations,
         "step": trainer.progress.step,
+        "skipped_steps": trainer.progress.skipped,
         "seed": trainer.seed,
         "order": trainer.loader.sampler.signature(),
         "samples_per_step": trainer.samples_per_step,
@@ -120,7 +122,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer.ema.load_state_dict(checkpoint.parts["pdema"], found["ema_updates"])
     if trainer.scaler and found["scaler"]:
         trainer.scaler.load_state_dict(found["scaler"])
-    trainer.progress = Progress(found["epoch"], found["iteration"], found["step"])
+    trainer.progress = Progress(found["epoch"], found["iteration"], found["step"], found.get("skipped_steps", 0))
     _place_schedule(trainer)
     trainer.best = Best(found["metric"], found["best_epoch"])
     trainer.best_ema = Best(found["metric_ema"], found["best_epoch_ema"])

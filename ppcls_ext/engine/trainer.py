@@ -1,6 +1,8 @@
 """Training: one loop that loses nothing.
 
-Order of a step: seed from the step number, forward, backward, optimizer, schedule, moving average. The result of a step
+Order of a step: seed from the step number, forward, backward, unscaling, clipping, optimizer, schedule, moving average.
+A step whose gradients are not finite after unscaling (float16) changes neither weights nor optimizer nor average; the
+schedule goes on, so that the learning rate is a function of the position in the run. The result of a step
 (losses, logits) is read while the next one runs, so that the device never waits for the log; a non-finite loss is
 therefore seen one step late, and always before anything is saved.
 
@@ -40,6 +42,14 @@ logger = logging.getLogger("ppcls_ext")
 
 class NonFiniteLossError(FloatingPointError):
     """The loss became NaN or infinite; the message says at which step, learning rate and files."""
+
+
+class NonFiniteGradientError(FloatingPointError):
+    """The gradients stayed NaN or infinite however small the loss scale."""
+
+
+#: The smallest loss scale of float16. Below it the gradients are beyond float32's own range, and no step will come.
+MIN_LOSS_SCALE = 1e-4
 
 
 @dataclass
@@ -82,6 +92,8 @@ class Trainer:
             rank=session.rank,
             world_size=session.world_size,
         )
+        if cfg.Global.recompute:
+            self.model.set_recompute(True)
         self.iterations = self._iterations_per_epoch()
         self.samples_per_step = self.loader.sampler.batch_size * session.world_size * self.accumulate
         self.precision = Precision.from_config(cfg)
@@ -115,6 +127,7 @@ class Trainer:
 
         Raises:
             NonFiniteLossError: if the loss becomes NaN or infinite.
+            NonFiniteGradientError: if under float16 the gradients do, whatever the loss scale.
             SystemExit: with 128 plus the signal's number after Ctrl-C or SIGTERM, once the checkpoint is written.
         """
         self.reporter.begin(
@@ -137,6 +150,7 @@ class Trainer:
         return {
             "epochs": self.epochs,
             "steps": self.progress.step,
+            "skipped_steps": self.progress.skipped,
             "criterion": self.evaluator.criterion if self.evaluator else None,
             "best_metric": self.best.metric if self.best.epoch else None,
             "best_epoch": self.best.epoch or None,
@@ -149,6 +163,7 @@ class Trainer:
             self.meter.reset()
         self.model.train()
         timer, pending = StepTimer(), None
+        step, skipped = self.progress.step, self.progress.skipped
         bar = self.reporter.bar(epoch, self.progress.iteration, self.iterations)
         batches = self.loader.epoch(epoch, start_batch=self.progress.iteration)
         try:
@@ -178,6 +193,15 @@ class Trainer:
         finally:
             batches.close()
             bar.close()
+        if self.progress.skipped > skipped:
+            logger.warning(
+                "epoch %d: %d of %d steps were skipped, as their gradients were not finite in float16; the loss scale "
+                "is now %g",
+                epoch,
+                self.progress.skipped - skipped,
+                self.progress.step - step,
+                self._loss_scale(),
+            )
         figures = self.meter.figures(self._all_sums())
         self.reporter.epoch(epoch, figures)
         self.history.append({"epoch": epoch, **{f"train_{name}": value for name, value in figures.items()}})
@@ -205,21 +229,39 @@ class Trainer:
         return _Pending(epoch, iteration, lr, detached, logits.detach(), batch)
 
     def _update(self) -> None:
-        if self.cfg.Global.log_grad_norm:
-            if self.scaler:
-                self.scaler.unscale_(self.optimizer)
-            self._grad_norm = _global_norm(self.model)
         if self.scaler:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        else:
-            self.optimizer.step()
+            self.scaler.unscale_(self.optimizer)
+        if self.cfg.Global.log_grad_norm:
+            self._grad_norm = _global_norm(self.model)
+        done = self._scaled_step() if self.scaler else self._plain_step()
         self.optimizer.clear_grad()
         if not self.lr.by_epoch:
             self.lr.step()
-        if self.ema:
+        if self.ema and done:
             self.ema.update(self.master_weights())
         self.progress.step += 1
+
+    def _plain_step(self) -> bool:
+        self.optimizer.step()
+        return True
+
+    def _scaled_step(self) -> bool:
+        """Step unless a gradient is not finite, adapt the loss scale, and return whether there was a step."""
+        self.scaler.step(self.optimizer)
+        skipped = bool(self.scaler._found_inf)  # Paddle offers no public way to ask
+        self.scaler.update()
+        if skipped:
+            self.progress.skipped += 1
+            if self._loss_scale() < MIN_LOSS_SCALE:
+                raise NonFiniteGradientError(
+                    f"the gradients of step {self.progress.step + 1} (epoch {self.progress.epoch + 1}) are not finite, "
+                    f"and the loss scale has fallen to {self._loss_scale():.1e}: the run diverges. Lower the learning "
+                    "rate, set Optimizer.clip_global_norm, or use AMP.dtype=bfloat16"
+                )
+        return not skipped
+
+    def _loss_scale(self) -> float:
+        return float(self.scaler.state_dict()["scale"][0])
 
     def master_weights(self) -> Optional[dict]:
         """Return the optimizer's float32 weights by global parameter name, or None where the model has its own."""
@@ -255,6 +297,8 @@ class Trainer:
         figures = {f"lr({self.lr.kind})": self.optimizer.get_lr(), **self.meter.figures(self._all_sums())}
         if self._grad_norm is not None:
             figures["grad_norm"] = float(self._grad_norm)
+        if self.scaler:
+            figures["loss_scale"] = self._loss_scale()
         ips = self.loader.sampler.batch_size / max(timer.batch_cost, 1e-9)
         self.reporter.step(epoch, iteration, self.iterations, figures, timer, ips, self.progress.step)
 

@@ -68,6 +68,9 @@ class GlobalSection(with_keys(Section, _GLOBAL_OF_PADDLECLAS)):
         description="images per optimizer step, over all processes, that the learning rates are stated for; another "
         "number scales them linearly; unset: no scaling",
     )
+    recompute: Bool = Field(
+        False, description="keep the input of each block only and run it again in the backward pass, to save memory"
+    )
     iter_per_epoch: Optional[Annotated[Int, Field(ge=1)]] = Field(
         None, description="batches per epoch; unset: one pass over the data"
     )
