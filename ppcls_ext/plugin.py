@@ -254,6 +254,19 @@ def create_backbone(name: str, **kwargs) -> nn.Layer:
     return (factory or _our_factory(name))(**kwargs)
 
 
+def is_ours(name: str) -> bool:
+    """Return whether ``name`` means a backbone of ours, by the rule of :func:`create_backbone`."""
+    prefix, _, bare = name.rpartition(".")
+    if bare not in registry.factories() or prefix not in ("", NAMESPACE):
+        return False
+    return bool(prefix) or paddleclas_factory(bare) is None
+
+
+def backbone_factory(name: str) -> Optional[Callable]:
+    """Return what builds the backbone ``name``, by the rule of :func:`create_backbone`; None if nothing does."""
+    return registry.factories()[name.rpartition(".")[2]] if is_ours(name) else paddleclas_factory(name)
+
+
 def _our_factory(name: str) -> Callable:
     bare = name[len(NAMESPACE) + 1 :] if name.startswith(f"{NAMESPACE}.") else name
     ours = registry.factories()

@@ -19,7 +19,9 @@ from ppcls_ext.data.cifar import ARCHIVES
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops
 from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
 from ppcls_ext.optim.lr import piecewise_table
-from ppcls_ext.weights.published import NoPublishedWeightsError, choose, lacking
+from ppcls_ext.plugin import backbone_factory, is_ours
+from ppcls_ext.weights.published import NoPublishedWeightsError, choose, published_form
+from ppcls_ext.weights.record import FORM_ARGUMENTS
 
 from .config_source import Problem
 from .schema.base import Ignored, Section, markers
@@ -175,7 +177,7 @@ def _backbone(report: Report) -> None:
         report.wrong("Global.recompute", f"PaddleClas's {arch.name} has no recompute; ppcls_ext's backbones have")
     layout = arch.kwargs().get("pretrained_layout")
     # A layout without pretrained=True too: so goes a run on whose model such weights were the beginning of.
-    if _is_ours(arch.name) and (arch.pretrained is True or layout is not None):
+    if is_ours(arch.name) and (arch.pretrained is True or layout is not None):
         bare = arch.name.rpartition(".")[2]
         published = {spec.name: spec.weights for spec in registry.specs()}
         try:
@@ -185,26 +187,10 @@ def _backbone(report: Report) -> None:
         except ValueError as error:
             report.wrong("Arch.pretrained_layout", str(error))
         else:
-            for key, value in lacking(bare, item, {**factory.arguments, **arch.kwargs()}).items():
-                report.wrong(
-                    f"Arch.{key}",
-                    f"the {item.layout} weights of {bare} are of a model with {key} {value!r}; add the line "
-                    f"'{key}: {value}' under Arch, by which the run is resumed, evaluated and exported too",
-                )
-
-
-def _is_ours(name: str) -> bool:
-    prefix, _, bare = name.rpartition(".")
-    if bare not in registry.factories() or prefix not in ("", "ppcls_ext"):
-        return False
-    return bool(prefix) or plugin.paddleclas_factory(bare) is None
-
-
-def backbone_factory(name: str) -> Optional[Callable]:
-    """Return what builds the backbone ``name``, by the rule of :func:`ppcls_ext.create_backbone`; None if nothing."""
-    if _is_ours(name):
-        return registry.factories()[name.rpartition(".")[2]]
-    return plugin.paddleclas_factory(name)
+            try:
+                published_form(bare, item, factory.arguments, arch.kwargs())
+            except ValueError as error:
+                report.wrong(f"Arch.{FORM_ARGUMENTS[0]}", str(error))
 
 
 def factory_arguments(factory: Callable) -> Optional[list[str]]:

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Optional
 
 import paddle
 
-from ppcls_ext.plugin import create_backbone
+from ppcls_ext import registry
+from ppcls_ext.engine.checkpoint import Checkpoint
+from ppcls_ext.plugin import backbone_factory, create_backbone
 from ppcls_ext.weights.loading import load_pretrained
+from ppcls_ext.weights.published import choose, published_form
+from ppcls_ext.weights.reader import find_weights
+from ppcls_ext.weights.record import form_in, recorded_arguments
 
 logger = logging.getLogger("ppcls_ext")
 
 
-def build_model(cfg, pretrained: bool = True) -> paddle.nn.Layer:
+def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer:
     """Build the backbone that ``cfg.Arch`` names and load the weights that the config asks for.
 
-    ``Arch.pretrained`` is loaded first, then ``Global.pretrained_model``, which therefore wins.
+    ``Arch.pretrained`` is loaded first, then ``Global.pretrained_model``, which therefore wins. Forms of one network
+    that differ in what they compute, not in their tensors, follow the weights unless the config names one.
 
     Args:
         cfg: the validated config.
-        pretrained: False builds the model with its initial weights (a checkpoint follows).
+        checkpoint: what the model is to go on from; it keeps its initial weights, and the checkpoint's come later.
 
     Raises:
         WeightMismatchError: if the weights do not fit; see :func:`ppcls_ext.weights.loading.load_pretrained`.
     """
     arguments = dict(cfg.Arch.kwargs())
     source = arguments.pop("pretrained")
-    source = source if pretrained else False
+    if checkpoint is not None:
+        source = False
+    arguments = {**_form_of_weights(cfg, arguments, checkpoint), **arguments}
     from_path = isinstance(source, str)
     # Paths go through the strict reader whoever owns the backbone; True is the backbone's own business.
     published = bool(source) and not from_path
@@ -41,9 +49,26 @@ def build_model(cfg, pretrained: bool = True) -> paddle.nn.Layer:
             model = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if from_path:
         load_pretrained(model, source, class_num=cfg.Arch.class_num)
-    if pretrained and cfg.Global.pretrained_model:
+    if checkpoint is None and cfg.Global.pretrained_model:
         load_pretrained(model, cfg.Global.pretrained_model, class_num=cfg.Arch.class_num)
     return model
+
+
+def _form_of_weights(cfg, arguments: dict, checkpoint: Optional[Checkpoint]) -> dict:
+    """Return the arguments for the form that the model's final weights are of, as far as that is known."""
+    names = getattr(backbone_factory(cfg.Arch.name), "arguments", None)
+    if names is None:
+        return {}  # PaddleClas's backbones have one form each
+    path = cfg.Global.pretrained_model or cfg.Arch.pretrained
+    if checkpoint is not None:
+        recorded = checkpoint.info.get("arguments") or {}
+    else:
+        recorded = recorded_arguments(find_weights(path)) if isinstance(path, str) else {}
+    layout = arguments.get("pretrained_layout")
+    if not recorded and layout is not None:  # weights without a record, of a run that began from published ones
+        bare = cfg.Arch.name.rpartition(".")[2]
+        recorded = published_form(bare, choose(bare, registry.get_spec(bare).weights, layout), names, arguments)
+    return form_in(recorded, names)
 
 
 def logits_of(output: Any, key: str = "logits") -> paddle.Tensor:

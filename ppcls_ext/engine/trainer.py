@@ -82,7 +82,7 @@ class Trainer:
 
         seed_everything(self.seed)
         checkpoint = load_checkpoint(cfg.Global.checkpoints) if cfg.Global.checkpoints else None
-        self.model = build_model(cfg, pretrained=checkpoint is None)
+        self.model = build_model(cfg, checkpoint)
         self.loss = build_loss(cfg.section("Loss.Train"))
         self.loader = build_dataloader(
             cfg.section("DataLoader.Train"),

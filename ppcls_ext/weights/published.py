@@ -87,25 +87,29 @@ def choose(name: str, weights: Sequence[Weights], layout: Optional[str] = None) 
     )
 
 
-def lacking(name: str, item: Weights, arguments: dict) -> dict:
-    """Return the constructor arguments that published weights need and a model does not have.
-
-    Forms of a network have the same tensors, or nearly, and compute something else. The arguments must be given, so
-    that whoever builds the model again, from a config or in code, builds the same one.
+def published_form(name: str, item: Weights, defaults: dict, given: dict) -> dict:
+    """Return the constructor arguments that choose the form of the network that published weights are of.
 
     Args:
         name: the backbone's name in the registry.
         item: the weights.
-        arguments: all constructor arguments of the model.
+        defaults: all constructor arguments that the name stands for.
+        given: those that the caller gave; they win over the defaults.
+
+    Raises:
+        ValueError: if another form was given.
     """
     family = family_of(name)
-    needs = named_layout(item.layout, family, layouts_of(family)).needs(arguments)
-    return {key: value for key, value in needs.items() if arguments[key] != value}
+    form = named_layout(item.layout, family, layouts_of(family)).needs({**defaults, **given})
+    other = {key: given[key] for key, value in form.items() if given.get(key, value) != value}
+    if other:
+        raise ValueError(
+            f"the {item.layout} weights of {name} are of a model with {as_arguments(form)}, not {as_arguments(other)}"
+        )
+    return form
 
 
-def pretrained_path(
-    name: str, weights: Sequence[Weights], layout: Optional[str] = None, arguments: Optional[dict] = None
-) -> Path:
+def pretrained_path(name: str, weights: Sequence[Weights], layout: Optional[str] = None) -> Path:
     """Return the published weights of ``name`` as a ``.pdparams`` file of ours; the first call fetches and converts.
 
     Several processes may call this at once: one works, the others wait for it.
@@ -114,19 +118,12 @@ def pretrained_path(
         name: the backbone's name in the registry.
         weights: what is published of it.
         layout: which of several, see :func:`choose`.
-        arguments: all constructor arguments of the model that they are for, if it is known.
 
     Raises:
-        NoPublishedWeightsError, ValueError: see :func:`choose`; the latter also if the weights are of another model.
+        NoPublishedWeightsError, ValueError: see :func:`choose`.
         DownloadError: if there is no network, or none is wanted; the message says where to put the file by hand.
     """
     item = choose(name, weights, layout)
-    needs = lacking(name, item, arguments) if arguments is not None else {}
-    if needs:
-        raise ValueError(
-            f"the {item.layout} weights of {name} are of a model with {as_arguments(needs)}, and this one has "
-            f"{as_arguments({key: arguments[key] for key in needs})}: give {as_arguments(needs)} too"
-        )
     folder = weights_folder() / name
     source = folder / unquote(Path(urlsplit(item.url).path).name)
     target = folder / f"{source.name}.{item.layout}.pdparams"

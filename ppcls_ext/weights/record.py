@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Union
+from typing import Any, Callable, Iterable, Union
 
 
 @dataclass
@@ -40,6 +40,11 @@ class ConversionRecord:
         return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
 
 
+#: Constructor arguments that choose between forms of one network: its tensors are the same, or nearly, and what is
+#: computed with them is not. One that is not given follows the weights.
+FORM_ARGUMENTS = ("form",)
+
+
 def record_path(dst: Union[str, Path]) -> Path:
     """Return where the record of ``dst`` lies."""
     dst = Path(dst)
@@ -61,6 +66,11 @@ def recorded_arguments(path: Union[str, Path]) -> dict:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def form_in(recorded: dict, arguments: Iterable[str]) -> dict:
+    """Return those recorded arguments that choose a form of the network and are among ``arguments``."""
+    return {key: recorded[key] for key in FORM_ARGUMENTS if key in recorded and key in arguments}
 
 
 def recorded_licence(path: Union[str, Path]) -> str:

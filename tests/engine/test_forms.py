@@ -79,11 +79,8 @@ def expected_logits(name, path, form):
 @pytest.mark.compat
 @pytest.mark.parametrize("name", TOYS)
 def test_the_form_stays_from_training_to_export(runs, published, name):
-    arch = config_of(runs, name)
-    for mode in ("train", "eval", "export"):
-        with pytest.raises(ConfigError, match=r"Arch.form: the .* weights of .* add the line 'form: official'"):
-            load_config(runs.write(), mode=mode)
-    arch["form"] = "official"
+    """The config names no form: the published weights choose it, then the checkpoints."""
+    config_of(runs, name)
     trainer, _ = runs.train()
     assert trainer.model.config()["form"] == "official"
     best = runs.output_dir / "best_model"
@@ -104,20 +101,24 @@ def test_the_form_stays_from_training_to_export(runs, published, name):
 
 
 @pytest.mark.compat
-def test_a_checkpoint_refuses_a_model_of_another_form(runs, published):
-    config_of(runs, "Toy_Res2Net")["form"] = "official"
+def test_weights_refuse_a_model_that_was_asked_for_in_another_form(runs, published):
+    arch = config_of(runs, "Toy_Res2Net")
+    arch["form"] = "paddleclas"
+    for mode in ("train", "eval", "export"):
+        with pytest.raises(ConfigError, match=r"Arch.form: the res2net weights of .* form='official', not form='paddl"):
+            load_config(runs.write(), mode=mode)
+    del arch["form"]
     runs.train()
     best, latest = runs.output_dir / "best_model", runs.output_dir / "latest"
     assert json.loads(best.with_name("best_model.manifest.json").read_text())["arguments"]["form"] == "official"
-    runs.config["Arch"] = {"name": "Toy_Res2Net", "class_num": 10}  # as if nobody had known of forms
+    runs.config["Arch"] = {"name": "Toy_Res2Net", "class_num": 10, "form": "paddleclas"}
     message = r"best_model.pdparams holds weights for a model with form='official'; this Res2Net has form='paddleclas'"
     with pytest.raises(WeightMismatchError, match=message):
         load_trained(load_config(runs.write(), [f"Global.pretrained_model={best}"], mode="eval"), "used")
     with pytest.raises(CheckpointError, match="Global.checkpoints: .*latest.pdparams holds weights .*form='official'"):
         runs.trainer(f"Global.checkpoints={latest}")
     with pytest.raises(WeightMismatchError, match=message):
-        create_backbone("Toy_Res2Net", class_num=10, pretrained=best)
-    create_backbone("Toy_Res2Net", class_num=10, form="official", pretrained=best, drop_path_rate=0.1)
+        create_backbone("Toy_Res2Net", class_num=10, form="paddleclas", pretrained=best)
     with pytest.raises(ConversionError, match="a model with form='official', this one has .* -o form=official"):
         convert_file("Toy_Res2Net", best.with_suffix(".pdparams"), runs.folder / "own.pdparams")
     record = convert_file(
@@ -127,15 +128,36 @@ def test_a_checkpoint_refuses_a_model_of_another_form(runs, published):
 
 
 @pytest.mark.compat
-def test_in_code_the_form_must_be_given_before_anything_is_fetched(published):
-    with pytest.raises(ValueError, match="the res2net weights of Toy_Res2Net are of a model with form='official', and"):
-        create_backbone("Toy_Res2Net", pretrained=True)
-    assert not list((published / "weights" / "Toy_Res2Net").glob("*.pdparams"))
-    model = create_backbone("Toy_Res2Net", pretrained=True, form="official", class_num=4)
-    assert model.config()["form"] == "official"
-    converted = next((published / "weights" / "Toy_Res2Net").glob("*.pdparams"))
+def test_a_run_whose_config_names_no_weights_follows_the_checkpoint(runs, published):
+    """As where the YAML of evaluation is another than that of training; and where the manifest was left behind."""
+    arch = config_of(runs, "Toy_Res2Net")
+    runs.train()
+    best = runs.output_dir / "best_model"
+    expected = expected_logits("Toy_Res2Net", best, "official")
+
+    def used(path, **arch):
+        runs.config["Arch"] = {"name": "Toy_Res2Net", "class_num": 10, **arch}
+        return logits(load_trained(load_config(runs.write(), [f"Global.pretrained_model={path}"], mode="eval"), "used"))
+
+    np.testing.assert_array_equal(used(best), expected)
+    alone = runs.folder / "alone.pdparams"
+    alone.write_bytes(best.with_suffix(".pdparams").read_bytes())
+    np.testing.assert_array_equal(used(alone, pretrained_layout=arch["pretrained_layout"]), expected)
+    np.testing.assert_array_equal(used(alone, form="official"), expected)
+
+
+@pytest.mark.compat
+def test_in_code_the_form_follows_the_weights(published):
+    folder = published / "weights" / "Toy_Res2Net"
+    with pytest.raises(ValueError, match="res2net weights of Toy_Res2Net are of a model with form='official', not"):
+        create_backbone("Toy_Res2Net", pretrained=True, form="paddleclas")
+    assert not list(folder.glob("*.pdparams"))  # before anything is fetched
+    assert create_backbone("Toy_Res2Net", pretrained=True, class_num=4).config()["form"] == "official"
+    converted = next(folder.glob("*.pdparams"))
+    assert create_backbone("Toy_Res2Net", pretrained=converted).config()["form"] == "official"
     with pytest.raises(WeightMismatchError, match="build it with form='official'"):
-        create_backbone("Toy_Res2Net", pretrained=converted)
+        create_backbone("Toy_Res2Net", pretrained=converted, form="paddleclas")
+    assert create_backbone("Toy_Res2Net").config()["form"] == "paddleclas"
 
 
 def test_names_of_one_form_are_not_written_for_another(published, tmp_path):

@@ -41,8 +41,8 @@ def logits_of(model, size=224):
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_official_weights_ask_for_the_official_form(tmp_path, name):
-    """The names are PaddleClas's and mean its form; the record of weights in an official layout asks for the other."""
+def test_official_weights_choose_the_official_form(tmp_path, name):
+    """The names are PaddleClas's and mean its form; weights in an official layout make the official model of them."""
     arch = GOLDEN[name]
     entries = checkpoints.keys(name)[arch]
     state = checkpoints.checkpoint({key: entry for key, entry in entries.items() if entry[0]})
@@ -53,7 +53,7 @@ def test_official_weights_ask_for_the_official_form(tmp_path, name):
     assert record.layout == name and record.tensors + len(record.dropped) == len(entries)
     assert record.needs == ({} if name == "res2net_dla" else {"form": "official"})
     assert bool(record.adaptation) != is_default
-    model = ppcls_ext.create_backbone(f"ppcls_ext.{arch}", pretrained=str(tmp_path / "out"), **record.needs)
+    model = ppcls_ext.create_backbone(f"ppcls_ext.{arch}", pretrained=str(tmp_path / "out"))
     np.testing.assert_allclose(logits_of(model), compare.golden(registry.get_spec(arch))["logits"], rtol=0, atol=2e-5)
 
 

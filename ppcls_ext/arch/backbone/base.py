@@ -360,11 +360,16 @@ def make_factory(
         if use_ssld:
             raise ValueError(f"use_ssld: there are no SSLD weights of {name}")
         outputs = {key: kwargs.pop(key) for key in THESEUS_ARGUMENTS if key in kwargs}
-        path = _weights_path(name, pretrained, weights, pretrained_layout, {**factory.arguments, **kwargs})
-        model = cls(**{**variant, **kwargs})
-        if path is not None:
-            from ppcls_ext.weights.loading import load_pretrained  # a room above this one: only when asked for
+        path = _weights_path(name, pretrained, weights, pretrained_layout, factory.arguments, kwargs)
+        if path is None:
+            model = cls(**{**variant, **kwargs})
+        else:
+            from ppcls_ext.weights.loading import load_pretrained  # rooms above this one: only when asked for
+            from ppcls_ext.weights.reader import find_weights
+            from ppcls_ext.weights.record import form_in, recorded_arguments
 
+            path = find_weights(path)
+            model = cls(**{**variant, **form_in(recorded_arguments(path), valid), **kwargs})
             load_pretrained(model, path)
         model.set_outputs(**outputs)
         return model
@@ -383,14 +388,14 @@ def make_factory(
             converted once; or False. A classifier of another class count stays fresh.
         use_ssld: PaddleClas's switch for distilled weights; there are none, so it must be False.
         pretrained_layout: Which of several published files ``pretrained=True`` means, by its layout, such as
-            ``timm``; by default the first that ``ppcls_ext info`` lists. Weights never change the model: where they
-            are of another form than this name, its argument must be given too.
+            ``timm``; by default the first that ``ppcls_ext info`` lists. Where publishers' models differ, the argument
+            that chooses between them, ``form``, follows the weights if it is not given.
         **kwargs: Arguments of :class:`{cls.__name__}` ({", ".join(valid)}) and PaddleClas's
             {", ".join(THESEUS_ARGUMENTS)}.
 
     Raises:
         TypeError: if a keyword is unknown.
-        ValueError: if an argument is out of range, or the weights are of a model with others.
+        ValueError: if an argument is out of range, or the weights are of a model with others than were given.
     """
     return factory
 
@@ -418,7 +423,7 @@ def register_variant(
 
 
 def _weights_path(
-    name: str, pretrained, weights: Sequence[Weights], layout: Optional[str], arguments: dict
+    name: str, pretrained, weights: Sequence[Weights], layout: Optional[str], defaults: dict, given: dict
 ) -> Optional[str]:
     """Return the path in ``pretrained``, that of the published weights for True, or None for False."""
     if layout is not None and pretrained is not True:
@@ -429,6 +434,7 @@ def _weights_path(
         return os.fspath(pretrained)
     if pretrained is not True:
         raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")
-    from ppcls_ext.weights.published import pretrained_path  # a room above this one: only when asked for
+    from ppcls_ext.weights import published  # a room above this one: only when asked for
 
-    return os.fspath(pretrained_path(name, weights, layout, arguments))
+    published.published_form(name, published.choose(name, weights, layout), defaults, given)  # before the download
+    return os.fspath(published.pretrained_path(name, weights, layout))
