@@ -47,6 +47,7 @@ class Weights:
 
     ``sha256`` is the published hash, whole or the first digits of it, which a file's name may carry.
     ``manual`` says that ``url`` is a page for people, such as a drive folder, and not the file itself.
+    ``arguments`` are the constructor arguments of the model that it is of, where they are not the name's own.
     """
 
     url: str
@@ -54,6 +55,7 @@ class Weights:
     licence: str
     sha256: Optional[str] = None
     manual: bool = False
+    arguments: Optional[dict] = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,8 @@ def published_form(name: str, item: Weights, defaults: dict, given: dict) -> dic
         given: those that the caller gave; they win over the defaults.
 
     Raises:
-        ValueError: if another form was given.
+        ValueError: if another form was given, or the weights' model has other tensors than the name's own and the
+            arguments that make them were not given.
     """
     family = family_of(name)
     form = named_layout(item.layout, family, layouts_of(family)).needs({**defaults, **given})
@@ -106,7 +107,18 @@ def published_form(name: str, item: Weights, defaults: dict, given: dict) -> dic
         raise ValueError(
             f"the {item.layout} weights of {name} are of a model with {as_arguments(form)}, not {as_arguments(other)}"
         )
+    missing = lacking(item, {**defaults, **given})
+    if missing:
+        raise ValueError(
+            f"the {item.layout} weights of {name} are of a model with {as_arguments(missing)}: give "
+            f"{as_arguments(missing)} too"
+        )
     return form
+
+
+def lacking(item: Weights, arguments: dict) -> dict:
+    """Return the arguments of the model that published weights are of which a model of ``arguments`` does not have."""
+    return {key: value for key, value in (item.arguments or {}).items() if arguments[key] != value}
 
 
 def pretrained_path(name: str, weights: Sequence[Weights], layout: Optional[str] = None) -> Path:
@@ -153,7 +165,7 @@ def _fetch_and_convert(name: str, item: Weights, source: Path, target: Path) -> 
             download(item.url, source, item.sha256)
         except DownloadError as error:
             raise DownloadError(f"{error}. Without a network, {by_hand}") from None
-    convert_file(arch=name, src=source, dst=target, layout=item.layout)
+    convert_file(arch=name, src=source, dst=target, layout=item.layout, arguments=item.arguments)
     source.unlink()
 
 

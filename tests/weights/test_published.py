@@ -17,7 +17,15 @@ from ppcls_ext.arch.backbone.sequencer import Sequencer2D
 from ppcls_ext.weights import download as download_module
 from ppcls_ext.weights.conversion import convert_file
 from ppcls_ext.weights.download import DownloadError
-from ppcls_ext.weights.published import NoPublishedWeightsError, choose, is_offline, pretrained_path, weights_folder
+from ppcls_ext.weights.layouts import LAYOUTS
+from ppcls_ext.weights.published import (
+    NoPublishedWeightsError,
+    choose,
+    is_offline,
+    lacking,
+    pretrained_path,
+    weights_folder,
+)
 
 TOY = {"depths": [1, 1], "patch_sizes": [2, 2], "embed_dims": [8, 8], "hidden_sizes": [2, 2], "mlp_ratios": [1.0, 1.0]}
 LICENCE = "Toy Licence 1.0"
@@ -164,6 +172,35 @@ def test_which_of_several_files():
         choose("ViP_Toy", files, "jax")
     with pytest.raises(ValueError, match="pretrained_layout='timm' goes with pretrained=True, got pretrained=False"):
         registry.get_spec("Sequencer2D_S").factory(pretrained_layout="timm")
+
+
+def test_weights_of_other_arguments_than_the_names_own(toy, home):
+    """They must be given, as forms must; with them the file is converted and loaded."""
+    spec = register_toy(f"{toy.url}/toy.safetensors", arguments={"activation": "relu"})
+    with pytest.raises(ValueError, match="are of a model with activation='relu', and this one has activation='gelu'"):
+        spec.factory(pretrained=True)
+    assert toy.served.requests == []
+    model = spec.factory(pretrained=True, activation="relu")
+    relu = Sequencer2D(**TOY, img_size=8, activation="relu")
+    relu.set_state_dict(toy.model.state_dict())
+    assert np.array_equal(logits(model), logits(relu)) and not np.array_equal(logits(model), logits(toy.model))
+
+
+def test_the_registrys_weights_name_arguments_that_there_are_and_layouts():
+    for spec in registry.specs():
+        layouts = [layout.name for layout in LAYOUTS[spec.family]]
+        for item in spec.weights:
+            assert item.layout in layouts, spec.name
+            assert set(item.arguments or {}) <= set(spec.factory.arguments), spec.name
+            if item.sha256:
+                assert item.url.rpartition("-")[2].startswith(item.sha256), spec.name
+
+
+@pytest.mark.parametrize("spec", [s for s in registry.specs() if s.weights], ids=lambda spec: spec.name)
+def test_the_first_published_file_is_for_the_names_own_model(spec):
+    """pretrained=True alone works, but where the only file is of another model."""
+    own = spec.weights[0].arguments is None
+    assert bool(lacking(spec.name, spec.weights[0], spec.factory.arguments)) is not own
 
 
 def test_the_folder_and_the_switch(monkeypatch, tmp_path):

@@ -186,8 +186,13 @@ BILINEAR = registry.Preprocessing(interpolation="bilinear")
 
 
 def official_weights(file: str, layout: str = "res2net") -> registry.Weights:
-    """Return the entry of the official repository's ``<file>.pth``."""
-    return registry.Weights(f"{ALIYUN}{file}.pth", layout, LICENCE)
+    """Return the entry of the official repository's ``<file>.pth``.
+
+    Names of 2019 end with the first digits of the SHA-256: the code published with them loads by PyTorch's
+    ``load_url``, which compared them always until release 1.3. Of the later v1b files nobody states that.
+    """
+    sha256 = None if layout == "res2net_v1b" else file.rpartition("-")[2]
+    return registry.Weights(f"{ALIYUN}{file}.pth", layout, LICENCE, sha256=sha256)
 
 
 def official(file: str, top1: float, top5: float, layout: str = "res2net") -> dict:

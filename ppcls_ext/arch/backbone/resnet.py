@@ -329,7 +329,11 @@ def paddleclas_weights(file: str, layout: str = "paddleclas") -> registry.Weight
 
 
 def _torchvision(*files: str) -> tuple:
-    """Return the entries of torchvision's files, whose names end with the first digits of their SHA-256."""
+    """Return the entries of torchvision's files, whose names end with the first digits of their SHA-256.
+
+    So do the WSL files of the same server: their hub entry loads by PyTorch's ``load_state_dict_from_url``, which in
+    release 1.1, of their time, always compared them.
+    """
     return tuple(
         registry.Weights(f"{PYTORCH}{file}.pth", "torchvision", TORCHVISION_LICENCE, sha256=file.rpartition("-")[2])
         for file in files
@@ -355,7 +359,7 @@ def _resnext(name: str, top1: float, top5: float, *files: str) -> dict:
 def _wsl(file: str, official: str, top1: float, top5: float) -> dict:
     weights = (
         replace(paddleclas_weights(f"ResNeXt101_{file}_wsl", "paddleclas_wsl"), licence=WSL_LICENCE),
-        registry.Weights(f"{PYTORCH}{official}.pth", "torchvision", WSL_LICENCE),
+        replace(_torchvision(official)[0], licence=WSL_LICENCE),
     )
     return _facts("ResNeXt101_wsl", top1, top5, WSL, *weights)
 

@@ -314,6 +314,7 @@ LICENCE = "Apache-2.0 (of the official repository)"
 _PADDLECLAS_LICENCE = "Apache-2.0 (PaddleClas; converted from the official weights, which have the same licence)"
 _PADDLECLAS = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/"
 _AUGREG = "https://storage.googleapis.com/vit_models/augreg/"
+_IMAGENET21K = "https://storage.googleapis.com/vit_models/imagenet21k/"
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-vitjx/"
 
 _S = {"embed_dim": 384, "num_heads": 6}
@@ -344,6 +345,14 @@ def _augreg(model: str, pretraining: str, rate: str, size: int) -> registry.Weig
 
 def _timm(name: str, sha256: str) -> registry.Weights:
     return registry.Weights(f"{_TIMM}{name}-{sha256}.pth", "timm", LICENCE, sha256=sha256)
+
+
+def _original(model: str, width: int) -> registry.Weights:
+    """Return the entry of the paper's pre-training on ImageNet-21k, whose networks have a layer before the classifier.
+
+    It is for fine-tuning: it has 21,843 classes, and timm notes that their classifier is all zeros.
+    """
+    return registry.Weights(f"{_IMAGENET21K}{model}.npz", "jax", LICENCE, arguments={"representation_size": width})
 
 
 def _paddleclas_figures(top1: float, top5: float) -> registry.Accuracy:
@@ -480,14 +489,22 @@ _VARIANTS = {
         (_augreg("B_32", "aug_medium1-wd_0.03-do_0.0-sd_0.0", "0.03", 224),),
         "",
     ),
-    "ViT_large_patch32_224": ({**_L, "patch_size": 32}, 224, 306_535_400, 15_377_539_072, None, (), ""),
+    "ViT_large_patch32_224": (
+        {**_L, "patch_size": 32},
+        224,
+        306_535_400,
+        15_377_539_072,
+        None,
+        (_original("ViT-L_32", 1024),),
+        "published for 21,843 classes only",
+    ),
     "ViT_huge_patch14_224": (
         {**_H, "patch_size": 14},
         224,
         632_045_800,
         167_295_109_120,
         None,
-        (),
+        (_original("ViT-H_14", 1280),),
         "published for 21,843 classes only",
     ),
     "ViT_huge_patch14_384": (
