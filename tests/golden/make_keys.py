@@ -2,6 +2,7 @@
 
     python tests/golden/make_keys.py --sequencer <checkout of okojoalg/sequencer>
     python tests/golden/make_keys.py --res2net <checkout of Res2Net/Res2Net-PretrainedModels>
+    python tests/golden/make_keys.py --swin <checkout of microsoft/Swin-Transformer>
     python tests/golden/make_keys.py --vip <checkout of houqb/VisionPermutator>
     python tests/golden/make_keys.py --dilateformer <checkout of JIAOJIAYUASD/dilateformer>
     python tests/golden/make_keys.py --paddlevit <checkout of BR-IDL/PaddleViT>
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import importlib.util
 import json
 import re
 import sys
@@ -97,6 +99,41 @@ def res2net(checkout: Path) -> None:
         lists[layouts.get(module, "res2net")][ours] = listed(state, names)
     for layout, found in lists.items():
         write(layout, found)
+
+
+def swin(checkout: Path) -> None:
+    """The official layout of Swin, with what its code computes and stores: it has an empty name here.
+
+    The official model must also give timm's logits, from which the golden files are.
+    """
+    import make_resnet  # noqa: F401  it makes torchvision importable, which the official code needs
+    import make_swin as golden
+    import torch
+
+    spec = importlib.util.spec_from_file_location("official_swin", checkout / "models" / "swin_transformer.py")
+    official = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(official)
+    arch = golden.KEYS
+    arguments, size, window = golden.MODELS[arch]
+    model = official.SwinTransformer(img_size=size, window_size=window, **arguments).eval()
+
+    def canonical(key: str) -> str:
+        if key.endswith(("relative_position_index", "attn_mask")):
+            return ""
+        key = re.sub(r"^layers\.(\d)\.downsample", lambda match: f"layers.{int(match[1]) + 1}.downsample", key)
+        return golden.canonical(key)
+
+    lists = listed(model.state_dict(), canonical)
+    reference, images = golden.build(arch)
+    values = {golden.canonical(key): tensor for key, tensor in reference.named_parameters()}
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            parameter.copy_(values[canonical(key)])
+        gap = (model(images) - reference(images)).abs().max().item()
+    if gap > 2e-5:
+        raise SystemExit(f"{arch}: the official model and timm's differ by {gap}")
+    print(f"{arch}: differs from timm by {gap:.1e}")
+    write("swin", {arch: lists})
 
 
 def vip(checkout: Path) -> None:
@@ -208,6 +245,7 @@ VIP = {"ViP_Small_14": "vip_s14", "ViP_Small_7": "vip_s7", "ViP_Medium_7": "vip_
 FAMILIES = {
     "sequencer": (sequencer, "okojoalg/sequencer"),
     "res2net": (res2net, "Res2Net/Res2Net-PretrainedModels"),
+    "swin": (swin, "microsoft/Swin-Transformer"),
     "vip": (vip, "houqb/VisionPermutator"),
     "dilateformer": (dilateformer, "JIAOJIAYUASD/dilateformer"),
     "paddlevit": (paddlevit, "BR-IDL/PaddleViT"),

@@ -1,4 +1,4 @@
-"""Write the golden files of the Swin family, and the lists of keys of timm's layout, with timm, in PyTorch.
+"""Write the golden files of the Swin family, and the list of keys of timm's layout, with timm, in PyTorch.
 
     python tests/golden/make_swin.py
 
@@ -51,26 +51,6 @@ def build(name: str) -> tuple:
     return model, torch.from_numpy(rule.images(size))
 
 
-def write_keys(model: SwinTransformer) -> None:
-    """Write the lists of keys of Swin-T: timm's, and the official code's, which also holds what it computes.
-
-    A stage ends in the official code with its merging; every block has an index of positions, and the shifted blocks of
-    the first three stages a mask, of windows x 49 x 49. What has no counterpart here has an empty name.
-    """
-    state = listed(dict(model.named_parameters()), canonical)
-    write("swin_timm", {KEYS: state})
-    official = {}
-    for key, entry in state.items():
-        key = re.sub(r"^layers\.(\d)\.downsample", lambda match: f"layers.{int(match[1]) - 1}.downsample", key)
-        official[key.replace("head.fc.", "head.")] = entry
-    for stage, depth in enumerate(T["depths"]):
-        for block in range(depth):
-            official[f"layers.{stage}.blocks.{block}.attn.relative_position_index"] = ["", [49, 49], "int64"]
-            if block % 2 and stage < 3:
-                official[f"layers.{stage}.blocks.{block}.attn_mask"] = ["", [(8 >> stage) ** 2, 49, 49], "float32"]
-    write("swin", {KEYS: official})
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "swin")
@@ -81,7 +61,7 @@ def main() -> None:
         model, images = build(name)
         arrays = {}
         if name == KEYS:
-            write_keys(model)
+            write("swin_timm", {KEYS: listed(dict(model.named_parameters()), canonical)})
         if name == GRADIENTS:
             logits = model(images)
             (logits * torch.from_numpy(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
