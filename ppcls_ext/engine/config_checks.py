@@ -20,7 +20,7 @@ from ppcls_ext.data.preprocess import build_transforms, check_transform_ops
 from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
 from ppcls_ext.optim.lr import piecewise_table
 from ppcls_ext.plugin import backbone_factory, is_ours
-from ppcls_ext.weights.published import NoPublishedWeightsError, choose, published_form
+from ppcls_ext.weights.published import NoPublishedWeightsError, choose, lacking, published_form
 from ppcls_ext.weights.record import FORM_ARGUMENTS
 
 from .config_source import Problem
@@ -173,7 +173,7 @@ def _backbone(report: Report) -> None:
             hint = registry.nearest(name, [*allowed, "use_sync_bn", "infer_add_softmax"], count=1)
             advice = f"did you mean {hint[0]}?" if hint else f"it takes {', '.join(allowed)}"
             report.wrong(f"Arch.{name}", f"{arch.name} has no such argument; {advice}")
-    if report.mode == "train" and report.config.Global.recompute and not _is_ours(arch.name):
+    if report.mode == "train" and report.config.Global.recompute and not is_ours(arch.name):
         report.wrong("Global.recompute", f"PaddleClas's {arch.name} has no recompute; ppcls_ext's backbones have")
     layout = arch.kwargs().get("pretrained_layout")
     # A layout without pretrained=True too: so goes a run on whose model such weights were the beginning of.
@@ -187,8 +187,11 @@ def _backbone(report: Report) -> None:
         except ValueError as error:
             report.wrong("Arch.pretrained_layout", str(error))
         else:
+            missing = lacking(item, {**factory.arguments, **arch.kwargs()})
+            for key, value in missing.items():
+                report.wrong(f"Arch.{key}", f"the {item.layout} weights of {bare} are of a model with {key}: {value}")
             try:
-                published_form(bare, item, factory.arguments, arch.kwargs())
+                published_form(bare, item, factory.arguments, {**arch.kwargs(), **missing})
             except ValueError as error:
                 report.wrong(f"Arch.{FORM_ARGUMENTS[0]}", str(error))
 

@@ -178,6 +178,13 @@ def test_published_weights_where_there_are_none(sample):
     assert "no weights of VSequencer_S are published" in problem
 
 
+def test_published_weights_of_other_arguments_than_the_names_own(sample):
+    huge = ("Arch.name=ppcls_ext.ViT_huge_patch14_224", "Arch.pretrained=True")
+    problem = sample.problem(*huge)
+    assert "Arch.representation_size: the jax weights of" in problem and "representation_size: 1280" in problem
+    sample.load(*huge, "Arch.representation_size=1280")
+
+
 def test_arguments_of_a_factory():
     def closed(class_num, depth=3):
         pass

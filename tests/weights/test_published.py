@@ -24,6 +24,7 @@ from ppcls_ext.weights.published import (
     is_offline,
     lacking,
     pretrained_path,
+    published_form,
     weights_folder,
 )
 
@@ -177,7 +178,7 @@ def test_which_of_several_files():
 def test_weights_of_other_arguments_than_the_names_own(toy, home):
     """They must be given, as forms must; with them the file is converted and loaded."""
     spec = register_toy(f"{toy.url}/toy.safetensors", arguments={"activation": "relu"})
-    with pytest.raises(ValueError, match="are of a model with activation='relu', and this one has activation='gelu'"):
+    with pytest.raises(ValueError, match="Toy_S are of a model with activation='relu': give activation='relu' too"):
         spec.factory(pretrained=True)
     assert toy.served.requests == []
     model = spec.factory(pretrained=True, activation="relu")
@@ -198,9 +199,11 @@ def test_the_registrys_weights_name_arguments_that_there_are_and_layouts():
 
 @pytest.mark.parametrize("spec", [s for s in registry.specs() if s.weights], ids=lambda spec: spec.name)
 def test_the_first_published_file_is_for_the_names_own_model(spec):
-    """pretrained=True alone works, but where the only file is of another model."""
-    own = spec.weights[0].arguments is None
-    assert bool(lacking(spec.name, spec.weights[0], spec.factory.arguments)) is not own
+    """Of the name's own form; pretrained=True alone works, but where the only file is of another model."""
+    first, arguments = spec.weights[0], spec.factory.arguments
+    assert bool(lacking(first, arguments)) is (first.arguments is not None)
+    form = published_form(spec.name, first, arguments, first.arguments or {})
+    assert form == {key: arguments[key] for key in form}
 
 
 def test_the_folder_and_the_switch(monkeypatch, tmp_path):
