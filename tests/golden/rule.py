@@ -46,6 +46,13 @@ def images(size: int, batch: int = 1) -> np.ndarray:
     return unit(f"images {size}", (batch, 3, size, size))
 
 
+def photographs(count: int, size: int) -> np.ndarray:
+    """Return ``[count, size, size, 3]`` bytes: soft patterns, so that the pictures differ in more than noise."""
+    coarse = unit(f"photographs {count}", (count, 4, 4, 3)).repeat(size // 4, axis=1).repeat(size // 4, axis=2)
+    fine = unit(f"photographs {count} {size}", (count, size, size, 3))
+    return np.clip(128 + 50 * coarse + 20 * fine, 0, 255).astype(np.uint8)
+
+
 def sample(array: np.ndarray, count: int = 64) -> np.ndarray:
     """Return ``count`` elements spread evenly over the flattened array (all, if it has fewer)."""
     flat = array.reshape(-1)
