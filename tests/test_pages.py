@@ -22,6 +22,12 @@ def test_links_and_anchors_lead_somewhere(page):
             assert anchor in anchors(linked.read_text(encoding="utf-8")), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_configurations_that_are_named_are_there(page):
+    for name in re.findall(r"configs/[\w/]+\.yaml", page.read_text(encoding="utf-8")):
+        assert (ROOT / name).is_file(), name
+
+
 def anchors(text: str) -> set:
     """Return the anchors of a page: named ones, and those that its headings get."""
     named = set(re.findall(r"<a name=['\"]([^'\"]+)['\"]>", text))
