@@ -15,7 +15,6 @@ least one manifest finds all its files. :func:`load_checkpoint` takes the newest
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -27,6 +26,7 @@ from typing import Any, Optional, Union
 
 import paddle
 
+from ppcls_ext.durable_files import flush, flush_folder, sha256_of
 from ppcls_ext.version import __version__
 from ppcls_ext.weights.reader import read_pickle
 
@@ -72,8 +72,8 @@ class CheckpointStore:
         for suffix, content in parts.items():
             path = _file(prefix, ".staged", suffix)
             paddle.save(content, str(path))
-            _flush(path)
-            files[suffix] = {"sha256": _sha256(path), "bytes": path.stat().st_size}
+            flush(path)
+            files[suffix] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         manifest = {
             "files": files,
             "step": step,
@@ -82,8 +82,10 @@ class CheckpointStore:
             "ppcls_ext": __version__,
             "paddle": paddle.__version__,
         }
-        _write_text(_file(prefix, ".staged", MANIFEST), json.dumps(manifest, indent=1))
-        _flush_folder(self.folder)
+        path = _file(prefix, ".staged", MANIFEST)
+        path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        flush(path)
+        flush_folder(self.folder)
         self._move(prefix, "", ".previous")
         self._move(prefix, ".staged", "")
         logger.info("Already save model in %s", prefix)
@@ -126,7 +128,7 @@ class CheckpointStore:
         for suffix in [*suffixes, MANIFEST]:
             if _file(prefix, source, suffix).exists():
                 os.replace(_file(prefix, source, suffix), _file(prefix, target, suffix))
-        _flush_folder(prefix.parent)
+        flush_folder(prefix.parent)
 
     def _discard(self, prefix: Path, place: str) -> None:
         # The manifest goes first, so that nothing vouches for a set that is being taken apart.
@@ -175,7 +177,7 @@ def _locate(prefix: Path, place: str, manifest: dict) -> tuple[dict[str, Path], 
     for suffix, facts in manifest["files"].items():
         found = [path for path in (_file(prefix, name, suffix) for name in PLACES) if path.exists()]
         right = next(
-            (p for p in found if p.stat().st_size == facts["bytes"] and _sha256(p) == facts["sha256"]),
+            (p for p in found if p.stat().st_size == facts["bytes"] and sha256_of(p) == facts["sha256"]),
             None,
         )
         if right is not None:
@@ -219,35 +221,3 @@ def _other_checkpoints(prefix: Path) -> str:
         if not path.name.endswith((f".staged.{MANIFEST}", f".previous.{MANIFEST}"))
     )
     return f"; the folder holds {', '.join(names)}" if names else f"; the folder {prefix.parent} holds none"
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    """Make sure the bytes are on the disk before a name vouches for them."""
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows has no handle for a folder
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Callable, Iterator, Union
 
 import yaml
+
+from ppcls_ext.durable_files import write_atomically
 
 from .config_source import Loader
 
@@ -27,9 +28,8 @@ def write_yaml(path: Union[str, Path], data: dict, origin: Callable[..., str]) -
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text("\n".join(_lines(data, (), 0, origin)) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    text = "\n".join(_lines(data, (), 0, origin)) + "\n"
+    write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def summary_lines(data: dict, origin: Callable[..., str], path: tuple = ()) -> Iterator[str]:

@@ -22,6 +22,7 @@ import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
+from ppcls_ext.durable_files import flush
 from ppcls_ext.engine.inference_yml import FILE_NAME, InferenceConfig, portable_transforms
 from ppcls_ext.engine.legacy_trace import legacy_tracing
 from ppcls_ext.engine.model import logits_of
@@ -297,8 +298,7 @@ def _move_into_place(aside: Path, folder: Path) -> None:
     """
     new = sorted(aside.iterdir(), key=lambda path: (path.name == FILE_NAME, path.suffix in GRAPH_SUFFIXES))
     for path in new:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        flush(path)
     old = [FILE_NAME, *(PREFIX + suffix for suffix in (*GRAPH_SUFFIXES, ".pdiparams.info"))]
     for name in old:
         (folder / name).unlink(missing_ok=True)

@@ -13,12 +13,13 @@ import paddle
 from safetensors.numpy import save_file
 
 from ppcls_ext import registry
+from ppcls_ext.durable_files import write_atomically
 from ppcls_ext.version import __version__
 from ppcls_ext.weights.errors import ConversionError
 from ppcls_ext.weights.key_rules import OURS, TORCH, Layout
 from ppcls_ext.weights.layouts import layouts_of
 from ppcls_ext.weights.reader import WeightFile, read_weights
-from ppcls_ext.weights.record import ConversionRecord, file_facts, record_path, recorded_arguments, write_atomically
+from ppcls_ext.weights.record import ConversionRecord, file_facts, record_path, recorded_arguments
 from ppcls_ext.weights.renaming import Source, choose_layout, fill, named_layout, publish, rename
 from ppcls_ext.weights.target import Target, bare_name, depths_of, describe, family_of, variant_with_depths
 

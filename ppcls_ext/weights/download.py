@@ -10,7 +10,7 @@ from typing import Optional
 import requests
 from tqdm import tqdm
 
-from ppcls_ext.weights.record import file_facts
+from ppcls_ext.durable_files import sha256_of
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -77,7 +77,7 @@ def check_sha256(path: Path, published: Optional[str]) -> None:
     """
     if published is None:
         return
-    found = file_facts(path)["sha256"]
+    found = sha256_of(path)
     if not found.startswith(published.lower()):
         raise DownloadError(f"{path.name} has the SHA-256 {found}, published is {published}")
 

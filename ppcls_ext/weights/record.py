@@ -1,13 +1,13 @@
-"""What a conversion did, kept beside its result; and writing files so that they are whole or not there."""
+"""What a conversion did, kept beside its result."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterable, Union
+from typing import Any, Iterable, Union
+
+from ppcls_ext.durable_files import sha256_of, write_atomically
 
 
 @dataclass
@@ -93,25 +93,6 @@ def _recorded(path: Path, key: str) -> Any:
         return None
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a file beside ``path``, flush it to the disk, and give it the name."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        write(aside)
-        descriptor = os.open(aside, os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
 def file_facts(path: Path) -> dict:
     """Return name, size and SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
