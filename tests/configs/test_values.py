@@ -219,6 +219,20 @@ def test_regularisation_is_the_sources(family, augmentation, smoothing, mixing, 
         assert config["AMP"]["use_amp"] is amp and config["AMP"]["level"] == "O1"
 
 
+def test_resnexts_augmentation_is_its_authors():
+    """datasets/imagenet.lua of facebookresearch/ResNeXt: jitter of 0.4, lighting on pixels in [0, 1]."""
+    for width in (32, 64):
+        config = read(RECIPES[f"ResNeXt101_{width}x4d"])
+        operators = config["DataLoader"]["Train"]["dataset"]["transform_ops"]
+        names = [name for item in operators for name in item]
+        jitter = operators[names.index("ColorJitter")]["ColorJitter"]
+        assert jitter == dict.fromkeys(("brightness", "contrast", "saturation"), 0.4)
+        place = names.index("PCALighting")
+        before, after = operators[place - 1]["NormalizeImage"], operators[place + 1]["NormalizeImage"]
+        assert (before["scale"], before["mean"], before["std"]) == ("1.0/255.0", [0, 0, 0], [1, 1, 1])
+        assert (after["scale"], after["mean"][0], after["std"][0]) == (1.0, 0.485, 0.229)
+
+
 @pytest.mark.parametrize("path", TRANSFERS, ids=relative)
 def test_transfer_is_the_readmes(path):
     """README of okojoalg/sequencer: 4 x 128 images, AdamW 1e-4, decay 1e-4, clipping at 1, 5 + 200 + 10 epochs."""

@@ -12,6 +12,7 @@ from scipy import stats
 from ppcls_ext.data.preprocess import (
     ColorJitter,
     Pad,
+    PCALighting,
     RandCropImage,
     RandomErasing,
     RandomRotation,
@@ -127,6 +128,37 @@ def test_mistakes_of_erasing(arguments, message):
 
 def test_recipe_of_erasing_is_accepted_after_normalising():
     assert check_transform_ops([{"NormalizeImage": {"order": ""}}, {"RandomErasing": RECIPE}]) == []
+
+
+# ---------------------------------------------------------------- PCALighting
+
+
+def test_lighting_shifts_all_pixels_alike_along_the_principal_components():
+    """Krizhevsky et al., section 4.1: channel i shifts by the sum over j of vector[i][j] · alpha[j] · value[j]."""
+    values = [0.2175, 0.0188, 0.0045]
+    vectors = [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+    image = (PIXELS / 255).astype(np.float32)
+    rng = np.random.default_rng(0)
+    shifts = []
+    for _ in range(4000):
+        changed = PCALighting()(image, rng) - image
+        assert np.ptp(changed, axis=(0, 1)).max() < 1e-6
+        shifts.append(changed[0, 0])
+    expected = np.zeros((3, 3))
+    for row in range(3):
+        for column in range(3):
+            expected[row, column] = sum(vectors[row][j] * vectors[column][j] * (0.1 * values[j]) ** 2 for j in range(3))
+    np.testing.assert_allclose(np.cov(np.array(shifts).T), expected, rtol=0.1, atol=2e-6)
+    assert np.abs(np.mean(shifts, axis=0)).max() < 1e-3
+
+
+def test_lighting_before_the_normalisation_is_refused():
+    lighting = [{"DecodeImage": None}, {"PCALighting": None}, {"NormalizeImage": {"order": ""}}]
+    (problem,) = check_transform_ops(lighting, from_bytes=True)
+    assert str(problem).endswith("draws in units of a normalised image; put NormalizeImage before PCALighting")
+    scaled = {"NormalizeImage": {"scale": "1.0/255.0", "mean": [0, 0, 0], "std": [1, 1, 1], "order": ""}}
+    rest = {"NormalizeImage": {"scale": 1.0, "order": ""}}
+    assert check_transform_ops([lighting[0], scaled, lighting[1], rest], from_bytes=True) == []
 
 
 # ---------------------------------------------------------------- ColorJitter

@@ -9,6 +9,7 @@ from ppcls_ext.data.preprocess.flip import RandFlipImage
 from ppcls_ext.data.preprocess.normalize import NormalizeImage, ToCHWImage
 from ppcls_ext.data.preprocess.operator import CHW, HWC, Operator
 from ppcls_ext.data.preprocess.pad import Pad
+from ppcls_ext.data.preprocess.pca_lighting import PCALighting
 from ppcls_ext.data.preprocess.pipeline import (
     OPERATORS,
     PADDLECLAS_ONLY,
@@ -35,6 +36,7 @@ __all__ = [
     "NormalizeImage",
     "Operator",
     "OperatorProblem",
+    "PCALighting",
     "Pad",
     "Pipeline",
     "RandAugment",

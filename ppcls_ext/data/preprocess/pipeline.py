@@ -18,6 +18,7 @@ from ppcls_ext.data.preprocess.flip import RandFlipImage
 from ppcls_ext.data.preprocess.normalize import NormalizeImage, ToCHWImage
 from ppcls_ext.data.preprocess.operator import CHW, FLOAT32, HWC, UINT8, Operator
 from ppcls_ext.data.preprocess.pad import Pad
+from ppcls_ext.data.preprocess.pca_lighting import PCALighting
 from ppcls_ext.data.preprocess.rand_augment import RandAugment
 from ppcls_ext.data.preprocess.random_erasing import RandomErasing
 from ppcls_ext.data.preprocess.resize import ResizeImage
@@ -40,6 +41,7 @@ OPERATORS = {
         RandAugment,
         TimmAutoAugment,
         NormalizeImage,
+        PCALighting,
         RandomErasing,
         ToCHWImage,
     )
@@ -47,7 +49,7 @@ OPERATORS = {
 
 #: Operators that PaddleClas has and ppcls_ext has not, refused by name.
 PADDLECLAS_ONLY = (
-    "AugMix CenterCrop CropImageAtRatio CropWithPadding Cutout GridMask HideAndSeek Normalize PCALighting Padv2 "
+    "AugMix CenterCrop CropImageAtRatio CropWithPadding Cutout GridMask HideAndSeek Normalize Padv2 "
     "RandAugmentV2 RandAugmentV3 RandAugmentV4 RandCropImageV2 RandomApply RandomCropImage RandomGrayscale "
     "RandomHorizontalFlip RandomInterpolationAugment RandomResizedCrop RandomRot90 Resize ToTensor"
 ).split()
@@ -191,7 +193,8 @@ def _layout_problem(position: int, operator: Operator, layout: str) -> OperatorP
 def _dtype_problem(position: int, operator: Operator) -> OperatorProblem:
     name = type(operator).__name__
     if operator.dtype_in == FLOAT32:
-        message = f"mode: {operator.mode!r} draws in units of a normalised image; put NormalizeImage before {name}"
+        what = f"mode: {operator.mode!r} draws" if isinstance(operator, RandomErasing) else "draws"
+        message = f"{what} in units of a normalised image; put NormalizeImage before {name}"
     else:
         message = "needs pixels from 0 to 255; put it before NormalizeImage"
     return OperatorProblem(f"{position}.{name}", message)
