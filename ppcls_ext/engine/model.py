@@ -21,8 +21,8 @@ logger = logging.getLogger("ppcls_ext")
 def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer:
     """Build the backbone that ``cfg.Arch`` names and load the weights that the config asks for.
 
-    ``Arch.pretrained`` is loaded first, then ``Global.pretrained_model``, which therefore wins. Forms of one network
-    that differ in what they compute, not in their tensors, follow the weights unless the config names one.
+    ``Global.pretrained_model`` wins over ``Arch.pretrained``, which is then neither loaded nor downloaded. Forms of one
+    network that differ in what they compute, not in their tensors, follow the weights unless the config names one.
 
     Args:
         cfg: the validated config.
@@ -33,7 +33,7 @@ def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer
     """
     arguments = dict(cfg.Arch.kwargs())
     source = arguments.pop("pretrained")
-    if checkpoint is not None:
+    if checkpoint is not None or cfg.Global.pretrained_model:
         source = False
     arguments = {**_form_of_weights(cfg, arguments, checkpoint), **arguments}
     from_path = isinstance(source, str)
@@ -65,7 +65,8 @@ def _form_of_weights(cfg, arguments: dict, checkpoint: Optional[Checkpoint]) -> 
     else:
         recorded = recorded_arguments(find_weights(path)) if isinstance(path, str) else {}
     layout = arguments.get("pretrained_layout")
-    if not recorded and layout is not None:  # weights without a record, of a run that began from published ones
+    # Weights without a record, of a run that began from published ones.
+    if not recorded and (layout is not None or cfg.Arch.pretrained is True):
         bare = cfg.Arch.name.rpartition(".")[2]
         recorded = published_form(bare, choose(bare, registry.get_spec(bare).weights, layout), names, arguments)
     return form_in(recorded, names)

@@ -5,6 +5,7 @@ one shortcut.
 """
 
 import json
+import shutil
 
 import numpy as np
 import paddle
@@ -79,8 +80,12 @@ def expected_logits(name, path, form):
 @pytest.mark.compat
 @pytest.mark.parametrize("name", TOYS)
 def test_the_form_stays_from_training_to_export(runs, published, name):
-    """The config names no form: the published weights choose it, then the checkpoints."""
-    config_of(runs, name)
+    """The config names no form: the published weights choose it, then the checkpoints.
+
+    A file that was parted from its manifest is still that of a run which began from the published weights.
+    """
+    arch = config_of(runs, name)
+    del arch["pretrained_layout"]  # it is the only one
     trainer, _ = runs.train()
     assert trainer.model.config()["form"] == "official"
     best = runs.output_dir / "best_model"
@@ -88,11 +93,16 @@ def test_the_form_stays_from_training_to_export(runs, published, name):
     if name == "Toy_Res2Net":
         assert np.abs(expected - expected_logits(name, best, "paddleclas")).max() > 1e-3
 
+    shutil.rmtree(published)  # nothing that was published is needed any more
     given = [f"Global.pretrained_model={best}", f"Global.save_inference_dir={runs.folder / 'inference'}"]
     np.testing.assert_array_equal(logits(load_trained(load_config(runs.write(), given, mode="eval"), "used")), expected)
     assert evaluate(load_config(runs.write(), given, mode="eval"))["top1"] == trainer.best.metric
     folder = export(load_config(runs.write(), [*given, "Arch.infer_add_softmax=False"], mode="export"))
     np.testing.assert_allclose(Runner(find_graph(folder), "cpu", 1)(IMAGES), expected, rtol=0, atol=1e-5)
+
+    shutil.copy(best.with_suffix(".pdparams"), runs.folder / "parted.pdparams")
+    parted = load_config(runs.write(), [f"Global.pretrained_model={runs.folder / 'parted'}"], mode="eval")
+    np.testing.assert_array_equal(logits(load_trained(parted, "used")), expected)
 
     latest = f"Global.checkpoints={runs.output_dir / 'latest'}"
     resumed = runs.trainer(latest, "Global.epochs=2")
