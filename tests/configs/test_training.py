@@ -4,7 +4,7 @@ import pytest
 import yaml
 from recipe_files import CONFIGS, read, reduce, relative
 
-from ppcls_ext.engine.config import load_config
+from ppcls_ext.engine.config import ConfigError, load_config
 from ppcls_ext.engine.session import Session, start_logging
 from ppcls_ext.engine.trainer import Trainer
 from ppcls_ext.layer_state import state_arrays
@@ -26,3 +26,19 @@ def test_two_steps(path, images, tmp_path, monkeypatch):
     trained = [name for name, parameter in trainer.model.named_parameters() if parameter.trainable]
     still = [name for name in trained if (before[name] == after[name]).all()]
     assert len(still) < 0.1 * len(trained), still
+
+
+#: What is wrong with a recipe on a machine without the data, the weights and the cards.
+ABSENT = ("there is no such", "there is neither such a file", "without CUDA", "no archive")
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "infer", "export"])
+@pytest.mark.parametrize("path", CONFIGS, ids=relative)
+def test_as_it_stands_it_lacks_only_data_weights_and_cards(path, mode, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        problems, warnings = [], load_config(path, mode=mode).warnings
+    except ConfigError as error:
+        problems, warnings = [str(problem) for problem in error.problems], []
+    assert [problem for problem in problems if not any(part in problem for part in ABSENT)] == []
+    assert [warning for warning in warnings if "training accuracy counts" not in warning] == []
