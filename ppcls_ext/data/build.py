@@ -120,7 +120,9 @@ def build_dataloader(
     batch_ops = section["dataset"].get("batch_transform_ops")
     if batch_ops and mode != "Train":
         raise ValueError(f"batch_transform_ops: expected none in {mode}, mixed images and labels cannot be evaluated")
-    batch_transforms = build_batch_transforms(batch_ops, class_num, seed, rank)
+    if dataset.token_labels is not None and mode != "Train":
+        raise ValueError(f"token_label: expected none in {mode}, only training has labels of tokens")
+    batch_transforms = build_batch_transforms(batch_ops, class_num, seed, rank, dataset.token_labels)
     name, options = sampler_options(section.get("sampler") or {}, mode)
     if mode != "Train":
         options["exact"] = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, Optional, Sequence, Union
 
 import numpy as np
@@ -19,13 +19,15 @@ class ArrayBatch:
 
     Images are float32, or uint8 where the device normalises.
 
-    Batch operators turn the labels into float32 ``[n, class_num]``.
+    Batch operators turn the labels into float32 ``[n, class_num]``; with token labels, whose scores are in ``tokens``,
+    into float32 ``[n, 1 + tokens, class_num]``.
     """
 
     images: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
     bad: list[BadImage]
+    tokens: list = field(default_factory=list)
 
 
 def load_batch(
@@ -66,4 +68,5 @@ def collate(items: Sequence[Union[Sample, BadImage]]) -> ArrayBatch:
             )
     images = np.stack([sample.image for sample in samples]) if samples else np.zeros((0, 3, 1, 1), np.float32)
     labels = np.array([sample.label for sample in samples], np.int64)
-    return ArrayBatch(images, labels, np.array([sample.index for sample in samples], np.int64), bad)
+    tokens = [sample.tokens for sample in samples if sample.tokens is not None]
+    return ArrayBatch(images, labels, np.array([sample.index for sample in samples], np.int64), bad, tokens)

@@ -12,7 +12,9 @@ from ppcls_ext.data.errors import BadImageError, DecodeError, LabelFileError, Tr
 from ppcls_ext.data.label_list import SHOWN, read_label_list, relabelled
 from ppcls_ext.data.preprocess import CHW, build_transforms
 from ppcls_ext.data.sample import BadImage, Sample
+from ppcls_ext.data.token_label import TokenLabels, read_label_map, token_scores
 
+NOT_TRACEABLE = "AugMix blends several views of an image, which one label map cannot follow; use another policy"
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
@@ -38,6 +40,9 @@ class ClassificationDataset:
     dtype = np.float32
     #: Whether :meth:`read` gives the bytes of a file rather than pixels.
     from_bytes = True
+    #: How labels of tokens are made, and the files of the label maps; see :meth:`use_token_labels`.
+    token_labels: Optional[TokenLabels] = None
+    label_maps: Sequence[str] = ()
 
     def __init__(
         self,
@@ -57,6 +62,27 @@ class ClassificationDataset:
         if self.labels.min() < 0:
             worst = int(self.labels.argmin())
             raise LabelFileError(f"{self.paths[worst]}: label {self.labels[worst]} is negative; see relabel")
+
+    def use_token_labels(self, section: dict, image_root: str) -> None:
+        """Add a label of each token to each sample.
+
+        Args:
+            section: arguments of :class:`ppcls_ext.data.token_label.TokenLabels`.
+            image_root: folder that the maps' folder mirrors.
+
+        Raises:
+            ValueError: if an argument is wrong, an image is not below the folder, or an operator moves pixels in a way
+                that a map cannot follow.
+        """
+        self.token_labels = TokenLabels(**section)
+        for position, operator in enumerate(self.transforms.operators):
+            if not operator.traceable:
+                raise ValueError(f"transform_ops.{position}.{type(operator).__name__}: {NOT_TRACEABLE}")
+        names = [os.path.relpath(path, image_root) for path in self.paths]
+        outside = next((path for path, name in zip(self.paths, names) if name.startswith(os.pardir)), None)
+        if outside is not None:
+            raise ValueError(f"token_label: {outside} is not below {image_root}, so its label map has no place")
+        self.label_maps = [self.token_labels.path_of(name) for name in names]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -102,11 +128,16 @@ class ClassificationDataset:
         Raises:
             BadImageError: if the file cannot be read or decoded, in evaluation.
             TransformError: if an operator fails on the decoded image.
+            FileNotFoundError, DataFileError: if the image's label map cannot be read.
         """
         path = self.paths[index]
         words = [self.seed, epoch, index] + ([repeat] if repeat else [])
         try:
-            image = self.transforms(self.read(index), np.random.default_rng(words))
+            data, rng = self.read(index), np.random.default_rng(words)
+            if self.token_labels is None:
+                image = self.transforms(data, rng)
+            else:
+                image, to_source, source = self.transforms.traced(data, rng)
         except (OSError, DecodeError) as error:
             reason = f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
             if self.skip_bad:
@@ -116,13 +147,20 @@ class ClassificationDataset:
             raise TransformError(f"sample {index}, {path}, {error}") from error.__cause__
         if self.transforms.layout != CHW:
             image = image.transpose(2, 0, 1)
-        return Sample(np.ascontiguousarray(image, self.dtype), int(self.labels[index]), index)
+        tokens = None
+        if self.token_labels is not None:
+            label_map, (height, width) = read_label_map(self.label_maps[index]), image.shape[1:]
+            tokens = token_scores(label_map, to_source, source, (width, height), self.token_labels.size)
+        return Sample(np.ascontiguousarray(image, self.dtype), int(self.labels[index]), index, tokens)
 
     def missing_files(self) -> list[str]:
-        """Return the files that do not exist. Each folder is listed once, which is quick on network disks too."""
+        """Return the images and label maps that do not exist.
+
+        Each folder is listed once, which is quick on network disks too.
+        """
         listings: dict[str, set] = {}
         missing = []
-        for path in self.paths:
+        for path in (*self.paths, *self.label_maps):
             folder, name = os.path.split(path)
             if folder not in listings:
                 listings[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
@@ -132,7 +170,7 @@ class ClassificationDataset:
         return missing
 
     def check_files(self) -> None:
-        """Look for every image file.
+        """Look for every image file and label map.
 
         Raises:
             FileNotFoundError: with the number of missing files and the first few names.
@@ -140,7 +178,9 @@ class ClassificationDataset:
         missing = self.missing_files()
         if missing:
             shown = "\n".join(f"  {path}" for path in missing[:SHOWN])
-            raise FileNotFoundError(f"{len(missing)} of {len(self)} image files do not exist, the first:\n{shown}")
+            files = "image files and label maps" if self.label_maps else "image files"
+            count = len(self.paths) + len(self.label_maps)
+            raise FileNotFoundError(f"{len(missing)} of {count} {files} do not exist, the first:\n{shown}")
 
 
 class ImageNetDataset(ClassificationDataset):
@@ -152,6 +192,7 @@ class ImageNetDataset(ClassificationDataset):
         transform_ops: operators as in YAML.
         delimiter: between path and label, by default any run of spaces or tabs.
         relabel: number the classes anew, 0, 1, ..., in the sorted order of the labels in this list.
+        token_label: arguments of :class:`ppcls_ext.data.token_label.TokenLabels`, for a label of each token.
         skip_bad: see :class:`ClassificationDataset`.
         seed: see :class:`ClassificationDataset`.
 
@@ -168,6 +209,7 @@ class ImageNetDataset(ClassificationDataset):
         transform_ops: Optional[Sequence[dict]] = None,
         delimiter: Optional[str] = None,
         relabel: bool = False,
+        token_label: Optional[dict] = None,
         *,
         skip_bad: bool = False,
         seed: int = 0,
@@ -179,6 +221,10 @@ class ImageNetDataset(ClassificationDataset):
         self.original_classes = tuple(int(label) for label in np.unique(labels))
         labels = relabelled(labels) if relabel else labels
         super().__init__(paths, labels, transform_ops, skip_bad=skip_bad, seed=seed)
+        if token_label is not None:
+            if relabel:
+                raise ValueError("token_label: a teacher knows the classes of the list; expected relabel: False")
+            self.use_token_labels(token_label, image_root)
 
 
 class ImageFolder(ClassificationDataset):
@@ -188,6 +234,7 @@ class ImageFolder(ClassificationDataset):
         image_root: the folder of class folders.
         transform_ops: operators as in YAML.
         class_id_map_file: lines ``<id> <folder name>``, to number the classes otherwise.
+        token_label: arguments of :class:`ppcls_ext.data.token_label.TokenLabels`, for a label of each token.
         skip_bad: see :class:`ClassificationDataset`.
         seed: see :class:`ClassificationDataset`.
 
@@ -202,6 +249,7 @@ class ImageFolder(ClassificationDataset):
         image_root: str,
         transform_ops: Optional[Sequence[dict]] = None,
         class_id_map_file: Optional[str] = None,
+        token_label: Optional[dict] = None,
         *,
         skip_bad: bool = False,
         seed: int = 0,
@@ -225,6 +273,8 @@ class ImageFolder(ClassificationDataset):
             labels.extend([class_ids[folder]] * len(images))
         self.original_classes = tuple(sorted(set(labels)))
         super().__init__(paths, np.array(labels, np.int64), transform_ops, skip_bad=skip_bad, seed=seed)
+        if token_label is not None:
+            self.use_token_labels(token_label, image_root)
 
 
 def _images_below(folder: str) -> list[str]:

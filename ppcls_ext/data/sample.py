@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
 if TYPE_CHECKING:
     import paddle
+
+    from ppcls_ext.data.token_label import TokenScores
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,13 @@ class Sample:
     """One image ``[channels, height, width]``, its label and its place in the list.
 
     The image is float32 and ready for the model, or uint8 where the device normalises.
+    ``tokens`` are a teacher's scores, where the dataset has token labels.
     """
 
     image: np.ndarray
     label: int
     index: int
+    tokens: Optional[TokenScores] = None
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,9 @@ class Batch:
     """One batch on the device.
 
     ``images`` is float32 ``[n, channels, height, width]``, ``labels`` int64 ``[n]`` (with batch operators float32
-    ``[n, class_num]``), ``indices`` int64 ``[n]`` on the host. ``bad`` lists the files of this batch that were left
-    out, so n may be less than the batch size, and 0 when not one of them could be read.
+    ``[n, class_num]``, with token labels ``[n, 1 + tokens, class_num]``), ``indices`` int64 ``[n]`` on the host.
+    ``bad`` lists the files of this batch that were left out, so n may be less than the batch size, and 0 when not one
+    of them could be read.
     """
 
     images: paddle.Tensor

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import mmap
 import multiprocessing
 import os
@@ -27,13 +28,16 @@ import numpy as np
 from ppcls_ext.data.batch_ops import BatchTransforms
 from ppcls_ext.data.collate import ArrayBatch, load_batch
 from ppcls_ext.data.datasets import ClassificationDataset
-from ppcls_ext.data.errors import BadImageError, TransformError, WorkerDiedError
+from ppcls_ext.data.errors import BadImageError, DataFileError, TransformError, WorkerDiedError
 from ppcls_ext.data.sampler import EpochSampler
 
 logger = logging.getLogger(__name__)
 
 PREFETCH = 2  # batches that each worker is ahead
-_RAISED_AS_THEY_ARE = {error.__name__: error for error in (BadImageError, TransformError, ValueError, MemoryError)}
+_RAISED_AS_THEY_ARE = {
+    error.__name__: error
+    for error in (BadImageError, DataFileError, TransformError, FileNotFoundError, ValueError, MemoryError)
+}
 
 
 def has_anonymous_memory() -> bool:
@@ -229,26 +233,30 @@ def _use_one_thread() -> None:
 
 
 def _send(pipe: connection.Connection, batch: ArrayBatch, shared: bool) -> None:
-    memory = _new_memory(np.ascontiguousarray(batch.images)) if shared and batch.images.size else None
+    labels = np.ascontiguousarray(batch.labels)
+    # Labels first: a multiple of their size is where images of any type may begin.
+    memory = _new_memory(labels, np.ascontiguousarray(batch.images)) if shared and batch.images.size else None
     if memory is None:
         pipe.send(("pickled", batch))
         return
     try:
-        pipe.send(("shared", (batch.images.shape, batch.images.dtype.str, batch.labels, batch.indices, batch.bad)))
+        described = (batch.images.shape, batch.images.dtype.str, labels.shape, labels.dtype.str)
+        pipe.send(("shared", (*described, batch.indices, batch.bad)))
         reduction.send_handle(pipe, memory, os.getppid())
     finally:
         os.close(memory)
 
 
-def _new_memory(content) -> Optional[int]:
-    """Return the handle of new anonymous memory that holds ``content``, or None if the system gives none."""
+def _new_memory(*parts) -> Optional[int]:
+    """Return the handle of new anonymous memory that holds ``parts``, or None if the system gives none."""
     try:
         handle = os.memfd_create("ppcls_ext-batch")
     except OSError:
         return None
     try:
         with open(handle, "wb", closefd=False) as stream:
-            stream.write(content)
+            for part in parts:
+                stream.write(part)
     except OSError:
         os.close(handle)
         return None
@@ -256,12 +264,20 @@ def _new_memory(content) -> Optional[int]:
 
 
 def _receive_images(
-    pipe: connection.Connection, shape: tuple, dtype: str, labels: np.ndarray, indices: np.ndarray, bad: list
+    pipe: connection.Connection,
+    shape: tuple,
+    dtype: str,
+    labels_shape: tuple,
+    labels_dtype: str,
+    indices: np.ndarray,
+    bad: list,
 ) -> ArrayBatch:
     handle = reduction.recv_handle(pipe)
     try:
         memory = mmap.mmap(handle, 0, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     finally:
         os.close(handle)
-    # The array keeps the mapping alive.
-    return ArrayBatch(np.frombuffer(memory, dtype).reshape(shape), labels, indices, bad)
+    # The arrays keep the mapping alive.
+    labels = np.frombuffer(memory, labels_dtype, math.prod(labels_shape)).reshape(labels_shape)
+    images = np.frombuffer(memory, dtype, offset=labels.nbytes).reshape(shape)
+    return ArrayBatch(images, labels, indices, bad)

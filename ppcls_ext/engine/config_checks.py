@@ -25,6 +25,7 @@ from ppcls_ext.weights.record import FORM_ARGUMENTS
 
 from .config_source import Problem
 from .schema.base import Ignored, Section, markers
+from .token_label_checks import check_token_labels
 
 if TYPE_CHECKING:
     from .config import Config
@@ -73,6 +74,7 @@ def check(config: Config, mode: str) -> tuple:
         _weights,
         _images,
         _batches,
+        check_token_labels,
         _infer,
     ):
         step(report)

@@ -89,3 +89,8 @@ def logits_of(output: Any, key: str = "logits") -> paddle.Tensor:
     if not hasattr(output, "shape"):
         raise TypeError(f"the model's output is a {type(output).__name__}; expected class scores [N, class_num]")
     return output
+
+
+def image_labels(labels: paddle.Tensor) -> paddle.Tensor:
+    """Return the labels of the images alone, of a batch whose labels may be ``[N, 1 + tokens, class_num]``."""
+    return labels[:, 0] if labels.ndim == 3 else labels

@@ -27,7 +27,7 @@ from ppcls_ext.engine.checkpoint import CheckpointStore, load_checkpoint
 from ppcls_ext.engine.ema import ModelEMA
 from ppcls_ext.engine.evaluator import Evaluator
 from ppcls_ext.engine.meters import EpochMeter, StepTimer
-from ppcls_ext.engine.model import build_model, logits_of
+from ppcls_ext.engine.model import build_model, image_labels, logits_of
 from ppcls_ext.engine.precision import Precision
 from ppcls_ext.engine.reporter import Reporter
 from ppcls_ext.engine.run_state import Best, Progress
@@ -219,8 +219,9 @@ class Trainer:
         communication = nullcontext() if last_of_group or self.parallel is self.model else self.parallel.no_sync()
         with communication:
             with self.precision.autocast():
-                logits = logits_of(self.parallel(batch.images))
-            losses = self.loss(logits, batch.labels)
+                output = self.parallel(batch.images)
+            logits = logits_of(output)
+            losses = self.loss({**output, "logits": logits} if isinstance(output, dict) else logits, batch.labels)
             total = losses["loss"] / self.accumulate
             (self.scaler.scale(total) if self.scaler else total).backward()
         if last_of_group:
@@ -281,7 +282,7 @@ class Trainer:
         self.meter.add(losses, len(pending.batch.indices))
         if self.meter.metrics:
             try:
-                self.meter.metrics.update(pending.logits, pending.batch.labels)
+                self.meter.metrics.update(pending.logits, image_labels(pending.batch.labels))
             except InvalidLogitsError as error:
                 raise self._non_finite(pending, str(error)) from error
 

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .celoss import CELoss
 from .combined import CombinedLoss, build_loss
+from .token_label import TokenLabelLoss
 
-__all__ = ["CELoss", "CombinedLoss", "build_loss"]
+__all__ = ["CELoss", "CombinedLoss", "TokenLabelLoss", "build_loss"]

@@ -9,8 +9,9 @@ from paddle import nn
 
 from ..registry import nearest
 from .celoss import CELoss
+from .token_label import TokenLabelLoss
 
-LOSSES = {"CELoss": CELoss}
+LOSSES = {"CELoss": CELoss, "TokenLabelLoss": TokenLabelLoss}
 
 
 class CombinedLoss(nn.Layer):
@@ -31,17 +32,19 @@ class CombinedLoss(nn.Layer):
             self.weights.append(float(weight))
             self.losses.append(loss)
 
-    def forward(self, logits: Union[paddle.Tensor, Mapping], target: paddle.Tensor) -> dict:
+    def forward(self, output: Union[paddle.Tensor, Mapping], target: paddle.Tensor) -> dict:
         """Return ``{name: weighted term, ..., "loss": their sum}``.
 
         Args:
-            logits: ``[N, C]``, or a mapping that holds them under ``logits``.
-            target: integer ``[N]`` or ``[N, 1]``, or floating-point ``[N, C]``.
+            output: logits ``[N, C]``, or a mapping that holds them under ``logits``; a loss whose ``takes_output`` is
+                true gets the whole of it.
+            target: integer ``[N]`` or ``[N, 1]``, or floating-point ``[N, C]``; of :class:`TokenLabelLoss` also
+                ``[N, 1 + L, C]``.
         """
-        if isinstance(logits, Mapping):
-            logits = logits["logits"]
+        logits = output["logits"] if isinstance(output, Mapping) else output
         report = {
-            name: weight * loss(logits, target) for name, weight, loss in zip(self.names, self.weights, self.losses)
+            name: weight * loss(output if getattr(loss, "takes_output", False) else logits, target)
+            for name, weight, loss in zip(self.names, self.weights, self.losses)
         }
         report["loss"] = sum(report.values())
         return report

@@ -65,6 +65,7 @@ _DILATEFORMER = Layout(
         Rule("stages.{s}.blocks.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}"),
         Rule("norm.{rest}", "norm.{rest}"),
         Rule("head.{rest}", "head.{rest}"),
+        Rule("aux_head.{rest}", "aux_head.{rest}"),
     ),
 )
 
@@ -75,6 +76,7 @@ _VIP_RULES = (
     Rule("network.{slot}.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}"),
     Rule("norm.{rest}", "norm.{rest}"),
     Rule("head.{rest}", "head.{rest}"),
+    Rule("aux_head.{rest}", "aux_head.{rest}"),
 )
 _VIP = Layout("vip", "houqb/VisionPermutator, PyTorch", _VIP_RULES)
 _VIP_PADDLEVIT = Layout("paddlevit", "BR-IDL/PaddleViT, Paddle", _VIP_RULES, PADDLE)

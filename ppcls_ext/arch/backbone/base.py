@@ -192,7 +192,7 @@ class Backbone(TheseusLayer):
         """Return the layer group of the parameter ``name``."""
         # ``freeze_befor`` wraps a layer: "stages.0.blocks.1.norm1.weight" becomes "stages.0.blocks.1.layer.norm1.…".
         parts = [part for part in name.split(".") if part != "layer"]
-        if parts[0] in ("norm", "pre_logits", "head"):
+        if parts[0] in ("norm", "pre_logits", "head", "aux_head"):
             return "tail"
         if parts[0] != "stages":
             return "stem"

@@ -19,7 +19,8 @@ from paddle.nn import functional as F
 from paddle.nn import initializer as I
 
 from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
+from ppcls_ext.arch.backbone.base import make_factory, register_variant
+from ppcls_ext.arch.backbone.token_label import TokenLabelBackbone
 from ppcls_ext.arch.checks import (
     check_choice,
     check_flag,
@@ -147,7 +148,7 @@ class DilateFormerStage(nn.Layer):
         return self.blocks(self.cpe(self.downsample(x)))
 
 
-class DilateFormer(Backbone):
+class DilateFormer(TokenLabelBackbone):
     """DilateFormer with every hyper-parameter open; the defaults are DilateFormer-Tiny.
 
     Nothing in it depends on the image size. With the default stem and merging every height and width works, and a
@@ -175,6 +176,7 @@ class DilateFormer(Backbone):
         drop_rate: Dropout in the MLPs.
         attn_drop_rate: Dropout of the attention's probabilities.
         drop_path_rate: Stochastic depth of the last block; the ramp is linear from 0 at the first.
+        token_label: Whether to classify each token of the last stage as well, see :class:`TokenLabelBackbone`.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -204,6 +206,7 @@ class DilateFormer(Backbone):
         drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        token_label: bool = False,
     ):
         super().__init__(locals())
         depths = check_integers("depths", depths)

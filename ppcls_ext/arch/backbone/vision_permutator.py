@@ -22,7 +22,8 @@ from paddle.nn import initializer as I
 
 from ppcls_ext import registry
 from ppcls_ext.arch.axis_linear import RULES, AxisLinear
-from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
+from ppcls_ext.arch.backbone.base import make_factory, register_variant
+from ppcls_ext.arch.backbone.token_label import TokenLabelBackbone
 from ppcls_ext.arch.checks import (
     check_choice,
     check_flag,
@@ -157,7 +158,7 @@ class PermutatorStage(nn.Layer):
         return self.blocks(self.downsample(x))
 
 
-class VisionPermutator(Backbone):
+class VisionPermutator(TokenLabelBackbone):
     """Vision Permutator with every hyper-parameter open; the defaults are ViP-Small/7.
 
     Images of any height and width are taken: zeros fill them up at the right and the bottom to multiples of the last
@@ -185,6 +186,7 @@ class VisionPermutator(Backbone):
         drop_rate: Dropout in the channel MLPs.
         drop_path_rate: Stochastic depth of the last block; the ramp is linear from 0 at the first.
         skip_lam: Divisor of every residual branch.
+        token_label: Whether to classify each token of the last stage as well, see :class:`TokenLabelBackbone`.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -215,6 +217,7 @@ class VisionPermutator(Backbone):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         skip_lam: float = 1.0,
+        token_label: bool = False,
     ):
         super().__init__(locals())
         depths = check_integers("depths", depths)

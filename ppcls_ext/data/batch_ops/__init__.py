@@ -10,6 +10,7 @@ from ppcls_ext.data.batch_ops.pipeline import (
     BatchTransforms,
     build_batch_transforms,
     check_batch_transform_ops,
+    check_token_grid,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "OpSampler",
     "build_batch_transforms",
     "check_batch_transform_ops",
+    "check_token_grid",
 ]

@@ -24,6 +24,8 @@ class MixToken(BatchOperator):
         prob: probability that a batch is mixed.
     """
 
+    takes_token_labels = True
+
     def __init__(self, alpha: float = 1.0, grid: int = 14, prob: float = 1.0):
         self.alpha = positive(alpha, "alpha")
         self.grid = positive_int(grid, "grid")

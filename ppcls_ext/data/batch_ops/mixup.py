@@ -16,6 +16,8 @@ class MixupOperator(BatchOperator):
         alpha: of the Beta distribution, above 0.
     """
 
+    takes_token_labels = True
+
     def __init__(self, alpha: float = 1.0):
         self.alpha = positive(alpha, "alpha")
 

@@ -18,6 +18,8 @@ class BatchOperator:
 
     #: Sum of the label smoothing that the operator does; the loss must then do none.
     label_smoothing = 0.0
+    #: Whether labels may also be those of tokens, float32 ``[n, 1 + tokens, class_num]``.
+    takes_token_labels = False
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator

@@ -16,6 +16,7 @@ from ppcls_ext.data.batch_ops.operator import BatchOperator
 from ppcls_ext.data.collate import ArrayBatch
 from ppcls_ext.data.preprocess.arguments import probability
 from ppcls_ext.data.preprocess.building import OperatorProblem, build_operator, one_key
+from ppcls_ext.data.token_label import TokenLabels
 from ppcls_ext.registry import nearest
 
 SECTION = "batch_transform_ops"
@@ -36,23 +37,39 @@ class BatchTransforms:
         class_num: number of classes.
         seed: of the operators.
         rank: this process.
+        token_labels: how labels of tokens are made, where the dataset has some.
     """
 
-    def __init__(self, operators: Sequence[BatchOperator], class_num: int, seed: int = 0, rank: int = 0):
+    def __init__(
+        self,
+        operators: Sequence[BatchOperator],
+        class_num: int,
+        seed: int = 0,
+        rank: int = 0,
+        token_labels: Optional[TokenLabels] = None,
+    ):
         self.operators, self.class_num, self.seed, self.rank = list(operators), class_num, seed, rank
+        self.token_labels = token_labels
 
     def __call__(self, batch: ArrayBatch, epoch: int, number: int) -> ArrayBatch:
-        """Return the batch with mixed images, and labels float32 ``[n, class_num]`` whether they were mixed or not.
+        """Return the batch with mixed images, and labels that are shares of the classes, mixed or not.
+
+        They are float32 ``[n, class_num]``; with token labels ``[n, 1 + tokens, class_num]``.
 
         Raises:
             ValueError: if a label is no class, or an operator cannot take the shapes.
         """
-        images, labels = batch.images, one_hot(batch.labels, self.class_num)
+        images, labels = batch.images, self._labels(batch)
         # The last word is not 0: SeedSequence pads with zeros, and samples have seeds of three and four words.
         rng = np.random.default_rng([self.seed, epoch, number, self.rank, 1])
         for operator in self.operators if len(images) else ():
             images, labels = operator(images, labels, rng)
-        return replace(batch, images=images, labels=labels)
+        return replace(batch, images=images, labels=labels, tokens=[])
+
+    def _labels(self, batch: ArrayBatch) -> np.ndarray:
+        if self.token_labels is None:
+            return one_hot(batch.labels, self.class_num)
+        return self.token_labels.dense(batch.tokens, batch.labels, self.class_num)
 
 
 def one_hot(labels: np.ndarray, class_num: int) -> np.ndarray:
@@ -79,27 +96,51 @@ def check_batch_transform_ops(batch_transform_ops: Optional[Sequence[dict]], cla
 
 
 def build_batch_transforms(
-    batch_transform_ops: Optional[Sequence[dict]], class_num: Optional[int], seed: int = 0, rank: int = 0
+    batch_transform_ops: Optional[Sequence[dict]],
+    class_num: Optional[int],
+    seed: int = 0,
+    rank: int = 0,
+    token_labels: Optional[TokenLabels] = None,
 ) -> Optional[BatchTransforms]:
-    """Build the chain; None if there is no operator.
+    """Build the chain; None if there is nothing to do.
 
     Args:
         batch_transform_ops: as in :func:`check_batch_transform_ops`.
         class_num: number of classes; needed if there is an operator.
         seed: of the operators.
         rank: this process.
+        token_labels: those of the dataset.
 
     Raises:
-        ValueError: with every mistake that :func:`check_batch_transform_ops` finds, or without class_num.
+        ValueError: with every mistake that :func:`check_batch_transform_ops` and :func:`check_token_grid` find, or
+            without class_num.
     """
-    if not batch_transform_ops:
+    if not batch_transform_ops and token_labels is None:
         return None
     if class_num is None:
         raise ValueError(f"{SECTION}: mixing labels needs class_num, the number of classes")
     operators, problems = _build(batch_transform_ops, class_num)
+    if token_labels is not None and not problems:
+        problems = check_token_grid(batch_transform_ops, class_num, token_labels.size)
     if problems:
         raise ValueError("\n".join(str(problem) for problem in problems))
-    return BatchTransforms(operators, class_num, seed, rank)
+    return BatchTransforms(operators, class_num, seed, rank, token_labels)
+
+
+def check_token_grid(batch_transform_ops: Optional[Sequence[dict]], class_num: int, size: int) -> list[OperatorProblem]:
+    """Return what keeps valid ``batch_transform_ops`` from mixing the labels of ``size`` x ``size`` tokens."""
+    problems = []
+    for position, operator in enumerate(_build(batch_transform_ops, class_num)[0]):
+        for part in operator.operators if isinstance(operator, OpSampler) else [operator]:
+            name = type(part).__name__
+            key = f"{position}.{name}" if part is operator else f"{position}.OpSampler.{name}"
+            if not part.takes_token_labels:
+                message = "tears the cells of tokens; with dataset.token_label use MixToken"
+                problems.append(OperatorProblem(key, message, SECTION))
+            elif isinstance(part, MixToken) and part.grid != size:
+                message = f"grid: expected that of dataset.token_label.size, {size}, got {part.grid}"
+                problems.append(OperatorProblem(key, message, SECTION))
+    return problems
 
 
 def label_smoothing(batch_transform_ops: Optional[Sequence[dict]], class_num: int) -> float:

@@ -8,6 +8,7 @@ from typing import Optional, Sequence, Union
 import numpy as np
 
 from ppcls_ext.data.preprocess.arguments import flag, number_range, width_height
+from ppcls_ext.data.preprocess.geometry import note, scaling, shift
 from ppcls_ext.data.preprocess.operator import Operator, generator
 from ppcls_ext.data.preprocess.resize import Resizer
 
@@ -36,6 +37,7 @@ class CropImage(Operator):
                 f"put a ResizeImage before CropImage"
             )
         left, top = (width - crop_width) // 2, (height - crop_height) // 2
+        note(shift(left, top))
         return image[top : top + crop_height, left : left + crop_width]
 
 
@@ -91,4 +93,5 @@ class RandCropImage(Operator):
         """Return the image ``[size_height, size_width, 3]``."""
         rng = generator(rng)
         left, top, width, height = self.box(*image.shape[:2], rng)
+        note(shift(left, top) @ scaling((width, height), self.size))
         return self.resize(image[top : top + height, left : left + width], self.size, rng)

@@ -6,7 +6,12 @@ from typing import Optional
 
 import numpy as np
 
+from ppcls_ext.data.preprocess.geometry import mirror, note
 from ppcls_ext.data.preprocess.operator import Operator, generator
+
+
+#: The axes of an image that a code exchanges.
+AXES = {1: (1,), 0: (0,), -1: (0, 1)}
 
 
 class RandFlipImage(Operator):
@@ -26,5 +31,6 @@ class RandFlipImage(Operator):
         if generator(rng).integers(2):
             import cv2
 
+            note(mirror(image.shape[1], image.shape[0], AXES[self.flip_code]))
             return cv2.flip(np.ascontiguousarray(image), self.flip_code)
         return image

@@ -19,6 +19,8 @@ class Operator:
     Random operators draw from ``rng`` alone, so that a sample's augmentation is a function of its seed.
     """
 
+    #: Whether what moves pixels here is told to :func:`ppcls_ext.data.preprocess.geometry.note`.
+    traceable = True
     layout_in: Optional[str] = HWC
     layout_out: Optional[str] = None
     dtype_in: Optional[str] = None

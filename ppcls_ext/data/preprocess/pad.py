@@ -7,6 +7,7 @@ from typing import Optional, Sequence, Union
 import numpy as np
 
 from ppcls_ext.data.preprocess.arguments import choice, rgb
+from ppcls_ext.data.preprocess.geometry import note, shift
 from ppcls_ext.data.preprocess.operator import Operator
 
 
@@ -43,6 +44,7 @@ class Pad(Operator):
         """Return the image with its border."""
         import cv2
 
+        note(shift(-self.left, -self.top))
         return cv2.copyMakeBorder(
             np.ascontiguousarray(image),
             self.top,

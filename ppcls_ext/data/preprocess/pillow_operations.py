@@ -5,10 +5,13 @@ The operations and their names are those of AutoAugment (Cubuk et al., arXiv 180
 
 from __future__ import annotations
 
+import math
 from typing import Callable, Optional
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
+
+from ppcls_ext.data.preprocess.geometry import affine_map, note, shift
 
 SOLARIZE_ADD_BELOW = 128
 
@@ -20,6 +23,7 @@ def on_pillow(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -
 
 def affine(image: Image.Image, matrix: tuple, resample: Image.Resampling, fill: tuple) -> Image.Image:
     """Return the image whose pixel (x, y) is that at (a x + b y + c, d x + e y + f) of ``image``."""
+    note(affine_map(*matrix))
     return image.transform(image.size, Image.Transform.AFFINE, matrix, resample, fillcolor=fill)
 
 
@@ -45,6 +49,9 @@ def translate_y(image: Image.Image, share: float, resample: Image.Resampling, fi
 
 def rotate(image: Image.Image, degrees: float, resample: Image.Resampling, fill: tuple) -> Image.Image:
     """Rotate about the centre, counter-clockwise."""
+    center = image.width / 2, image.height / 2
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    note(shift(*center) @ affine_map(cosine, -sine, 0, sine, cosine, 0) @ shift(-center[0], -center[1]))
     return image.rotate(degrees, resample, fillcolor=fill)
 
 

@@ -15,6 +15,7 @@ from ppcls_ext.data.preprocess.color_jitter import ColorJitter
 from ppcls_ext.data.preprocess.crop import CropImage, RandCropImage
 from ppcls_ext.data.preprocess.decode import DecodeImage
 from ppcls_ext.data.preprocess.flip import RandFlipImage
+from ppcls_ext.data.preprocess.geometry import chained, noting
 from ppcls_ext.data.preprocess.normalize import NormalizeImage, ToCHWImage
 from ppcls_ext.data.preprocess.operator import CHW, FLOAT32, HWC, UINT8, Operator
 from ppcls_ext.data.preprocess.pad import Pad
@@ -129,7 +130,12 @@ class Pipeline:
             DecodeError: if the bytes are no readable image.
             TransformError: if another operator fails; the message names it and holds the traceback.
         """
-        for position, operator in enumerate(self.operators):
+        return self._run(image, rng, 0, len(self.operators))
+
+    def _run(
+        self, image: Union[bytes, np.ndarray], rng: Optional[np.random.Generator], start: int, stop: int
+    ) -> np.ndarray:
+        for position, operator in enumerate(self.operators[start:stop], start):
             try:
                 image = operator(image, rng)
             except DecodeError:
@@ -138,6 +144,21 @@ class Pipeline:
                 where = f"operator {position} ({type(operator).__name__})"
                 raise TransformError(f"{where}: {error}\n{traceback.format_exc()}") from error
         return image
+
+    def traced(
+        self, image: Union[bytes, np.ndarray], rng: Optional[np.random.Generator] = None
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """Run all operators, the first of which decodes, and say where the result's pixels come from.
+
+        Returns:
+            The result of the call; its map to the decoded image, see :mod:`ppcls_ext.data.preprocess.geometry`; and the
+            decoded image's (width, height).
+        """
+        decoded = self._run(image, rng, 0, 1)
+        with noting() as maps:
+            result = self._run(decoded, rng, 1, len(self.operators))
+        height, width = decoded.shape[:2] if self.operators[0].layout_out == HWC else decoded.shape[1:]
+        return result, chained(maps), (width, height)
 
 
 def _build(transform_ops: Optional[Sequence[dict]], from_bytes: bool) -> tuple[list[Operator], list[OperatorProblem]]:

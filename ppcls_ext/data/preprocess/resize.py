@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ppcls_ext.data.preprocess.arguments import choice, flag, positive_int, width_height
+from ppcls_ext.data.preprocess.geometry import note, scaling
 from ppcls_ext.data.preprocess.operator import Operator, generator
 
 OPENCV_FILTERS = {
@@ -92,4 +93,7 @@ class ResizeImage(Operator):
 
     def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the image ``[new_height, new_width, 3]``."""
-        return self.resize(image, self.target(*image.shape[:2]), rng)
+        height, width = image.shape[:2]
+        size = self.target(height, width)
+        note(scaling((width, height), size))
+        return self.resize(image, size, rng)

@@ -8,6 +8,7 @@ from typing import Optional, Sequence, Union
 import numpy as np
 
 from ppcls_ext.data.preprocess.arguments import choice, flag, number, numbers, probability, rgb
+from ppcls_ext.data.preprocess.geometry import note, shift
 from ppcls_ext.data.preprocess.operator import Operator, generator
 from ppcls_ext.data.preprocess.resize import OPENCV_FILTERS
 
@@ -73,6 +74,8 @@ class RandomRotation(Operator):
             )
             matrix[:, 2] += (new_width - width) / 2, (new_height - height) / 2
             width, height = new_width, new_height
+        # OpenCV's matrix leads from the source to the result, and counts from the centre of the first pixel.
+        note(shift(0.5, 0.5) @ np.linalg.inv(np.vstack([matrix, [0, 0, 1]])) @ shift(-0.5, -0.5))
         return cv2.warpAffine(
             np.ascontiguousarray(image),
             matrix,

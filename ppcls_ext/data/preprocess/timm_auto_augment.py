@@ -72,6 +72,8 @@ class TimmAutoAugment(Operator):
         resample = INTERPOLATIONS[choice(interpolation, "interpolation", tuple(INTERPOLATIONS))]
         fill = tuple(min(255, max(0, round(255 * share))) for share in numbers(mean, "mean", 3))
         self.policy = parse_policy(config_str, Style(0.0, 0.45, fill, resample))
+        # AugMix blends images of several geometries into one.
+        self.traceable = not isinstance(self.policy, AugMixPolicy)
 
     def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the changed image."""

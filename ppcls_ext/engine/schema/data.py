@@ -39,6 +39,16 @@ _CIFAR_OF_PADDLECLAS = {
 Transforms = List[Dict[str, Any]]
 
 
+class TokenLabelSection(Section):
+    """A teacher's label map of each training image, and the model's tokens."""
+
+    root: Text = Field(description="folder of the label maps, laid out as image_root")
+    size: Annotated[Int, Field(ge=1)] = Field(description="tokens along a side of the model's last stage")
+    class_target: Literal["teacher", "ground_truth", "blend"] = Field(
+        "teacher", description="label of the image as a whole: the teacher's, the dataset's, or of both"
+    )
+
+
 class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
     """Images with labels, and what is done to an image."""
 
@@ -56,6 +66,7 @@ class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
     class_id_map_file: Optional[Text] = Field(
         None, description="ImageFolder: a class id and a folder name a line; unset: folders in the order of their names"
     )
+    token_label: Optional[TokenLabelSection] = Field(None, description="labels of tokens; training only")
     data_file: Optional[Text] = Field(None, description="Cifar10, Cifar100: the archive or its unpacked folder")
     mode: Optional[Literal["train", "test"]] = Field(None, description="Cifar10, Cifar100: which images")
     label_mode: Optional[Literal["fine", "coarse"]] = Field(

@@ -40,10 +40,22 @@ class CELossArguments(Section):
     reduction: Literal["mean", "sum"] = Field("mean", description="over the batch")
 
 
-class LossItem(with_keys(OneKey, _not_supported("loss", LOSSES_OF_PADDLECLAS, "CELoss"))):
+class TokenLabelLossArguments(Section):
+    """Cross entropy of images and of their tokens."""
+
+    weight: NotNegative = Field(1.0, description="factor of this loss in the sum")
+    cls_weight: NotNegative = Field(1.0, description="factor of the image's cross entropy")
+    dense_weight: NotNegative = Field(1.0, description="factor of the mean over its tokens")
+    epsilon: Optional[Share] = Field(None, description="label smoothing; unset: none")
+
+
+class LossItem(with_keys(OneKey, _not_supported("loss", LOSSES_OF_PADDLECLAS, "CELoss, TokenLabelLoss"))):
     """One loss."""
 
     CELoss: Optional[CELossArguments] = Field(None, description="cross entropy on class indices or probabilities")
+    TokenLabelLoss: Optional[TokenLabelLossArguments] = Field(
+        None, description="token labelling, for a model with Arch.token_label"
+    )
 
 
 class LossSection(
