@@ -142,3 +142,19 @@ def test_a_model_with_tokens_is_not_trained_by_another_loss(labelled):
     with pytest.raises(ConfigError, match="put TokenLabelLoss into Loss.Train") as error:
         load_config(labelled.write())
     assert "needs TokenLabelLoss in Loss.Train" in str(error.value)
+
+
+def test_a_plain_run_is_continued_with_token_labels(labelled, tmp_path):
+    """Fine-tuning from a checkpoint of the same model without the classifier of tokens."""
+    arch, loss = labelled.config["Arch"], labelled.config["Loss"]["Train"]
+    dataset = labelled.config["DataLoader"]["Train"]["dataset"]
+    maps, mixing = dataset.pop("token_label"), dataset.pop("batch_transform_ops")
+    labelled.config["Arch"] = {**arch, "token_label": False}
+    labelled.config["Loss"]["Train"] = [{"CELoss": {"weight": 1.0}}]
+    plain, _ = labelled.train("Global.epochs=1")
+    labelled.config["Arch"], labelled.config["Loss"]["Train"] = arch, loss
+    dataset.update(token_label=maps, batch_transform_ops=mixing)
+    weights = f"Global.pretrained_model={labelled.output_dir}/latest"
+    tuned = labelled.trainer(weights, f"Global.output_dir={tmp_path}/tuned")
+    assert set(tuned.model.fresh_tensors) == {"aux_head.weight", "aux_head.bias"}
+    np.testing.assert_array_equal(tuned.model.head.weight.numpy(), plain.model.head.weight.numpy())

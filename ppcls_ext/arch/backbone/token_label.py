@@ -24,6 +24,9 @@ class TokenLabelBackbone(Backbone):
     added by half. Without it everything is as in :class:`Backbone`.
     """
 
+    # Plain weights may begin token labelling; the classifier of tokens says by itself which weights it is part of.
+    free_arguments = (*Backbone.free_arguments, "token_label")
+
     def __init__(self, arguments: dict):
         super().__init__(arguments)
         self.token_label = check_flag("token_label", arguments["token_label"])

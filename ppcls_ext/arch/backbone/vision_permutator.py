@@ -194,7 +194,7 @@ class VisionPermutator(TokenLabelBackbone):
     """
 
     channels_last = True
-    free_arguments = (*Backbone.free_arguments, "resize_rule")
+    free_arguments = (*TokenLabelBackbone.free_arguments, "resize_rule")
 
     def __init__(
         self,

@@ -9,7 +9,6 @@ import numpy as np
 from ppcls_ext.data.preprocess.geometry import mirror, note
 from ppcls_ext.data.preprocess.operator import Operator, generator
 
-
 #: The axes of an image that a code exchanges.
 AXES = {1: (1,), 0: (0,), -1: (0, 1)}
 
