@@ -135,6 +135,7 @@ def write_label_map(path: Union[str, Path], scores: np.ndarray, classes: np.ndar
         raise ValueError(f"{path}: {problem}")
     small = classes.max() <= np.iinfo(np.uint16).max
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Not flushed one by one: there are as many as images, and one that a power cut spoils is found and made anew.
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with aside.open("wb") as stream:
         np.savez(stream, scores=scores.astype(np.float16), classes=classes.astype(np.uint16 if small else np.int32))

@@ -54,6 +54,7 @@ def reduce(config: dict, images: Path, output: Path) -> dict:
     config = copy.deepcopy(config)
     name = config["Arch"]["name"].rpartition(".")[2]
     arch, size = {}, config["Global"]["image_shape"][1]
+    native = size
     if "quick_start" not in config["Global"]["output_dir"] and size >= 224:
         arch, size = next(value for prefix, value in REDUCED.items() if name.startswith(prefix))
     config["Arch"].update(arch, class_num=3, pretrained=False)
@@ -80,6 +81,9 @@ def reduce(config: dict, images: Path, output: Path) -> dict:
         }
         for item in section["dataset"]["transform_ops"]:
             _resize(item, size)
+        for item in kept.get("batch_transform_ops") or []:
+            if "MixToken" in item:  # of images' labels: there are no label maps
+                item["MixToken"]["grid"] = item["MixToken"]["grid"] * size // native
         for item in config["Metric"].get(split, []):
             item["TopkAcc"]["topk"] = [1, 2]
     config.pop("Infer", None)

@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
+import yaml
 
+import ppcls_ext
 from ppcls_ext.data.label_list import read_label_list
 from ppcls_ext.data.token_label import write_label_map
 from ppcls_ext.engine.config import ConfigError, load_config
@@ -158,3 +161,22 @@ def test_a_plain_run_is_continued_with_token_labels(labelled, tmp_path):
     tuned = labelled.trainer(weights, f"Global.output_dir={tmp_path}/tuned")
     assert set(tuned.model.fresh_tensors) == {"aux_head.weight", "aux_head.bias"}
     np.testing.assert_array_equal(tuned.model.head.weight.numpy(), plain.model.head.weight.numpy())
+
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").rglob("*_token_label.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_recipes_fit_their_models(path):
+    """All that they lack is the data, and their labels are as many as their model's tokens."""
+    with pytest.raises(ConfigError) as error:
+        load_config(path, ["Global.device=cpu", "AMP.use_amp=False"])
+    assert all("there is no such" in str(problem) for problem in error.value.problems), error.value
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    dataset = config["DataLoader"]["Train"]["dataset"]
+    size = dataset["token_label"]["size"]
+    assert dataset["batch_transform_ops"] == [{"MixToken": {"alpha": 1.0, "grid": size}}]
+    arch = {**config["Arch"], "depths": [1, 1, 1, 1]}
+    model = ppcls_ext.create_backbone(arch.pop("name"), **arch)
+    output = model(paddle.zeros([1, *config["Global"]["image_shape"]]))
+    assert output["token_logits"].shape == [1, size * size, 1000]
