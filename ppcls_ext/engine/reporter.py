@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from pathlib import Path
 
@@ -49,6 +50,14 @@ class Reporter:
             seed,
             paddle.__version__,
         )
+        if self.session.world_size > 1:
+            logger.info(
+                "%d processes on %d node%s; process 0, on %s, writes this log and all files",
+                self.session.world_size,
+                self.session.nodes,
+                "s" if self.session.nodes > 1 else "",
+                socket.gethostname(),
+            )
 
     def bar(self, epoch: int, done: int, total: int) -> tqdm:
         """Return the progress bar of an epoch; it shows itself on a terminal alone."""

@@ -19,6 +19,7 @@ from ppcls_ext.layer_state import state_arrays
 from ppcls_ext.weights.loading import WeightMismatchError, check_model, load_state
 
 if TYPE_CHECKING:
+    from ppcls_ext.engine.session import Session
     from ppcls_ext.engine.trainer import Trainer
 
 logger = logging.getLogger("ppcls_ext")
@@ -105,6 +106,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"Global.checkpoints: {checkpoint.prefix} holds weights alone; use Global.pretrained_model for them"
         )
+    _check_same_position(trainer.session, checkpoint.prefix, found)
     _check_same_run(trainer, checkpoint.prefix, found)
     try:
         check_model(trainer.model, checkpoint.info.get("arguments") or {}, f"{checkpoint.prefix}.pdparams")
@@ -147,6 +149,17 @@ def _place_schedule(trainer: Trainer) -> None:
     progress, accumulate = trainer.progress, trainer.accumulate
     steps = (progress.epoch * trainer.iterations + progress.iteration) // accumulate
     trainer.lr.step(progress.epoch if trainer.lr.by_epoch else steps)
+
+
+def _check_same_position(session: Session, prefix, found: dict) -> None:
+    """Check that all processes read a checkpoint of the same position; nodes may hold copies of different age."""
+    positions = np.stack([session.gather(found[name]) for name in ("epoch", "iteration", "step")], axis=1).astype(int)
+    if (positions != positions[0]).any():
+        listed = "; ".join(f"process {rank}: {position.tolist()}" for rank, position in enumerate(positions))
+        raise CheckpointError(
+            f"Global.checkpoints: {prefix} is not the same for all processes (epoch, iteration, step): {listed}. "
+            "Put it where all nodes can read it, or copy that of process 0 to every node"
+        )
 
 
 def _check_same_run(trainer: Trainer, prefix, found: dict) -> None:

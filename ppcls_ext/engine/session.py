@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import sys
 import textwrap
@@ -26,7 +27,8 @@ class Session:
 
     Attributes:
         rank: number of this process, 0 to ``world_size`` - 1.
-        world_size: number of processes.
+        world_size: number of processes, on all nodes.
+        nodes: number of machines, each with a launcher of its own.
         device: Paddle's device string, such as ``cpu`` or ``gpu:0``.
     """
 
@@ -39,10 +41,11 @@ class Session:
         if self.world_size > 1 and not dist.is_initialized():
             dist.init_parallel_env()
         self.rank = dist.get_rank() if self.world_size > 1 else 0
+        self.nodes = int(os.environ.get("PADDLE_NNODES") or 1)  # set by the launcher
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and the console."""
+        """Whether this process, the first of the first node, writes files and the console."""
         return self.rank == 0
 
     def sum(self, values: np.ndarray) -> np.ndarray:
@@ -53,6 +56,12 @@ class Session:
         tensor = paddle.to_tensor(values)
         dist.all_reduce(tensor)
         return tensor.numpy()
+
+    def gather(self, value: float) -> np.ndarray:
+        """Return the ``value`` of each process, by rank; every process must call it."""
+        values = np.zeros(self.world_size)
+        values[self.rank] = value
+        return self.sum(values)
 
 
 def seed_everything(seed: int, rank: int = 0, step: int = 0) -> None:

@@ -1,8 +1,9 @@
-"""Two processes on CPU, over gloo, started by Paddle's launcher as users start them."""
+"""Processes on CPU, over gloo, started by Paddle's launcher as users start them: on one node, and on two."""
 
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppcls_ext.engine.checkpoint import load_checkpoint
+from ppcls_ext.engine.checkpoint import CheckpointError, load_checkpoint
+from ppcls_ext.engine.session import Session
+from ppcls_ext.layer_state import state_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +59,62 @@ def test_two_processes_equal_one_with_the_doubled_batch(runs):
         for path in (single / "train.log", double / "train.log")
     ]
     np.testing.assert_allclose(*[np.array(figures, dtype=float) for figures in means], atol=2e-5)
+
+
+def launch_nodes(runs, script: str, *overrides: str, nodes: int) -> list:
+    """Run a script of ``tools/`` under one launcher a node, as if each were a machine; return what each printed.
+
+    Unlike on one node, Paddle's launcher takes no ``--backend``: it chooses gloo by itself where there is no GPU.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        master = f"127.0.0.1:{probe.getsockname()[1]}"
+    config, launchers = runs.write(), []
+    for node in range(nodes):
+        command = [sys.executable, "-m", "paddle.distributed.launch", "--nnodes", str(nodes), "--master", master]
+        command += ["--rank", str(node), "--nproc_per_node", "1", "--log_dir", str(runs.folder / f"node_{node}")]
+        command += [str(ROOT / "tools" / script), "-c", str(config)]
+        command += [part for override in overrides for part in ("-o", override)]
+        launchers.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=runs.folder)
+        )
+    try:
+        printed = [launcher.communicate(timeout=180)[0] for launcher in launchers]
+    finally:
+        for launcher in launchers:
+            launcher.terminate()
+    workers = [path.read_text() for node in range(nodes) for path in (runs.folder / f"node_{node}").glob("workerlog.*")]
+    assert [launcher.returncode for launcher in launchers] == [0] * nodes, "\n".join([*printed, *workers])[-6000:]
+    return workers
+
+
+@pytest.mark.compat
+@pytest.mark.slow
+def test_two_nodes_equal_one_process_with_the_doubled_batch(runs):
+    """Two launchers that meet at an address: the same weights, one log, one set of files, and the same evaluation."""
+    single, summary = runs.train("Global.save_interval=0")
+    expected = state_arrays(single.model)
+    output_dir = runs.folder / "nodes"
+    half = ("DataLoader.Train.sampler.batch_size=16", "Global.save_interval=0", f"Global.output_dir={output_dir}")
+    first, second = launch_nodes(runs, "train.py", *half, nodes=2)
+    parts = load_checkpoint(output_dir / "latest").parts
+    assert parts["pdstates"]["step"] == 6
+    for name, array in expected.items():
+        np.testing.assert_allclose(parts["pdparams"][name], array, atol=2e-6, err_msg=name)
+    assert parts["pdstates"]["metric"] == pytest.approx(summary["best_metric"], abs=1e-9)
+    log = (output_dir / "train.log").read_text()
+    assert "2 processes on 2 nodes; process 0, on " in log and "Already save model" in first
+    assert len(re.findall(r"\[Train\]\[Epoch 2/2\]\[Avg\]", log)) == 1
+    assert "Already save model" not in second and "[Train]" not in second
+
+
+def test_copies_of_different_age_are_refused(runs, monkeypatch):
+    """On nodes without a common disk, one may resume from an older checkpoint than the other."""
+    runs.train("Global.epochs=1")
+    monkeypatch.setattr(Session, "gather", lambda self, value: np.array([value, max(value - 1, 0)]))
+    expected = r"not the same for all processes.*process 0: \[1, 0, 3\]; process 1: \[0, 0, 2\]"
+    with pytest.raises(CheckpointError, match=expected):
+        runs.trainer(f"Global.checkpoints={runs.output_dir / 'latest'}")
 
 
 @pytest.mark.compat
