@@ -128,7 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Train a model from a YAML file in PaddleClas's schema. Under `python -m paddle.distributed.launch` use "
         "tools/train.py or `-m ppcls_ext.cli train`.",
         [
-            "train -c configs/quick_start/sequencer2d_digits.yaml -o Global.device=cpu",
+            "train -c configs/quick_start/Sequencer2D_digits.yaml -o Global.device=cpu",
             "train -c my.yaml -o Global.checkpoints=output/latest   # resume",
         ],
     )

@@ -1,6 +1,6 @@
 """Run a script of a PaddleClas source checkout, unchanged, with our backbones in its table.
 
-python tools/run_paddleclas.py /path/to/PaddleClas/tools/train.py -c configs/quick_start/sequencer2d_digits.yaml
+python tools/run_paddleclas.py /path/to/PaddleClas/tools/train.py -c configs/quick_start/Sequencer2D_digits.yaml
 """
 
 import sys
