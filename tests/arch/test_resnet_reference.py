@@ -116,6 +116,36 @@ def test_a_step_of_training_equals_the_reference():
         np.testing.assert_allclose(rule.gradient_summary(means[name].numpy()), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.compat
+@pytest.mark.parametrize("training", [False, True])
+def test_a_block_takes_no_memory_for_its_activation(training):
+    """It overwrites the sum, and neither the input nor what hooks see of the branch, which the gradients need too."""
+    paddle.seed(0)
+    model = registry.get_spec("ResNet18").factory(depths=[2], planes=[8], class_num=3)
+    model.train() if training else model.eval()
+    block, seen = model.stages[0].blocks[1], {}
+    for name in ("conv1", "conv2", "act"):
+        getattr(block, name).register_forward_post_hook(
+            lambda _layer, inputs, output, name=name: seen.update({name: (inputs[0], output, output.numpy())})
+        )
+    x = paddle.to_tensor(rule.unit("images", (2, 8, 5, 6)), stop_gradient=False)
+    before = x.numpy()
+    output = block(x)
+    total, activated, _ = seen["act"]
+    assert activated.data_ptr() == total.data_ptr()
+    assert np.array_equal(x.numpy(), before)
+    for name in ("conv1", "conv2"):
+        assert np.array_equal(seen[name][1].numpy(), seen[name][2])
+    assert (seen["conv2"][2] < 0).any()
+    assert np.array_equal(output.numpy(), np.maximum(seen["conv2"][2] + before, 0))
+    output.sum().backward()
+    # Through the identity alone the gradient is 1 where the sum was positive; the branch's is what autograd adds to it.
+    branch = paddle.to_tensor(before, stop_gradient=False)
+    (block.branch(branch) * (output > 0).astype("float32").detach()).sum().backward()
+    expected = branch.grad.numpy() + (output.numpy() > 0)
+    np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_initial_values():
     """He normal for convolutions whatever their groups, 1 and 0 for BatchNorm, a uniform classifier."""
     paddle.seed(1512)

@@ -22,6 +22,7 @@ from typing import Callable, Sequence
 
 import paddle
 from paddle import nn
+from paddle.nn import functional as F
 from paddle.nn import initializer as I
 
 from ppcls_ext import registry
@@ -62,6 +63,17 @@ class Projection(nn.Layer):
         return self.norm(self.conv(self.pool(x)))
 
 
+class OverwritingReLU(nn.ReLU):
+    """ReLU in the memory of its input, which must be nobody else's: a fresh sum, say.
+
+    On a CPU new memory for a large map costs more than the comparison: every page of it is zeroed by the system first.
+    """
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take and return a tensor of any shape; ``x`` then holds the result."""
+        return F.relu_(x) if paddle.in_dynamic_mode() else F.relu(x)
+
+
 class ResidualBlock(nn.Layer):
     """relu(branch(x) + shortcut(x)); the kinds of blocks differ in their branch (arXiv 1512.03385, equation 1)."""
 
@@ -69,7 +81,7 @@ class ResidualBlock(nn.Layer):
         """Add what follows the layers of the branch."""
         self.drop_path = DropPath(drop_path_rate)
         self.shortcut = shortcut
-        self.act = nn.ReLU()
+        self.act = OverwritingReLU()
 
     def branch(self, x: paddle.Tensor) -> paddle.Tensor:
         """Return the residual of ``[N, C, H, W]``."""
