@@ -239,6 +239,27 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dataset", choices=("cifar10", "cifar100"), default="cifar10", help="which one (default: %(default)s)")
     add("--output", type=Path, default=Path("dataset"), help="folder to write to (default: %(default)s)")
 
+    add = _add_config_command(
+        commands,
+        "make-label-maps",
+        _make_label_maps,
+        "Let a trained model label the images of DataLoader.Eval cell by cell, for token labelling; give the training "
+        "list, and operators that show the whole image.",
+        ["make-label-maps -c teacher.yaml -o Global.pretrained_model=teacher --output dataset/token_labels"],
+    )
+    add("--output", required=True, help="folder of the label maps, which mirrors image_root")
+    add("--top", type=_positive, default=5, help="classes that are kept in a cell (default: %(default)s)")
+
+    add = _adder(
+        commands,
+        "convert-label-maps",
+        _convert_label_maps,
+        "Write the label maps of the official code of token labelling (.pt files) in the format that is read here.",
+        ["convert-label-maps --src label_top5_train_nfnet --dst dataset/ILSVRC2012/token_labels/train"],
+    )
+    add("--src", required=True, help="folder of the .pt files, at any depth")
+    add("--dst", required=True, help="folder to write to, under the same names; what is there already is left alone")
+
     add = _adder(
         commands,
         "write-shards",
@@ -521,6 +542,21 @@ def _prepare_digits(arguments: argparse.Namespace) -> int:
 
     folder = prepare_digits(arguments.output, progress=not arguments.quiet)
     print(f"{folder}: train_list.txt, val_list.txt, label_list.txt, images/")
+    return OK
+
+
+def _make_label_maps(arguments: argparse.Namespace) -> int:
+    cfg = _config(arguments, "eval")
+    from ppcls_ext.engine.label_maps import make_label_maps
+
+    print(f"{arguments.output}: {make_label_maps(cfg, arguments.output, arguments.top)} label maps")
+    return OK
+
+
+def _convert_label_maps(arguments: argparse.Namespace) -> int:
+    from ppcls_ext.engine.label_maps import convert_label_maps
+
+    print(f"{arguments.dst}: {convert_label_maps(arguments.src, arguments.dst)} label maps")
     return OK
 
 

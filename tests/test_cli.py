@@ -26,6 +26,8 @@ COMMANDS = (
     "predict",
     "prepare-digits",
     "prepare-cifar",
+    "make-label-maps",
+    "convert-label-maps",
     "write-shards",
     "index-shards",
     "paddleclas",

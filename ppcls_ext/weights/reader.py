@@ -33,6 +33,7 @@ __all__ = [
     "pdparams_path",
     "read_pdparams",
     "read_pickle",
+    "read_tensor",
     "read_weights",
 ]
 
@@ -82,6 +83,21 @@ def read_weights(path: Union[str, Path], ema: Optional[bool] = None) -> WeightFi
     if format == PADDLE:
         found.tensors = {name: as_numbers(array) for name, array in found.tensors.items()}
     return WeightFile(found.tensors, format, found.wrapper, found.prefix, found.skipped, metadata)
+
+
+def read_tensor(path: Union[str, Path]) -> np.ndarray:
+    """Return the tensor that a file of PyTorch (zip or legacy) holds alone.
+
+    Raises:
+        FileNotFoundError, UnsafeFileError, DamagedFileError: see :func:`read_weights`.
+        ValueError: if it holds something else.
+    """
+    path = Path(path)
+    with _opened(path, "is in no known format") as data:
+        _, content = _read(path, data, {})
+    if not isinstance(content, np.ndarray):
+        raise ValueError(f"{path} holds a {type(content).__name__}; expected one tensor")
+    return content
 
 
 def _read(path: Path, data: memoryview, metadata: dict) -> tuple[str, Any]:

@@ -69,9 +69,16 @@ def checkpoint() -> dict:
     }
 
 
+def label_map() -> torch.Tensor:
+    """Return scores and classes ``[2, 5, 3, 4]`` as generate_label.py of zihangJiang/TokenLabeling makes them."""
+    scores = ((torch.arange(60) * 7 % 61) / 4).reshape(3, 4, 5).half()
+    classes = (torch.arange(60) * 13 % 1000).reshape(3, 4, 5).half()
+    return torch.stack([scores, classes]).permute(0, 3, 1, 2)
+
+
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    for name, made in (("tensors", tensors()), ("checkpoint", checkpoint())):
+    for name, made in (("tensors", tensors()), ("checkpoint", checkpoint()), ("label_map", label_map())):
         torch.save(made, FOLDER / f"{name}.zip.pth")
         torch.save(made, FOLDER / f"{name}.legacy.pth", _use_new_zipfile_serialization=False)
     torch.serialization.set_crc32_options(False)
