@@ -141,6 +141,29 @@ def test_a_model_cast_to_double_precision_computes_in_it(name):
 
 
 @every_half
+@pytest.mark.parametrize("name", ["ViP_Small_7", "DilateFormer_Tiny"])
+def test_token_labels_are_learnt_in_half_precision(name, dtype):
+    """Both classifiers are in half precision, their loss is float32's but for rounding, and both learn from it."""
+    loss = build_loss([{"TokenLabelLoss": {"cls_weight": 1.0, "dense_weight": 0.5}}])
+    labels = paddle.arange(4) % CLASSES
+    with paddle.no_grad():
+        expected = float(loss(small(name, token_label=True)(images(4, 3, 56, 56)), labels)["loss"])
+    with half_precision_device():
+        model = small(name, token_label=True)
+        precision = Precision(True, "O2", dtype, promote=False)
+        precision.decorate(model, paddle.optimizer.AdamW(1e-3, parameters=model.parameters()))
+        with precision.autocast():
+            output = model(images(4, 3, 56, 56))
+        value = loss(output, labels)["loss"]
+        value.backward()
+    assert {logits.dtype for logits in output.values()} == {getattr(paddle, dtype)}
+    assert value.dtype == paddle.float32
+    np.testing.assert_allclose(float(value), expected, rtol=TOLERANCE[dtype])
+    for head in (model.head, model.aux_head):
+        assert head.weight.grad.astype("float32").abs().max() > 0
+
+
+@every_half
 def test_rnns_compute_in_float32_whatever_they_are_given(dtype):
     """Paddle's kernels of RNNs are for float32 and float64, on GPUs too."""
     lstm = nn.LSTM(4, 3, direction="bidirect", time_major=True)

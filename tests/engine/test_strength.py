@@ -15,6 +15,8 @@ from half_precision import HALVES, half_precision_device
 
 from ppcls_ext.engine import config_checks
 from ppcls_ext.engine.checkpoint import load_checkpoint
+from ppcls_ext.engine.config import load_config
+from ppcls_ext.engine.evaluator import evaluate
 from ppcls_ext.engine.trainer import NonFiniteGradientError
 from ppcls_ext.layer_state import state_arrays
 
@@ -192,6 +194,19 @@ def test_master_weights_average_and_checkpoint_under_o2(runs, device):
             average = 0.8 * average + 0.2 * step[parameter.name]
         np.testing.assert_allclose(parts["pdema"][name], average, rtol=1e-5, atol=1e-7)
     assert rounded > 100
+
+
+@pytest.mark.parametrize("precision", ["O2", "scaler O2"])
+def test_what_half_precision_trained_is_evaluated_alike_in_float32(runs, device, precision):
+    """Within the run it is evaluated in half precision; the checkpoint in float32 agrees, but for rounding."""
+    configure(runs, precision, "ema")
+    _, summary = runs.train("Global.eval_during_train=True", "Global.eval_interval=4")
+    evaluated = summary["history"][-1]
+    runs.config.pop("AMP")
+    weights = f"Global.pretrained_model={runs.output_dir / 'best_model'}"
+    alone = evaluate(load_config(runs.write(), [weights], mode="eval"))
+    assert evaluated["eval_loss"] == pytest.approx(alone["loss"], rel=0.01)
+    assert evaluated["eval_ema_loss"] != evaluated["eval_loss"]
 
 
 def test_recompute_and_accumulation_change_no_result_in_half_precision(runs, device):
