@@ -6,10 +6,12 @@ import numpy as np
 import paddle
 import pytest
 import yaml
+from test_distributed import launch
 
 import ppcls_ext
 from ppcls_ext.data.label_list import read_label_list
 from ppcls_ext.data.token_label import write_label_map
+from ppcls_ext.engine.checkpoint import load_checkpoint
 from ppcls_ext.engine.config import ConfigError, load_config
 from ppcls_ext.engine.evaluator import evaluate
 from ppcls_ext.engine.exporter import export
@@ -180,3 +182,21 @@ def test_the_recipes_fit_their_models(path):
     model = ppcls_ext.create_backbone(arch.pop("name"), **arch)
     output = model(paddle.zeros([1, *config["Global"]["image_shape"]]))
     assert output["token_logits"].shape == [1, size * size, 1000]
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_doubled_batch(labelled):
+    """Logits of images and of tokens both carry gradients from process to process. ViP: it has no batch statistics."""
+    labelled.config["Arch"] = {"name": "VisionPermutator", "class_num": 10, "token_label": True}
+    labelled.config["Arch"].update(ARCHS["VisionPermutator"])
+    # Images are mixed within the batch of one process.
+    del labelled.config["DataLoader"]["Train"]["dataset"]["batch_transform_ops"]
+    double = labelled.folder / "double"
+    halves = (f"Global.output_dir={double}", "Global.epochs=1", "DataLoader.Train.sampler.batch_size=16")
+    launch(labelled, "train.py", *halves, processes=2)
+    labelled.train("Global.epochs=1")
+    one = load_checkpoint(labelled.output_dir / "latest").parts["pdparams"]
+    two = load_checkpoint(double / "latest").parts["pdparams"]
+    assert set(one) == set(two) and "aux_head.weight" in one
+    for name, array in one.items():
+        np.testing.assert_allclose(two[name], array, atol=2e-6, err_msg=name)
