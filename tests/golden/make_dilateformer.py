@@ -9,7 +9,6 @@ that convolution gets a copy of its input here.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import types
@@ -20,6 +19,7 @@ import rule
 import timm
 import torch
 from torch import nn
+from writing import draws, gradients, parse, write_golden
 
 OFFICIAL = {
     "DilateFormer_Tiny": ("dilateformer_tiny", 224),
@@ -96,38 +96,32 @@ def initial_draws(model: nn.Module) -> dict:
     A kind is a name with its numbers removed, whether its attention is dilated, and its width; values of tensors that
     have the same distribution are drawn from all.
     """
-    draws: dict = {}
-    for name, parameter in model.named_parameters():
-        kind = re.sub(r"\.\d+(?=\.)", "", canonical(name))
-        if ".attn.qkv." in name:
-            kind = kind.replace("qkv", "dilated qkv" if name.startswith(("stages.0.", "stages.1.")) else "global qkv")
-        width = parameter.shape[1:].numel() if parameter.ndim > 1 else parameter.numel()
-        draws.setdefault(f"{kind} {width}", []).append(parameter.detach().numpy().reshape(-1))
-    return {kind: rule.sample(np.concatenate(values), 300) for kind, values in draws.items()}
+
+    def kind(name: str) -> str:
+        found = re.sub(r"\.\d+(?=\.)", "", canonical(name))
+        if ".attn.qkv." not in name:
+            return found
+        return found.replace("qkv", "dilated qkv" if name.startswith(("stages.0.", "stages.1.")) else "global qkv")
+
+    return draws((kind(name), parameter) for name, parameter in model.named_parameters())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--official", type=Path, required=True, help="a checkout of JIAOJIAYUASD/dilateformer")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "dilateformer")
-    arguments = parser.parse_args()
-    torch.set_num_threads(2)
-    official = import_official(arguments.official)
-    arguments.out.mkdir(exist_ok=True)
+    given = parse(__doc__, "dilateformer", official="JIAOJIAYUASD/dilateformer")
+    official = import_official(given.official)
 
     torch.manual_seed(0)
-    np.savez_compressed(arguments.out / "initial_draws.npz", **initial_draws(official.dilateformer_tiny()))
+    np.savez_compressed(given.out / "initial_draws.npz", **initial_draws(official.dilateformer_tiny()))
 
     for name, (_, size) in OFFICIAL.items():
+        if given.only not in (None, name):
+            continue
         images = torch.from_numpy(rule.images(size))
         model = build(official, name).eval()
         more = {}
         if name == GRADIENTS:
             logits, features = run(model, images)
-            (logits * torch.from_numpy(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
-            named = {canonical(key): parameter for key, parameter in model.named_parameters()}
-            rows = [rule.gradient_summary(named[key].grad.numpy()) for key in sorted(named)]
-            more["gradients"] = np.stack(rows)  # one row per parameter, by sorted name
+            more["gradients"] = gradients(logits, {canonical(key): value for key, value in model.named_parameters()})
             with torch.no_grad():  # batch statistics; no drop path, whose draws differ
                 training = build(official, name, img_size=TRAINING_SIZE, drop_path=0.0).train()
                 more["training logits"] = training(torch.from_numpy(rule.images(TRAINING_SIZE, batch=4))).numpy()
@@ -136,9 +130,7 @@ def main() -> None:
         else:
             with torch.no_grad():
                 logits, features = run(model, images)
-        arrays = {f"stage {i}": rule.summary(map_.detach().numpy()) for i, map_ in enumerate(features)}
-        np.savez_compressed(arguments.out / f"{name}.npz", logits=logits.detach().numpy(), **arrays, **more)
-        print(f"{name}: logits of deviation {logits.std().item():.2f}", flush=True)
+        write_golden(given.out, name, logits, features, **more)
 
 
 if __name__ == "__main__":

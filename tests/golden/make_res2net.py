@@ -11,15 +11,12 @@ blocks per stage: their blocks and widths are whole, their depths are checked by
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import re
 import sys
-from pathlib import Path
 
 import make_resnet  # before timm: it makes torchvision importable
-import numpy as np
 import rule
 import timm
 import torch
@@ -27,6 +24,7 @@ from timm.layers import SEModule
 from timm.models.res2net import Bottle2neck
 from timm.models.resnet import ResNet
 from torch import nn
+from writing import agree, parse, write_golden
 
 _SHORT, _50 = [1, 2, 1, 1], [3, 4, 6, 3]
 #: ours: (official module, class, block, blocks per stage, options, image size, timm's name)
@@ -176,15 +174,9 @@ def reference(module: str | None, name: str | None, depths: list, options: dict,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--official", type=Path, required=True, help="a checkout of Res2Net/Res2Net-PretrainedModels")
-    parser.add_argument("--big-little", type=Path, required=True, help="a checkout of IBM/BigLittleNet")
-    parser.add_argument("--only", help="one of the backbones (default: all)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "res2net")
-    given = parser.parse_args()
+    repositories = {"official": "Res2Net/Res2Net-PretrainedModels", "big_little": "IBM/BigLittleNet"}
+    given = parse(__doc__, "res2net", **repositories)
     sys.path[:0] = [str(given.official), str(given.big_little)]
-    torch.set_num_threads(2)
-    given.out.mkdir(exist_ok=True)
     for ours, (module, name, depths, options, size, in_timm) in VARIANTS.items():
         if given.only not in (None, ours):
             continue
@@ -195,18 +187,11 @@ def main() -> None:
         if in_timm:
             layers = {} if module == "dla" else {"layers": depths}
             others = run(fill(timm.create_model(in_timm, **layers), names), images)
-            gaps = [(a - b).abs().max().item() for a, b in zip([logits, *features], [others[0], *others[1]])]
-            if max(gaps) > 2e-5:
-                raise SystemExit(f"{ours}: the official model and timm's differ by {gaps}")
-            gap = f", differs from timm by {max(gaps):.1e} at most"
+            gap = agree(ours, (logits, features), others, "timm")
         arguments = {} if module in ("dla", "models.blresnet") else {"form": "official"}
         if depths == _SHORT:
             arguments["depths"] = depths
-        arrays = {f"stage {i}": rule.summary(map_.numpy()) for i, map_ in enumerate(features)}
-        np.savez_compressed(
-            given.out / f"{ours}.npz", logits=logits.numpy(), size=size, arguments=json.dumps(arguments), **arrays
-        )
-        print(f"{ours}: logits of deviation {logits.std().item():.2f}{gap}", flush=True)
+        write_golden(given.out, ours, logits, features, gap, size=size, arguments=json.dumps(arguments))
 
 
 if __name__ == "__main__":

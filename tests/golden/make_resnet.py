@@ -9,15 +9,14 @@ with one block per stage: their blocks and widths are whole, their depths are ch
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import rule
 import torch
 from torch import nn
+from writing import agree, gradients, parse, write_golden
 
 # Without its compiled part, which is not needed here, torchvision lacks two operators that it describes on import.
 _operators = torch.library.Library("torchvision", "DEF")
@@ -91,44 +90,29 @@ def train() -> dict:
     model = fill(ResNet(Bottleneck, _1, groups=32, width_per_group=4)).double().train()
     images = torch.from_numpy(rule.images(TRAINED_SIZE, TRAINED_BATCH)).double()
     logits = model(images)
-    (logits * torch.from_numpy(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
     parameters = {canonical(name): parameter for name, parameter in model.named_parameters()}
     means = {canonical(name): buffer for name, buffer in model.named_buffers() if name.endswith("running_mean")}
     return {
-        "gradients": np.stack([rule.gradient_summary(parameters[name].grad.numpy()) for name in sorted(parameters)]),
+        "gradients": gradients(logits, parameters),
         "means": np.stack([rule.gradient_summary(means[name].numpy()) for name in sorted(means)]),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "resnet")
-    out = parser.parse_args().out
-    torch.set_num_threads(2)
-    out.mkdir(exist_ok=True)
+    given = parse(__doc__, "resnet")
     for ours, (block, depths, groups, width, size, in_timm) in VARIANTS.items():
+        if given.only not in (None, ours):
+            continue
         images = torch.from_numpy(rule.images(size))
         model = fill(ResNet(block, depths, groups=groups, width_per_group=width))
         logits, features = run(model, images)
         gap = ""
         if in_timm:
             others = run(fill(timm.create_model(in_timm, layers=depths)), images)
-            gaps = [(a - b).abs().max().item() for a, b in zip([logits, *features], [others[0], *others[1]])]
-            if max(gaps) > 2e-5:
-                raise SystemExit(f"{ours}: torchvision's model and timm's differ by {gaps}")
-            gap = f", differs from timm by {max(gaps):.1e} at most"
-        arrays = {f"stage {i}": rule.summary(map_.numpy()) for i, map_ in enumerate(features)}
+            gap = agree(ours, (logits, features), others, "timm")
         arguments = {"form": "official", **({"depths": depths} if depths == _1 else {})}
         trained = train() if ours == TRAINED else {}
-        np.savez_compressed(
-            out / f"{ours}.npz",
-            logits=logits.numpy(),
-            size=size,
-            arguments=json.dumps(arguments),
-            **arrays,
-            **trained,
-        )
-        print(f"{ours}: logits of deviation {logits.std().item():.2f}{gap}", flush=True)
+        write_golden(given.out, ours, logits, features, gap, size=size, arguments=json.dumps(arguments), **trained)
 
 
 if __name__ == "__main__":

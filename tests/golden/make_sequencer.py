@@ -8,7 +8,6 @@ in timm, and the two must agree. ``Sequence_2d`` has no official model: a plain 
 
 from __future__ import annotations
 
-import argparse
 import functools
 import re
 import sys
@@ -20,6 +19,7 @@ import rule
 import timm
 import torch
 from torch import nn
+from writing import agree, draws, gradients, parse, write_golden
 
 OFFICIAL = {
     "Sequencer2D_S": "sequencer2d_s",
@@ -174,28 +174,25 @@ def initial_draws(model: nn.Module, depths: list) -> dict:
 
     A kind is a name with its numbers removed; values of tensors that have the same distribution are drawn from all.
     """
-    draws: dict = {}
-    for name, parameter in model.named_parameters():
-        kind = re.sub(r"\.\d+(?=\.)", "", canonical(name, depths)).replace("_reverse", "").replace("rnn_v", "rnn_h")
-        width = parameter.shape[1:].numel() if parameter.ndim > 1 else parameter.numel()
-        draws.setdefault(f"{kind} {width}", []).append(parameter.detach().numpy().reshape(-1))
-    return {kind: rule.sample(np.concatenate(values), 300) for kind, values in draws.items()}
+
+    def kind(name: str) -> str:
+        found = re.sub(r"\.\d+(?=\.)", "", canonical(name, depths))
+        return found.replace("_reverse", "").replace("rnn_v", "rnn_h")
+
+    return draws((kind(name), parameter) for name, parameter in model.named_parameters())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--official", type=Path, required=True, help="a checkout of okojoalg/sequencer")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "sequencer")
-    arguments = parser.parse_args()
-    torch.set_num_threads(2)
-    official = import_official(arguments.official)
-    arguments.out.mkdir(exist_ok=True)
+    given = parse(__doc__, "sequencer", official="okojoalg/sequencer")
+    official = import_official(given.official)
 
     torch.manual_seed(0)
     model = official.sequencer2d_s()
-    np.savez_compressed(arguments.out / "initial_draws.npz", **initial_draws(model, [4, 3, 8, 3]))
+    np.savez_compressed(given.out / "initial_draws.npz", **initial_draws(model, [4, 3, 8, 3]))
 
     for ours, theirs in [*OFFICIAL.items(), ("Sequence_2d", None)]:
+        if given.only not in (None, ours):
+            continue
         images = torch.from_numpy(rule.images(392 if ours.endswith("_392") else 224))
         if theirs is None:
             model = Sequence2d()
@@ -205,27 +202,19 @@ def main() -> None:
             depths = [sum(hasattr(block, "mlp_channels") for block in stage) for stage in model.blocks]
             run = functools.partial(run_official, model, depths)
         fill(model, depths)
-        gradients = {}
+        more = {}
         if ours == "Sequencer2D_S":
             logits, features = run(images)
-            (logits * torch.from_numpy(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
             names = {canonical(name, depths): parameter for name, parameter in model.named_parameters()}
-            rows = [rule.gradient_summary(names[name].grad.numpy()) for name in sorted(names)]
-            gradients = {"gradients": np.stack(rows)}  # one row per parameter, by sorted name
+            more["gradients"] = gradients(logits, names)
         else:
             with torch.no_grad():
                 logits, features = run(images)
         gap = ""
         if ours in ("Sequencer2D_S", "Sequencer2D_M", "Sequencer2D_L"):
             with torch.no_grad():
-                timm_logits, timm_features = run_timm(theirs, depths, images)
-            gaps = [(a - b).abs().max().item() for a, b in zip([logits, *features], [timm_logits, *timm_features])]
-            if max(gaps) > 2e-5:
-                raise SystemExit(f"{ours}: the official model and timm's differ by {gaps}")
-            gap = f", differs from timm by {max(gaps):.1e} at most"
-        arrays = {f"stage {i}": rule.summary(map_.detach().numpy()) for i, map_ in enumerate(features)}
-        np.savez_compressed(arguments.out / f"{ours}.npz", logits=logits.detach().numpy(), **arrays, **gradients)
-        print(f"{ours}: logits of deviation {logits.std().item():.2f}{gap}", flush=True)
+                gap = agree(ours, (logits, features), run_timm(theirs, depths, images), "timm")
+        write_golden(given.out, ours, logits, features, gap, **more)
 
 
 if __name__ == "__main__":

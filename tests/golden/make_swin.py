@@ -8,16 +8,15 @@ none with 21,841 classes, whose models are the same but for the classifier.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import rule
 import torch
 from make_keys import listed, write
 from timm.models.swin_transformer import SwinTransformer
+from writing import gradients, parse, write_golden
 
 T = {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)}
 S = {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)}
@@ -52,30 +51,23 @@ def build(name: str) -> tuple:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "swin")
-    arguments = parser.parse_args()
-    torch.set_num_threads(2)
-    arguments.out.mkdir(exist_ok=True)
+    given = parse(__doc__, "swin")
     for name, (options, _, _) in MODELS.items():
+        if given.only not in (None, name):
+            continue
         model, images = build(name)
         arrays = {}
         if name == KEYS:
             write("swin_timm", {KEYS: listed(dict(model.named_parameters()), canonical)})
         if name == GRADIENTS:
-            logits = model(images)
-            (logits * torch.from_numpy(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
             parameters = {canonical(key): parameter for key, parameter in model.named_parameters()}
-            rows = [rule.gradient_summary(parameters[key].grad.numpy()) for key in sorted(parameters)]
-            arrays["gradients"] = np.stack(rows)  # one row per parameter, by sorted name
+            arrays["gradients"] = gradients(model(images), parameters)
         if options["depths"] == SHALLOW["depths"]:
             arrays["arguments"] = np.array(json.dumps(SHALLOW))
         with torch.no_grad():
             logits = model(images)
             maps = model.forward_intermediates(images, intermediates_only=True, output_fmt="NCHW")
-        arrays.update({f"stage {i}": rule.summary(map_.numpy()) for i, map_ in enumerate(maps)})
-        np.savez_compressed(arguments.out / f"{name}.npz", logits=logits.numpy(), **arrays)
-        print(f"{name}: logits of deviation {logits.std().item():.2f}", flush=True)
+        write_golden(given.out, name, logits, maps, **arrays)
 
 
 if __name__ == "__main__":

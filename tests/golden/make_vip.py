@@ -9,7 +9,6 @@ official code where both can be run.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import types
@@ -20,6 +19,7 @@ import rule
 import timm
 import torch
 from torch import nn
+from writing import agree, draws, gradients, parse, write_golden
 
 OFFICIAL = {
     "ViP_Small_14": "vip_s14",
@@ -160,29 +160,21 @@ def run_official(model: nn.Module, images: torch.Tensor):
 
 def initial_draws(model: nn.Module) -> dict:
     """Return up to 300 initial values of each kind of parameter; a kind is a name without numbers, and a width."""
-    draws: dict = {}
-    for name, parameter in canonical(model).items():
-        width = parameter.shape[1:].numel() if parameter.ndim > 1 else parameter.numel()
-        kind = re.sub(r"\.\d+(?=\.)", "", name)
-        draws.setdefault(f"{kind} {width}", []).append(parameter.detach().numpy().reshape(-1))
-    return {kind: rule.sample(np.concatenate(values), 300) for kind, values in draws.items()}
+    return draws((re.sub(r"\.\d+(?=\.)", "", name), parameter) for name, parameter in canonical(model).items())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--official", type=Path, required=True, help="a checkout of houqb/VisionPermutator")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "vip")
-    arguments = parser.parse_args()
-    torch.set_num_threads(2)
-    official = import_official(arguments.official)
-    arguments.out.mkdir(exist_ok=True)
+    given = parse(__doc__, "vip", official="houqb/VisionPermutator")
+    official = import_official(given.official)
     images = torch.from_numpy(rule.images(224))
 
     torch.manual_seed(0)
-    np.savez_compressed(arguments.out / "initial_draws.npz", **initial_draws(official.vip_s7()))
+    np.savez_compressed(given.out / "initial_draws.npz", **initial_draws(official.vip_s7()))
 
     for ours in [*OFFICIAL, *PLAIN]:
-        gap, gradients = "", {}
+        if given.only not in (None, ours):
+            continue
+        gap, more = "", {}
         if ours in OFFICIAL:
             model = getattr(official, OFFICIAL[ours])().eval()
             parameters = canonical(model)
@@ -194,19 +186,13 @@ def main() -> None:
             fill(parameters)
             logits, features = model(images)
         if ours == "ViP_Small_7":
-            (logits * torch.from_numpy(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
-            rows = [rule.gradient_summary(parameters[name].grad.numpy()) for name in sorted(parameters)]
-            gradients = {"gradients": np.stack(rows)}  # one row per parameter, by sorted name
+            more["gradients"] = gradients(logits, parameters)
             plain = Plain()
             fill(plain.parameters_by_name())
-            plain_logits, plain_features = plain(images)
-            gaps = [(a - b).abs().max().item() for a, b in zip([logits, *features], [plain_logits, *plain_features])]
-            if max(gaps) > 1e-4 or set(plain.parameters_by_name()) != set(parameters):
-                raise SystemExit(f"{ours}: the official model and the plain one differ by {gaps}")
-            gap = f", differs from the plain module by {max(gaps):.1e} at most"
-        arrays = {f"stage {i}": rule.summary(map_.detach().numpy()) for i, map_ in enumerate(features)}
-        np.savez_compressed(arguments.out / f"{ours}.npz", logits=logits.detach().numpy(), **arrays, **gradients)
-        print(f"{ours}: logits of deviation {logits.std().item():.2f}{gap}", flush=True)
+            if set(plain.parameters_by_name()) != set(parameters):
+                raise SystemExit(f"{ours}: the official model and the plain one have other parameters")
+            gap = agree(ours, (logits, features), plain(images), "the plain module", 1e-4)
+        write_golden(given.out, ours, logits, features, gap, **more)
 
 
 if __name__ == "__main__":

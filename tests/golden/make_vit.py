@@ -10,7 +10,6 @@ which timm does not have and which is added here.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import re
@@ -23,6 +22,7 @@ import torch
 from make_keys import listed, write
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from writing import gradients, parse, write_golden
 
 S = {"embed_dim": 384, "depth": 12, "num_heads": 6}
 B = {"embed_dim": 768, "depth": 12, "num_heads": 12}
@@ -140,30 +140,23 @@ def write_keys() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "vit")
-    arguments = parser.parse_args()
-    torch.set_num_threads(2)
-    arguments.out.mkdir(exist_ok=True)
+    given = parse(__doc__, "vit")
     write_keys()
     for name in MODELS:
+        if given.only not in (None, name):
+            continue
         model, depth, images = build(name)
         arrays = {}
         if name == GRADIENTS:
-            logits = model(images)
-            (logits * torch.from_numpy(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
             parameters = {canonical(key, depth): parameter for key, parameter in model.named_parameters()}
-            rows = [rule.gradient_summary(parameters[key].grad.numpy()) for key in sorted(parameters)]
-            arrays["gradients"] = np.stack(rows)  # one row per parameter, by sorted name
+            arrays["gradients"] = gradients(model(images), parameters)
         with torch.no_grad():
             logits = model(images)
             last = [depth // 4 * (stage + 1) - 1 for stage in range(4)]
             maps = model.forward_intermediates(images, indices=last, norm=False, intermediates_only=True)
         if depth == 4:
             arrays["arguments"] = np.array(json.dumps({"depths": [1, 1, 1, 1]}))
-        arrays.update({f"stage {i}": rule.summary(map_.numpy()) for i, map_ in enumerate(maps)})
-        np.savez_compressed(arguments.out / f"{name}.npz", logits=logits.numpy(), **arrays)
-        print(f"{name}: logits of deviation {logits.std().item():.2f}", flush=True)
+        write_golden(given.out, name, logits, maps, **arrays)
 
 
 if __name__ == "__main__":
