@@ -11,6 +11,7 @@ from ppcls_ext.data.sample import BadImage, Sample
 
 if TYPE_CHECKING:
     from ppcls_ext.data.datasets import ClassificationDataset
+    from ppcls_ext.data.preprocess import NormalizeImage
 
 
 @dataclass
@@ -36,6 +37,7 @@ def load_batch(
     epoch: int,
     number: int,
     transforms: Optional[Callable[[ArrayBatch, int, int], ArrayBatch]] = None,
+    normalize: bool = True,
 ) -> ArrayBatch:
     """Load one batch.
 
@@ -45,14 +47,20 @@ def load_batch(
         epoch: of the samples' and the batch's randomness.
         number: of the batch in the epoch.
         transforms: operators on the batch.
+        normalize: whether to do the dataset's NormalizeImage at the end.
     """
     repeats, indices = np.divmod(draws, len(dataset))
-    batch = collate([dataset.load(int(index), epoch, int(repeat)) for index, repeat in zip(indices, repeats)])
+    samples = [dataset.load(int(index), epoch, int(repeat), False) for index, repeat in zip(indices, repeats)]
+    batch = collate(samples, dataset.normalization if normalize else None)
     return batch if transforms is None else transforms(batch, epoch, number)
 
 
-def collate(items: Sequence[Union[Sample, BadImage]]) -> ArrayBatch:
+def collate(items: Sequence[Union[Sample, BadImage]], normalization: Optional[NormalizeImage] = None) -> ArrayBatch:
     """Stack samples and set bad images aside. Without any sample, ``images`` is ``[0, 3, 1, 1]``.
+
+    Args:
+        items: what a dataset has loaded.
+        normalization: is done to each image on its way into the batch: float32 is written once, where it stays.
 
     Raises:
         ValueError: if two images have different shapes; both samples are named.
@@ -66,7 +74,16 @@ def collate(items: Sequence[Union[Sample, BadImage]]) -> ArrayBatch:
                 f"sample {sample.index} {list(sample.image.shape)} [channels, height, width]; "
                 f"transform_ops must end with one size (ResizeImage with size, CropImage or RandCropImage)"
             )
-    images = np.stack([sample.image for sample in samples]) if samples else np.zeros((0, 3, 1, 1), np.float32)
+    if not samples:
+        images = np.zeros((0, 3, 1, 1), np.float32)
+    else:
+        dtype = samples[0].image.dtype if normalization is None else np.float32
+        images = np.empty((len(samples), *samples[0].image.shape), dtype)
+        for sample, place in zip(samples, images):
+            if normalization is None:
+                place[...] = sample.image
+            else:
+                normalization.write(sample.image, place)
     labels = np.array([sample.label for sample in samples], np.int64)
     tokens = [sample.tokens for sample in samples if sample.tokens is not None]
     return ArrayBatch(images, labels, np.array([sample.index for sample in samples], np.int64), bad, tokens)

@@ -36,8 +36,6 @@ class ClassificationDataset:
         ValueError: if the operators are wrong or a label is negative.
     """
 
-    #: Of the images that :meth:`load` gives; uint8 where NormalizeImage has been left to the device.
-    dtype = np.float32
     #: Whether :meth:`read` gives the bytes of a file rather than pixels.
     from_bytes = True
     #: How labels of tokens are made, and the files of the label maps; see :meth:`use_token_labels`.
@@ -56,6 +54,7 @@ class ClassificationDataset:
         self.paths = paths
         self.labels = np.asarray(labels, np.int64)
         self.transforms = build_transforms(transform_ops, from_bytes=self.from_bytes)
+        self.before_normalization, self.normalization = self.transforms.split_normalization()
         self.skip_bad = skip_bad
         self.seed = seed
         self.epoch = 0
@@ -114,16 +113,18 @@ class ClassificationDataset:
         with open(self.paths[index], "rb") as stream:
             return stream.read()
 
-    def load(self, index: int, epoch: int, repeat: int = 0) -> Union[Sample, BadImage]:
+    def load(self, index: int, epoch: int, repeat: int = 0, normalize: bool = True) -> Union[Sample, BadImage]:
         """Read, decode and transform one image.
 
         Args:
             index: of the sample.
             epoch: chooses the augmentation.
             repeat: chooses another one, for a sampler that gives an image several times in an epoch.
+            normalize: False leaves out what ``self.normalization`` does at the end, if there is such an operator.
 
         Returns:
-            The sample, its image ``[channels, height, width]`` of :attr:`dtype`; or, in training, a BadImage.
+            The sample, its image ``[channels, height, width]`` as float32, or as bytes where normalisation was left
+            out; or, in training, a BadImage.
 
         Raises:
             BadImageError: if the file cannot be read or decoded, in evaluation.
@@ -131,13 +132,14 @@ class ClassificationDataset:
             FileNotFoundError, DataFileError: if the image's label map cannot be read.
         """
         path = self.paths[index]
+        transforms = self.transforms if normalize else self.before_normalization
         words = [self.seed, epoch, index] + ([repeat] if repeat else [])
         try:
             data, rng = self.read(index), np.random.default_rng(words)
             if self.token_labels is None:
-                image = self.transforms(data, rng)
+                image = transforms(data, rng)
             else:
-                image, to_source, source = self.transforms.traced(data, rng)
+                image, to_source, source = transforms.traced(data, rng)
         except (OSError, DecodeError) as error:
             reason = f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
             if self.skip_bad:
@@ -145,13 +147,15 @@ class ClassificationDataset:
             raise BadImageError(f"{path} (sample {index}): {reason}") from error
         except TransformError as error:
             raise TransformError(f"sample {index}, {path}, {error}") from error.__cause__
-        if self.transforms.layout != CHW:
+        if transforms.layout != CHW:
             image = image.transpose(2, 0, 1)
         tokens = None
         if self.token_labels is not None:
             label_map, (height, width) = read_label_map(self.label_maps[index]), image.shape[1:]
             tokens = token_scores(label_map, to_source, source, (width, height), self.token_labels.size)
-        return Sample(np.ascontiguousarray(image, self.dtype), int(self.labels[index]), index, tokens)
+        if normalize or self.normalization is None:
+            image = np.ascontiguousarray(image, np.float32)
+        return Sample(image, int(self.labels[index]), index, tokens)
 
     def missing_files(self) -> list[str]:
         """Return the images and label maps that do not exist.

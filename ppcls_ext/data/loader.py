@@ -10,11 +10,26 @@ import numpy as np
 from ppcls_ext.data.batch_ops import BatchTransforms
 from ppcls_ext.data.collate import ArrayBatch, load_batch
 from ppcls_ext.data.datasets import ClassificationDataset
+from ppcls_ext.data.preprocess import NormalizeImage
 from ppcls_ext.data.sample import Batch
 from ppcls_ext.data.sampler import EpochSampler
 from ppcls_ext.data.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
+
+
+def device_normalization_problem(normalization: Optional[NormalizeImage], mixes: bool) -> Optional[str]:
+    """Return why NormalizeImage cannot be left to the device, or None.
+
+    Args:
+        normalization: the last operator, if it is NormalizeImage.
+        mixes: whether there are operators on batches.
+    """
+    if mixes:
+        return "batch_transform_ops mix normalised images; remove one of the two"
+    if normalization is None:
+        return "the last operator must be NormalizeImage, the only one, with channel_num: 3"
+    return None
 
 
 class Loader:
@@ -49,15 +64,11 @@ class Loader:
         self.use_shared_memory = use_shared_memory
         self.places = places
         self.batch_transforms = batch_transforms
-        self._normalization = None
+        self.normalize_on_device = normalize_on_device
         if normalize_on_device:
-            if batch_transforms is not None:
-                raise ValueError("loader.normalize_on_device: batch_transform_ops mix normalised images; remove one")
-            try:
-                dataset.transforms, self._normalization = dataset.transforms.without_normalization()
-            except ValueError as error:
-                raise ValueError(f"loader.normalize_on_device: {error}") from None
-            dataset.dtype = np.uint8
+            problem = device_normalization_problem(dataset.normalization, batch_transforms is not None)
+            if problem:
+                raise ValueError(f"loader.normalize_on_device: {problem}")
         self._pool: Optional[WorkerPool] = None
         self._image_shape = (3, 1, 1)
 
@@ -91,7 +102,10 @@ class Loader:
         self.dataset.set_epoch(epoch)
         if self.num_workers == 0:
             for number, draws in enumerate(self.sampler.batches(epoch)[start:], start):
-                yield self._on_device(load_batch(self.dataset, draws, epoch, number, self.batch_transforms))
+                arrays = load_batch(
+                    self.dataset, draws, epoch, number, self.batch_transforms, not self.normalize_on_device
+                )
+                yield self._on_device(arrays)
             return
         if self._pool is None or self._pool.closed:
             self._pool = WorkerPool(
@@ -100,6 +114,7 @@ class Loader:
                 self.num_workers,
                 self.use_shared_memory,
                 batch_transforms=self.batch_transforms,
+                normalize=not self.normalize_on_device,
             )
         arrays = self._pool.batches(epoch, start, len(self))
         try:
@@ -117,8 +132,8 @@ class Loader:
         else:
             images = np.zeros((0, *self._image_shape), np.float32)
         images = paddle.to_tensor(images, place=self.places)
-        if self._normalization is not None and len(batch.images):
-            images = self._normalization.on_device(images)
+        if self.normalize_on_device and len(batch.images):
+            images = self.dataset.normalization.on_device(images)
         return Batch(
             images,
             paddle.to_tensor(batch.labels, place=self.places),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Sample:
     """One image ``[channels, height, width]``, its label and its place in the list.
 
-    The image is float32 and ready for the model, or uint8 where the device normalises.
+    The image is float32 and ready for the model, or uint8 where normalisation is left to the batch or the device.
     ``tokens`` are a teacher's scores, where the dataset has token labels.
     """
 

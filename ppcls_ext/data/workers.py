@@ -65,6 +65,7 @@ class WorkerPool:
         use_shared_memory: send images through shared memory where the system has it.
         start_method: "fork" or "spawn", default :func:`default_start_method`.
         batch_transforms: operators on a whole batch.
+        normalize: whether the processes do the dataset's NormalizeImage at the end.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class WorkerPool:
         use_shared_memory: bool = True,
         start_method: Optional[str] = None,
         batch_transforms: Optional[BatchTransforms] = None,
+        normalize: bool = True,
     ):
         context = multiprocessing.get_context(start_method or default_start_method())
         shared = use_shared_memory and has_anonymous_memory()
@@ -86,7 +88,7 @@ class WorkerPool:
                 ours, theirs = context.Pipe()
                 process = context.Process(
                     target=_work,
-                    args=(dataset, sampler, batch_transforms, theirs, shared),
+                    args=(dataset, sampler, batch_transforms, normalize, theirs, shared),
                     name=f"ppcls_ext-data-{number}",
                     daemon=True,
                 )
@@ -176,6 +178,7 @@ def _work(
     dataset: ClassificationDataset,
     sampler: EpochSampler,
     transforms: Optional[BatchTransforms],
+    normalize: bool,
     pipe: connection.Connection,
     shared: bool,
 ) -> None:
@@ -190,7 +193,7 @@ def _work(
             if epoch != known_epoch:
                 known_epoch, batches = epoch, sampler.batches(epoch)
             try:
-                loaded = load_batch(dataset, batches[batch], epoch, batch, transforms)
+                loaded = load_batch(dataset, batches[batch], epoch, batch, transforms, normalize)
             except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
                 pipe.send(("error", (type(error).__name__, str(error), traceback.format_exc())))
                 continue

@@ -16,6 +16,7 @@ from ppcls_ext.data.batch_ops import check_batch_transform_ops
 from ppcls_ext.data.batch_ops.pipeline import label_smoothing
 from ppcls_ext.data.build import DATASETS, dataset_arguments
 from ppcls_ext.data.cifar import ARCHIVES
+from ppcls_ext.data.loader import device_normalization_problem
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops
 from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
 from ppcls_ext.optim.lr import piecewise_table
@@ -369,14 +370,12 @@ def _batches(report: Report) -> None:
 
 
 def _device_normalization(report: Report, key: str, dataset: dict) -> None:
-    place = f"{key}.loader.normalize_on_device"
-    if dataset.get("batch_transform_ops"):
-        report.wrong(place, "batch_transform_ops mix normalised images; remove one of the two")
-    if not check_transform_ops(dataset["transform_ops"]):
-        try:
-            build_transforms(dataset["transform_ops"]).without_normalization()
-        except ValueError as error:
-            report.wrong(place, str(error))
+    if check_transform_ops(dataset["transform_ops"]):
+        return  # reported already
+    _, normalization = build_transforms(dataset["transform_ops"]).split_normalization()
+    problem = device_normalization_problem(normalization, bool(dataset.get("batch_transform_ops")))
+    if problem:
+        report.wrong(f"{key}.loader.normalize_on_device", problem)
 
 
 def _mixing(report: Report, key: str, operators: list) -> None:

@@ -97,7 +97,8 @@ def ours(folder: Path, plain: bool = False, backend: str = "cv2", as_bytes: bool
 
     def batch(number: int):
         epoch, position = divmod(number, len(loader))
-        return load_batch(loader.dataset, loader.sampler.batches(epoch)[position], epoch, position).images
+        draws = loader.sampler.batches(epoch)[position]
+        return load_batch(loader.dataset, draws, epoch, position, normalize=not as_bytes).images
 
     return batch
 
@@ -279,6 +280,42 @@ def compare(folder: Path, names: list[str], arguments: argparse.Namespace) -> No
         print(f"| {name} | {speed:.0f} | {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) |")
 
 
+def compare_decoders(folder: Path, arguments: argparse.Namespace) -> None:
+    """Print the processor time of ways to decode, of which the package takes the exact ones alone."""
+    import cv2
+    import numpy as np
+    import simplejpeg
+    from PIL import Image
+
+    os.sched_setaffinity(0, {arguments.core})
+    cv2.setNumThreads(0)
+    files = [path.read_bytes() for path in write_images(folder, 64)]
+    decoders = {
+        "OpenCV": lambda data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1],
+        "Pillow": lambda data: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")),
+        "simplejpeg": simplejpeg.decode_jpeg,
+        "simplejpeg, fast transform and upsampling": lambda data: simplejpeg.decode_jpeg(
+            data, fastdct=True, fastupsample=True
+        ),
+        "simplejpeg, 7/8 of the size": lambda data: simplejpeg.decode_jpeg(data, min_height=300),
+        "simplejpeg, 1/2 of the size": lambda data: simplejpeg.decode_jpeg(data, min_height=180),
+    }
+    exact = decoders["OpenCV"](files[0])
+    times: dict[str, list] = {name: [] for name in decoders}
+    for turn in range(arguments.rounds + 1):
+        for name, decode in decoders.items():
+            start = time.process_time()
+            for data in files:
+                decode(data)
+            if turn:  # the first turn warms up
+                times[name].append(time.process_time() - start)
+    print("| decoder | equal to OpenCV's | time, in that of simplejpeg (least to most) |\n|---|---|---|")
+    for name, seconds in times.items():
+        ratios = sorted(own / base for own, base in zip(seconds, times["simplejpeg"]))
+        equal = "yes" if np.array_equal(decoders[name](files[0]), exact) else "no"
+        print(f"| {name} | {equal} | {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch-python", help="interpreter for torchvision; without it, torchvision is left out")
@@ -286,6 +323,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="turns that count (default: %(default)s)")
     parser.add_argument("--batches", type=int, default=4, help="batches of 64 a turn (default: %(default)s)")
     parser.add_argument("--core", type=int, default=0, help="the core that all run on (default: %(default)s)")
+    parser.add_argument("--decoders", action="store_true", help="compare decoders alone instead")
     parser.add_argument("--serve", choices=PIPELINES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -294,7 +332,10 @@ def main() -> None:
         return
     names = [name for name in PIPELINES if name != "torchvision" or arguments.torch_python]
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), names, arguments)
+        if arguments.decoders:
+            compare_decoders(Path(folder), arguments)
+        else:
+            compare(Path(folder), names, arguments)
 
 
 if __name__ == "__main__":

@@ -379,7 +379,7 @@ def test_normalising_on_the_device_needs_a_last_normalisation(sample):
     erasing = (
         "DataLoader.Train.dataset.transform_ops=[{DecodeImage: {}}, {NormalizeImage: {order: ''}}, {RandomErasing: {}}]"
     )
-    assert f"{key}: expected NormalizeImage" in sample.problem(f"{key}=True", erasing)
+    assert f"{key}: the last operator must be NormalizeImage" in sample.problem(f"{key}=True", erasing)
 
 
 def test_smoothing_once_and_repeats_are_accepted(sample):

@@ -67,11 +67,30 @@ class NormalizeImage(Operator):
         axis = 0 if self.layout_in == CHW else 2
         if image.ndim != 3 or image.shape[axis] != 3:
             raise ValueError(f"expected a {self.layout_in} image with 3 channels, got shape {list(image.shape)}")
-        image = self._look_up(image) if image.dtype == np.uint8 else self._compute(image)
+        if image.dtype == np.uint8:
+            # In memory the channels come first, whatever the order of the axes, so that ToCHWImage costs nothing.
+            planes = image if self.layout_in == CHW else image.transpose(2, 0, 1)
+            result = np.empty(planes.shape, np.float32)
+            self.write(planes, result)
+            image = result if self.layout_in == CHW else result.transpose(1, 2, 0)
+        else:
+            image = self._compute(image)
         if self.channel_num == 4:
             zeros = np.zeros_like(image[:1] if axis == 0 else image[:, :, :1])
             image = np.concatenate((image, zeros), axis=axis)
         return image
+
+    def write(self, planes: np.ndarray, result: np.ndarray) -> None:
+        """Normalise bytes ``[3, height, width]`` into float32 ``result``.
+
+        A table holds the 256 values of each channel: the same numbers as the formula's, in a sixth of its time.
+        """
+        import cv2
+
+        if planes.strides[0] == 1:  # channels last in memory
+            planes = cv2.split(np.ascontiguousarray(planes.transpose(1, 2, 0)))
+        for plane, table, part in zip(planes, self.tables, result):
+            cv2.LUT(np.ascontiguousarray(plane), table, part)
 
     def on_device(self, images: paddle.Tensor) -> paddle.Tensor:
         """Do the same on the device: uint8 ``[n, 3, height, width]`` becomes float32, step by step as on the host."""
@@ -84,20 +103,6 @@ class NormalizeImage(Operator):
 
     def _compute(self, image: np.ndarray) -> np.ndarray:
         return (image.astype(np.float32) * self.scale - self.mean) / self.std
-
-    def _look_up(self, image: np.ndarray) -> np.ndarray:
-        """Do the same for bytes, by a table of the 256 values of each channel: the same numbers in a sixth of the time.
-
-        In memory the channels come first, whatever the order of the axes, so that ToCHWImage costs nothing.
-        """
-        import cv2
-
-        to_chw = (0, 1, 2) if self.layout_in == CHW else (2, 0, 1)
-        planes = cv2.split(np.ascontiguousarray(image)) if self.layout_in == HWC else np.ascontiguousarray(image)
-        result = np.empty(image.transpose(to_chw).shape, np.float32)
-        for plane, table, part in zip(planes, self.tables, result):
-            cv2.LUT(plane, table, part)
-        return result if self.layout_in == CHW else result.transpose(1, 2, 0)
 
 
 class ToCHWImage(Operator):

@@ -105,18 +105,18 @@ class Pipeline:
         for operator in self.operators:
             self.layout = operator.layout_out or self.layout
 
-    def without_normalization(self) -> tuple[Pipeline, NormalizeImage]:
-        """Return the chain up to NormalizeImage, whose results are bytes, and NormalizeImage.
+    def split_normalization(self) -> tuple[Pipeline, Optional[NormalizeImage]]:
+        """Return the chain up to a NormalizeImage at its end, whose results are bytes, and NormalizeImage.
 
-        Raises:
-            ValueError: if more than ToCHWImage follows it, or it is not there or appends a channel.
+        ToCHWImage may follow it. Where there is none, or it appends a channel or does not take bytes (being a second
+        one), that is the whole chain and None.
         """
         steps = self.operators[:-1] if self.operators and isinstance(self.operators[-1], ToCHWImage) else self.operators
         last = steps[-1] if steps else None
-        if not isinstance(last, NormalizeImage) or last.channel_num != 3:
-            found = "NormalizeImage with channel_num: 4" if isinstance(last, NormalizeImage) else type(last).__name__
-            raise ValueError(f"expected NormalizeImage (channel_num: 3) as the last operator, got {found}")
-        return Pipeline(steps[:-1]), last
+        takes_bytes = all(operator.dtype_out != FLOAT32 for operator in steps[:-1])
+        if isinstance(last, NormalizeImage) and last.channel_num == 3 and takes_bytes:
+            return Pipeline(steps[:-1]), last
+        return self, None
 
     def __call__(self, image: Union[bytes, np.ndarray], rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Run all operators in turn.
