@@ -252,6 +252,22 @@ def test_an_unreadable_image_gives_exit_code_1_and_the_other_results(capsys, job
     assert "1.png" in err and "error: 1 of 3 images could not be read" in err and "Traceback" not in err
 
 
+def test_shards_are_written_and_indexed(capsys, tmp_path):
+    data = prepare_digits(tmp_path / "digits", progress=False)
+    prefix = tmp_path / "shards" / "val"
+    written = ("write-shards", "--image_root", data, "--list", data / "val_list.txt", "--output", prefix)
+    code, out, _ = run(capsys, *written, "--samples", 100, "--quiet")
+    pattern = f"{prefix}-{{000000..000003}}.tar"
+    assert code == 0 and "4 shards" in out and pattern in out
+    written_index = Path(f"{prefix}-000003.tar.index").read_text()
+    Path(f"{prefix}-000003.tar.index").unlink()
+    code, out, _ = run(capsys, "index-shards", pattern, "--quiet")
+    assert code == 0 and "360 samples are indexed" in out
+    assert Path(f"{prefix}-000003.tar.index").read_text() == written_index
+    code, _, err = run(capsys, "index-shards", f"{prefix}-{{000000..000004}}.tar", "--quiet")
+    assert code != 0 and "val-000004.tar" in err
+
+
 def test_prepare_digits(capsys, tmp_path):
     code, out, _ = run(capsys, "prepare-digits", "--output", tmp_path / "digits", "--quiet")
     assert code == 0 and "val_list.txt" in out and len(list((tmp_path / "digits" / "images").iterdir())) == 1797
