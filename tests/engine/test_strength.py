@@ -241,6 +241,16 @@ def test_skipped_steps_and_the_scale_are_in_the_log(runs, device):
     assert f"epoch 1: {summary['skipped_steps']} of 4 steps were skipped" in runs.log()
 
 
+def test_a_fixed_scale_takes_the_steps_of_a_dynamic_one_that_never_overflows(runs, device):
+    configure(runs, "scaler", "clipping")
+    runs.config["AMP"]["scale_loss"] = 256.0
+    dynamic, summary = runs.train("Global.epochs=2")
+    fixed, _ = runs.train("Global.epochs=2", "AMP.use_dynamic_loss_scaling=False")
+    assert summary["skipped_steps"] == 0 and "loss_scale: 256.0" in runs.log()
+    expected, found = state_arrays(dynamic.model), state_arrays(fixed.model)
+    assert all(np.array_equal(found[name], array) for name, array in expected.items())
+
+
 def test_gradients_that_no_scale_makes_finite_end_the_run(runs, device):
     configure(runs, "scaler")
     runs.config["AMP"]["scale_loss"] = 1.0
