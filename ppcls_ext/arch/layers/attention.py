@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 import paddle
+from paddle.amp.auto_cast import amp_state
 from paddle.nn import functional as F
 
 #: What Paddle's flash kernel takes: at least this compute capability, at most so many channels a head, in eights.
 FUSED_CAPABILITY = (8, 0)
 FUSED_HEAD_SIZE = 256
+HALVES = (paddle.float16, paddle.bfloat16)
 
 
 def attention(
@@ -43,14 +45,22 @@ def attention(
             query = query * (scale * root)  # Paddle 2.6 divides by the root and takes no other scale
         query, key, value = (x.transpose([0, 2, 1, 3]) for x in (query, key, value))
         return F.scaled_dot_product_attention(query, key, value, dropout_p=drop_rate).transpose([0, 2, 1, 3])
-    # Scaled before the product: in float16 the unscaled one can overflow.
-    logits = paddle.matmul(query * (1 / root if scale is None else scale), key, transpose_y=True)
+    factor = 1 / root if scale is None else scale
+    if _in_half_precision(query):
+        logits = paddle.matmul(query * factor, key, transpose_y=True)  # in float16 the unscaled product can overflow
+    else:
+        logits = paddle.matmul(query, key, transpose_y=True) * factor  # keeps no second copy of the queries
     if bias is not None:
         logits = _biased(logits, bias)
     probabilities = F.softmax(logits, axis=-1)
     if drop_rate:
         probabilities = F.dropout(probabilities, drop_rate)
     return paddle.matmul(probabilities, value)
+
+
+def _in_half_precision(query: paddle.Tensor) -> bool:
+    """Return whether the product of queries and keys may be in half precision: they are, or autocast may make it so."""
+    return query.dtype in HALVES or amp_state() is not None
 
 
 def _biased(logits: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
@@ -70,6 +80,5 @@ def has_fused_kernel(query: paddle.Tensor) -> bool:
     if not paddle.in_dynamic_mode() or not query.place.is_gpu_place():
         return False
     size = query.shape[-1]
-    is_half = query.dtype in (paddle.float16, paddle.bfloat16)
     fits = size % 8 == 0 and size <= FUSED_HEAD_SIZE
-    return is_half and fits and paddle.device.cuda.get_device_capability() >= FUSED_CAPABILITY
+    return query.dtype in HALVES and fits and paddle.device.cuda.get_device_capability() >= FUSED_CAPABILITY
