@@ -15,8 +15,9 @@ pytestmark = [
 ]
 #: Ends or parts of sentences that refuse a feature by name, or a file that is not on this machine.
 SENSIBLE = ("not supported", "does not support", "there is no such", "clip_global_norm", "float32 on a CPU")
-#: FasterNet_T0 sets config_str to null, which PaddleClas itself fails on.
-MISTAKES = ("config_str: expected a string",)
+#: FasterNet_T0 sets config_str to null, which PaddleClas itself fails on; ResNet18_dbb adds a noise of hundredths,
+#: meant for pixels in [0, 1], to pixels in [0, 255].
+MISTAKES = ("config_str: expected a string", "put NormalizeImage before PCALighting")
 
 
 @pytest.mark.parametrize("mode", ["train", "eval", "export"])
