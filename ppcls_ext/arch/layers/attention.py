@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import paddle
-from paddle.base import core, framework
+from paddle.base import core
 from paddle.nn import functional as F
 
 #: What Paddle's flash kernel takes: at least this compute capability, at most so many channels a head, in eights.
@@ -62,7 +62,7 @@ def _in_half_precision(query: paddle.Tensor) -> bool:
     """Return whether the product of queries and keys may be in half precision: they are, or autocast may make it so."""
     if query.dtype in HALVES or not paddle.in_dynamic_mode():
         return query.dtype in HALVES
-    return framework._dygraph_tracer()._amp_level != core.AmpLevel.O0
+    return paddle.framework._dygraph_tracer()._amp_level != core.AmpLevel.O0
 
 
 def _biased(logits: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
