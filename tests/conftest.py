@@ -1,8 +1,13 @@
 """Fixtures that every test shares."""
 
 import logging
+import signal
 
 import pytest
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that: tests send it to theirs.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
