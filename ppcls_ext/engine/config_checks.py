@@ -22,7 +22,7 @@ from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
 from ppcls_ext.optim.lr import piecewise_table
 from ppcls_ext.plugin import backbone_factory, is_ours
 from ppcls_ext.weights.published import NoPublishedWeightsError, choose, lacking, published_form
-from ppcls_ext.weights.record import FORM_ARGUMENTS
+from ppcls_ext.weights.record import FORM
 
 from .config_source import Problem
 from .schema.base import Ignored, Section, markers
@@ -196,7 +196,7 @@ def _backbone(report: Report) -> None:
             try:
                 published_form(bare, item, factory.arguments, {**arch.kwargs(), **missing})
             except ValueError as error:
-                report.wrong(f"Arch.{FORM_ARGUMENTS[0]}", str(error))
+                report.wrong(f"Arch.{FORM}", str(error))
 
 
 def factory_arguments(factory: Callable) -> Optional[list[str]]:

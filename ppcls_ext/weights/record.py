@@ -40,9 +40,9 @@ class ConversionRecord:
         return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
 
 
-#: Constructor arguments that choose between forms of one network: its tensors are the same, or nearly, and what is
-#: computed with them is not. One that is not given follows the weights.
-FORM_ARGUMENTS = ("form",)
+#: The constructor argument that chooses between forms of one network: its tensors are the same, or nearly, and what is
+#: computed with them is not. If it is not given, it follows the weights.
+FORM = "form"
 
 
 def record_path(dst: Union[str, Path]) -> Path:
@@ -69,8 +69,8 @@ def recorded_arguments(path: Union[str, Path]) -> dict:
 
 
 def form_in(recorded: dict, arguments: Iterable[str]) -> dict:
-    """Return those recorded arguments that choose a form of the network and are among ``arguments``."""
-    return {key: recorded[key] for key in FORM_ARGUMENTS if key in recorded and key in arguments}
+    """Return the recorded form of the network as an argument, if there is one and it is among ``arguments``."""
+    return {FORM: recorded[FORM]} if FORM in recorded and FORM in arguments else {}
 
 
 def recorded_licence(path: Union[str, Path]) -> str:

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/backbone_speed.py [NAME ...] [--batch 1 8] [--rounds 9]
 
-prints the table of the model pages. Both models of a pair hold the same weights and give the same logits, which is
+prints the table of docs/en/speed.md. Both models of a pair hold the same weights and give the same logits, which is
 checked first. They run in turns, the first one of a round being the second of the next, and the median of the rounds'
 ratios counts, with its quartiles: below 1, ours is faster. Processor time, of all threads together, stands beside the
 time on the clock, since other work on the machine lengthens the one less than the other. Memory is by how much one pass

@@ -115,6 +115,21 @@ class Runs:
         trainer = self.trainer(*overrides)
         return trainer, trainer.run()
 
+    def train_until(self, epoch: int, iteration: int) -> Trainer:
+        """Train as if killed before ``iteration`` of ``epoch``; return the trainer."""
+        trainer = self.trainer()
+        step = trainer._step
+
+        def dying(*place_and_batch):
+            if place_and_batch[:2] == (epoch, iteration):
+                raise KeyboardInterrupt
+            return step(*place_and_batch)
+
+        trainer._step = dying
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+        return trainer
+
     def log(self) -> str:
         """Return train.log."""
         return (self.output_dir / "train.log").read_text()

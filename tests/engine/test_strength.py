@@ -60,21 +60,6 @@ def configure(runs, *features: str) -> None:
             runs.config.setdefault(section, {}).update(keys)
 
 
-def interrupted(runs, at: tuple):
-    """Train until (epoch, iteration), and die there."""
-    trainer = runs.trainer()
-    step = trainer._step
-
-    def dying(epoch, iteration, batch):
-        if (epoch, iteration) == at:
-            raise KeyboardInterrupt
-        return step(epoch, iteration, batch)
-
-    trainer._step = dying
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
-
-
 def flat(value, prefix="") -> dict:
     """Return the numbers of a nested mapping as arrays, by path."""
     if isinstance(value, dict):
@@ -98,7 +83,7 @@ def test_every_pair_trains_and_resumes_exactly(runs, device, pair):
     expected = flat(load_checkpoint(runs.output_dir / "latest").parts)
     assert all(np.isfinite(array).all() for array in expected.values() if array.dtype.kind == "f" and array.size > 1)
     os.rename(runs.output_dir, runs.folder / "unbroken")
-    interrupted(runs, at=(4, 3))
+    runs.train_until(4, 3)
     assert load_checkpoint(runs.output_dir / "latest").parts["pdstates"]["iteration"] > 0
     runs.train(f"Global.checkpoints={runs.output_dir / 'latest'}")
     found = flat(load_checkpoint(runs.output_dir / "latest").parts)

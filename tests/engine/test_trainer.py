@@ -91,17 +91,7 @@ def test_resuming_within_an_epoch_is_exact(runs, ema):
     unbroken, summary = runs.train()
     os.rename(runs.output_dir, runs.folder / "unbroken")
 
-    interrupted = runs.trainer()
-    step = interrupted._step
-
-    def dying(epoch, iteration, batch):
-        if (epoch, iteration) == (2, 2):
-            raise KeyboardInterrupt
-        return step(epoch, iteration, batch)
-
-    interrupted._step = dying
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.run()
+    runs.train_until(2, 2)
     state = load_checkpoint(runs.output_dir / "latest").parts["pdstates"]
     assert (state["epoch"], state["iteration"], state["step"]) == (1, 1, 4)
     resumed, again = runs.train(f"Global.checkpoints={runs.output_dir / 'latest'}")
@@ -128,17 +118,7 @@ def test_resuming_among_mixed_and_repeated_images_is_exact(runs):
     unbroken, summary = runs.train()
     assert all(0 < epoch["train_top1"] < 1 and epoch["train_loss"] < 4 for epoch in summary["history"])
     os.rename(runs.output_dir, runs.folder / "unbroken")
-    interrupted = runs.trainer()
-    step = interrupted._step
-
-    def dying(epoch, iteration, batch):
-        if (epoch, iteration) == (2, 1):
-            raise KeyboardInterrupt
-        return step(epoch, iteration, batch)
-
-    interrupted._step = dying
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.run()
+    runs.train_until(2, 1)
     runs.config["DataLoader"]["Train"]["loader"]["num_workers"] = 0
     resumed, _ = runs.train(f"Global.checkpoints={runs.output_dir / 'latest'}")
     assert same_weights(unbroken, resumed)
@@ -166,17 +146,7 @@ def test_resuming_among_shards_is_exact(runs):
     runs.config["DataLoader"]["Train"]["loader"]["num_workers"] = 2
     unbroken, summary = runs.train()
     os.rename(runs.output_dir, runs.folder / "unbroken")
-    interrupted = runs.trainer()
-    step = interrupted._step
-
-    def dying(epoch, iteration, batch):
-        if (epoch, iteration) == (2, 2):
-            raise KeyboardInterrupt
-        return step(epoch, iteration, batch)
-
-    interrupted._step = dying
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.run()
+    runs.train_until(2, 2)
     latest = f"Global.checkpoints={runs.output_dir / 'latest'}"
     with pytest.raises(
         CheckpointError, match="8 shards, 1 processes, a buffer of 20; this run reads .* a buffer of 19"
