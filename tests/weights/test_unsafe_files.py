@@ -45,9 +45,9 @@ CALLS = {
         Call(Global("ppcls_ext.arch.backbone.sequencer", "Sequencer2D")),
         r"ppcls_ext\.arch\.backbone\.sequencer\.Sequencer2D",
     ),
-    "reader of ours": (
+    "our reader": (
         Call(Global("ppcls_ext.weights.files.reader", "read_pickle"), "x"),
-        r"weights\.reader\.read_pickle",
+        r"weights\.files\.reader\.read_pickle",
     ),
     "nested torch.load": (Call(Global("torch.storage", "_load_from_bytes"), b""), r"torch\.storage\._load_from_bytes"),
     "numpy.load": (Call(Global("numpy", "load"), "x.npy", None, True), r"numpy\.load"),
