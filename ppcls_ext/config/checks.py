@@ -22,8 +22,8 @@ from ppcls_ext.data.cifar import ARCHIVES
 from ppcls_ext.data.loader import device_normalization_problem
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops
 from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
+from ppcls_ext.factory import backbone_factory, is_ours
 from ppcls_ext.optim.lr import piecewise_table
-from ppcls_ext.plugin import backbone_factory, is_ours
 from ppcls_ext.utils.spelling import nearest
 from ppcls_ext.weights.conversion_record import FORM
 from ppcls_ext.weights.pretrained import NoPublishedWeightsError, choose, lacking, published_form
