@@ -37,7 +37,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         argv: the command's name and its arguments; ``None`` takes them from the command line.
     """
     arguments = build_parser().parse_args(argv)
-    from ppcls_ext.config.loading import ConfigError
+    from ppcls_ext.config import ConfigError
 
     try:
         return arguments.run(arguments) or OK
@@ -425,7 +425,7 @@ def _pairs(items: dict) -> str:
 
 
 def _config(arguments: argparse.Namespace, mode: str):
-    from ppcls_ext.config.loading import load_config
+    from ppcls_ext.config import load_config
 
     return load_config(arguments.config, arguments.override, mode=mode)
 

@@ -7,7 +7,7 @@ import pytest
 from config_sample import Sample
 
 from ppcls_ext import plugin
-from ppcls_ext.config.checks import factory_arguments
+from ppcls_ext.config.checks.backbone import factory_arguments
 from ppcls_ext.data.shards import write_shards
 
 pytestmark = pytest.mark.compat
@@ -218,7 +218,7 @@ def test_argument_that_the_backbone_does_not_have(sample, monkeypatch):
     def factory(class_num, pretrained=False, drop_path_rate=0.0):
         pass
 
-    monkeypatch.setattr("ppcls_ext.config.checks.backbone_factory", lambda name: factory)
+    monkeypatch.setattr("ppcls_ext.config.checks.backbone.backbone_factory", lambda name: factory)
     assert "did you mean drop_path_rate?" in sample.problem("Arch.drop_pathrate=0.1")
 
 
@@ -227,7 +227,7 @@ def test_misspelt_key_that_the_backbone_would_swallow(sample, monkeypatch, name)
     def factory(pretrained=False, **kwargs):
         pass
 
-    monkeypatch.setattr("ppcls_ext.config.checks.backbone_factory", lambda name: factory)
+    monkeypatch.setattr("ppcls_ext.config.checks.backbone.backbone_factory", lambda name: factory)
     meant = "pretrained" if name.startswith("p") else "class_num"
     assert f"Arch.{name}: unknown key; did you mean Arch.{meant}?" in sample.problem(f"Arch.{name}=10")
     sample.load("Arch.depths=[1, 1]", "Arch.use_ssld=False")

@@ -14,7 +14,7 @@ import pytest
 from cifar_files import Archive, as_python_reads_it, rows
 
 from ppcls_ext import cli
-from ppcls_ext.config.loading import ConfigError, load_config
+from ppcls_ext.config import ConfigError, load_config
 from ppcls_ext.data import Cifar10, Cifar100, DataFileError, build_dataloader, build_dataset, cifar, inspect_labels
 
 RAW = [{"NormalizeImage": {"scale": 1.0, "mean": [0, 0, 0], "std": [1, 1, 1], "order": ""}}]

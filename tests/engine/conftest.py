@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ppcls_ext.config.loading import load_config
+from ppcls_ext.config import load_config
 from ppcls_ext.data.digits import prepare_digits
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.logger import start_logging

@@ -16,7 +16,7 @@ from ppcls_ext.arch.backbone.base import make_factory
 from ppcls_ext.arch.backbone.res2net import Res2Net
 from ppcls_ext.arch.backbone.resnet import ResNet
 from ppcls_ext.arch.backbone.swin_transformer import SwinTransformer
-from ppcls_ext.config.loading import ConfigError, load_config
+from ppcls_ext.config import ConfigError, load_config
 from ppcls_ext.engine.deploy.exporter import export
 from ppcls_ext.engine.deploy.predictor import Runner, find_graph
 from ppcls_ext.engine.evaluator import evaluate

@@ -10,7 +10,7 @@ import paddle
 import pytest
 import yaml
 
-from ppcls_ext.config.loading import load_config
+from ppcls_ext.config import load_config
 from ppcls_ext.data.errors import LabelFileError
 from ppcls_ext.engine.deploy.image_files import list_images
 from ppcls_ext.engine.deploy.postprocess import Topk, read_class_id_map, softmax

@@ -13,8 +13,8 @@ import paddle
 import pytest
 from half_precision import HALVES, half_precision_device
 
-from ppcls_ext.config import checks as config_checks
-from ppcls_ext.config.loading import load_config
+from ppcls_ext.config import load_config
+from ppcls_ext.config.checks import device as device_checks
 from ppcls_ext.engine.evaluator import evaluate
 from ppcls_ext.engine.train.checkpoint import load_checkpoint
 from ppcls_ext.engine.train.trainer import NonFiniteGradientError
@@ -39,7 +39,7 @@ PAIRS = [pair for pair in itertools.combinations(FEATURES, 2) if not (pair[0] in
 @pytest.fixture
 def device(monkeypatch):
     """A CPU that takes half precision, and a configuration that believes it."""
-    monkeypatch.setattr(config_checks, "_device", lambda report: None)
+    monkeypatch.setattr(device_checks, "check_device", lambda report: None)
     with half_precision_device():
         yield
 

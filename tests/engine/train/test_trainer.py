@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ppcls_ext import plugin
-from ppcls_ext.config.loading import load_config
+from ppcls_ext.config import load_config
 from ppcls_ext.data.shards import ShardIndex, write_shards
 from ppcls_ext.engine.bad_images import TooManyBadImagesError
 from ppcls_ext.engine.evaluator import evaluate
