@@ -26,7 +26,7 @@ from ppcls_ext.plugin import create_backbone
 from ppcls_ext.utils.state_dict import state_arrays
 from ppcls_ext.weights.conversion import convert_file
 from ppcls_ext.weights.errors import ConversionError
-from ppcls_ext.weights.files.reader import read_pdparams
+from ppcls_ext.weights.files.reader import find_weights, read_weights
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained, load_state
 
 TINY = {"depths": [2, 1], "planes": [8, 8], "form": "paddleclas"}
@@ -73,7 +73,7 @@ def expected_logits(name, path, form):
     """What a model of ``form`` gives, its tensors copied from the file without any help of the loader."""
     cls, variant, _, _ = TOYS[name]
     model = cls(**{**variant, "form": form, "class_num": 10})
-    assert not load_state(model, read_pdparams(path)).problems()
+    assert not load_state(model, read_weights(find_weights(path)).tensors).problems()
     return logits(model)
 
 
