@@ -435,7 +435,7 @@ def _weights_path(
         return os.fspath(pretrained)
     if pretrained is not True:
         raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")
-    from ppcls_ext.weights import published  # a room above this one: only when asked for
+    from ppcls_ext.weights import pretrained as published  # a room above this one: only when asked for
 
     published.published_form(name, published.choose(name, weights, layout), defaults, given)  # before the download
     return os.fspath(published.pretrained_path(name, weights, layout))
