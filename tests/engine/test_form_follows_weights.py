@@ -96,7 +96,7 @@ def test_the_form_stays_from_training_to_export(runs, published, name):
     shutil.rmtree(published)  # nothing that was published is needed any more
     given = [f"Global.pretrained_model={best}", f"Global.save_inference_dir={runs.folder / 'inference'}"]
     np.testing.assert_array_equal(logits(load_trained(load_config(runs.write(), given, mode="eval"), "used")), expected)
-    assert evaluate(load_config(runs.write(), given, mode="eval"))["top1"] == trainer.best.metric
+    assert evaluate(load_config(runs.write(), given, mode="eval"))["top1"] == trainer.state.best.metric
     folder = export(load_config(runs.write(), [*given, "Arch.infer_add_softmax=False"], mode="export"))
     np.testing.assert_allclose(Runner(find_graph(folder), "cpu", 1)(IMAGES), expected, rtol=0, atol=1e-5)
 
