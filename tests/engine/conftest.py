@@ -1,6 +1,5 @@
 """A small real data set, and runs on it."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,6 @@ from ppcls_ext.data.digits import prepare_digits
 from ppcls_ext.engine.config import load_config
 from ppcls_ext.engine.session import Session, start_logging
 from ppcls_ext.engine.trainer import Trainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
 
 TRAIN_IMAGES, EVAL_IMAGES = 96, 43  # 43: no batch size but 1 divides it
 
