@@ -37,7 +37,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         argv: the command's name and its arguments; ``None`` takes them from the command line.
     """
     arguments = build_parser().parse_args(argv)
-    from ppcls_ext.config.loading import ConfigError
+    if hasattr(sys.stdout, "reconfigure"):
+        # A file name may be no text in this encoding; in JSON such an escape is read back as the name.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    from ppcls_ext.config import ConfigError
 
     try:
         return arguments.run(arguments) or OK
@@ -425,7 +428,7 @@ def _pairs(items: dict) -> str:
 
 
 def _config(arguments: argparse.Namespace, mode: str):
-    from ppcls_ext.config.loading import load_config
+    from ppcls_ext.config import load_config
 
     return load_config(arguments.config, arguments.override, mode=mode)
 
@@ -462,7 +465,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from ppcls_ext.engine.deploy.image_files import list_images
+    from ppcls_ext.data.image_files import list_images
     from ppcls_ext.engine.deploy.predictor import Predictor, check_device
     from ppcls_ext.engine.infer import save_json
 

@@ -17,7 +17,7 @@ from typing import Optional
 from rich.console import Console
 from rich.table import Table
 
-from ppcls_ext.config.loading import load_config
+from ppcls_ext.config import load_config
 from ppcls_ext.data import build_dataset
 from ppcls_ext.data.digits import prepare_digits
 from ppcls_ext.engine.deploy.exporter import export

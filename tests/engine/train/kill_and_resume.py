@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ppcls_ext.config.loading import load_config
+from ppcls_ext.config import load_config
 from ppcls_ext.engine.train import checkpoint
 from ppcls_ext.engine.train.trainer import train
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+from ppcls_ext.config.report import Report
 from ppcls_ext.data.batch_ops import check_batch_transform_ops, check_token_grid
 from ppcls_ext.data.datasets import NOT_TRACEABLE
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops
-
-if TYPE_CHECKING:
-    from ppcls_ext.config.checks import Report
 
 _LOSS, _MAPS = "TokenLabelLoss", "DataLoader.Train.dataset.token_label"
 
