@@ -28,6 +28,19 @@ def test_configurations_that_are_named_are_there(page):
         assert (ROOT / name).is_file(), name
 
 
+def test_the_example_of_the_readme_runs():
+    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    names: dict = {}
+    exec(source, names)
+    assert names["features"].shape[0] == len(names["images"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tests_that_are_named_are_there(page):
+    names = re.findall(r"`(?:tests/)?([\w/]*test_\w+\.py)`", page.read_text(encoding="utf-8"))
+    assert [name for name in names if not any(ROOT.glob(f"tests/**/{name}"))] == []
+
+
 def anchors(text: str) -> set:
     """Return the anchors of a page: named ones, and those that its headings get."""
     named = set(re.findall(r"<a name=['\"]([^'\"]+)['\"]>", text))
