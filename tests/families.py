@@ -111,6 +111,18 @@ def small_res2net(arguments: dict) -> dict:
     return {"depths": [1, 1, 2, 1], "planes": [8, 16, 32, 64], "base_width": 16, "scale": 3, "cardinality": cardinality}
 
 
+def small_mlp_mixer(arguments: dict) -> dict:
+    """Take 24 channels, narrow MLPs, and patches that fit the images."""
+    return {
+        "depths": [1, 1, 2, 1],
+        "embed_dim": 24,
+        "tokens_mlp_dim": 12,
+        "channels_mlp_dim": 48,
+        "img_size": 56,
+        "patch_size": 14,
+    }
+
+
 def small_swin(arguments: dict) -> dict:
     """Take one head of width 8 in the first stage, and windows of 4."""
     return {
@@ -236,6 +248,16 @@ FAMILIES = {
         compat=("SwinTransformer_tiny_patch4_window7_224",),
         precise=("SwinTransformer_tiny_patch4_window7_224",),
         any_size=True,
+    ),
+    "MLPMixer": Facts(
+        small=small_mlp_mixer,
+        page="MLPMixer.md",
+        golden="mlp_mixer",
+        keys={"mlp_mixer_timm": "timm", "mlp_mixer_jax": "jax"},
+        converted={"mlp_mixer_timm": ("Mixer_S_32_224", {})},
+        recipes={"Mixer": ({**SHALLOW, "embed_dim": 96}, 32)},
+        compat=("Mixer_S_32_224",),
+        precise=("Mixer_S_32_224",),
     ),
 }
 
