@@ -121,7 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("names", nargs="+", metavar="name", help="a backbone of ppcls_ext")
     add("--layout", help="which of several published files, as pretrained_layout (default: the first)")
 
-    _add_config_command(
+    add = _add_config_command(
         commands,
         "train",
         _train,
@@ -129,9 +129,11 @@ def build_parser() -> argparse.ArgumentParser:
         "tools/train.py or `-m ppcls_ext.cli train`.",
         [
             "train -c configs/quick_start/Sequencer2D_digits.yaml -o Global.device=cpu",
-            "train -c my.yaml -o Global.checkpoints=output/latest   # resume",
+            "train -c my.yaml --resume",
+            "train -c my.yaml -o Global.checkpoints=output/epoch_3   # resume from a certain checkpoint",
         ],
     )
+    add("--resume", action="store_true", help="go on from the newest state in Global.output_dir, its checkpoint latest")
     _add_config_command(
         commands,
         "eval",
@@ -432,8 +434,14 @@ def _config(arguments: argparse.Namespace, mode: str):
 
 def _train(arguments: argparse.Namespace) -> int:
     cfg = _config(arguments, "train")
+    from ppcls_ext.engine.train.output_dir import resume_own
     from ppcls_ext.engine.train.trainer import train
 
+    if arguments.resume:
+        try:
+            resume_own(cfg)
+        except ValueError as error:
+            raise UsageError(error) from None
     train(cfg)
     return OK
 
