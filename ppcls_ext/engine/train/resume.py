@@ -72,6 +72,10 @@ def resume(state: TrainState, facts: RunFacts, checkpoint: Checkpoint, session: 
     for suffix, part in parts.items():
         if not isinstance(part, dict):
             raise CheckpointError(f"{prefix}.{suffix} holds a {type(part).__name__}, not a mapping")
+    for suffix in ("pdparams", "pdema"):
+        for name, value in parts.get(suffix, {}).items():
+            if not isinstance(value, np.ndarray):
+                raise CheckpointError(f"{prefix}.{suffix}: {_shown(name)} is a {type(value).__name__}, not a tensor")
     found = checked_states(parts["pdstates"], prefix)
     _check_same_position(session, prefix, found)
     _check_same_run(facts, prefix, found)
