@@ -47,6 +47,7 @@ _BOUNDS = {
     "too_long": "at most {max_length} items",
     "too_short": "at least {min_length} items",
     "literal_error": "{expected}",
+    "string_pattern_mismatch": "a name",
     "union_tag_invalid": "{expected_tags}",
 }
 _OF_PADDLECLAS = OPTIMIZERS_OF_PADDLECLAS | SCHEDULES_OF_PADDLECLAS

@@ -12,17 +12,17 @@ class Report:
     def __init__(self, config: Config, source: Source, mode: str):
         self.config = config
         self.mode = mode
-        self._source = source
+        self.source = source
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
 
     def wrong(self, key: str, message: str, kind: str = "wrong") -> None:
         """Report a mistake at a dotted key."""
-        self.problems.append(Problem(self._source.where(path_of(key)), key, message, kind))
+        self.problems.append(Problem(self.source.where(path_of(key)), key, message, kind))
 
     def warn(self, key: str, message: str) -> None:
         """Note something doubtful at a dotted key."""
-        self.warnings.append(f"{self._source.where(path_of(key))}: {key}: {message}")
+        self.warnings.append(f"{self.source.where(path_of(key))}: {key}: {message}")
 
     @property
     def evaluates(self) -> bool:
@@ -35,7 +35,7 @@ class Report:
             place = f"{key}.{problem.key}".rstrip(".")
             # A message about the value of an argument begins with its name: then that is the key to point at.
             argument = problem.message.partition(":")[0]
-            if (*path_of(place), argument) in self._source.places:
+            if (*path_of(place), argument) in self.source.places:
                 place = f"{place}.{argument}"
             self.wrong(place, problem.message)
 

@@ -64,6 +64,10 @@ Loader.add_implicit_resolver(
 Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
 
 
+#: How to train with our backbones what our engine refuses.
+PADDLECLAS_COMMAND = "ppcls_ext paddleclas <checkout of PaddleClas>/tools/train.py -c <this file>"
+
+
 @dataclass(frozen=True)
 class Problem:
     """One mistake in a configuration.
@@ -92,6 +96,8 @@ class ConfigError(ValueError):
         self.problems = list(problems)
         count = len(self.problems)
         lines = [f"  {index}. {problem}" for index, problem in enumerate(self.problems, start=1)]
+        if any(problem.kind == "unsupported" for problem in self.problems):
+            lines.append(f"What only PaddleClas supports, its own engine trains: {PADDLECLAS_COMMAND}")
         super().__init__("\n".join([f"{count} problem{'s' * (count > 1)} in the configuration", *lines]))
 
 

@@ -8,6 +8,10 @@ from pydantic import BeforeValidator, ConfigDict, Field, Strict
 
 from ppcls_ext.config.schema.base import Bool, Float, Int, Section, Text, ignored, name_of, unsupported, with_keys
 
+#: More than any classification data set has; a typo beyond it would fill the memory with the classifier's weights.
+MAX_CLASSES = 1_000_000
+FolderName = Annotated[Text, Field(pattern=r"\S")]
+
 _RETRIEVAL = "retrieval is not supported; ppcls_ext trains and evaluates classification"
 _PADDLEX = "PaddleX's output layout is not supported"
 
@@ -47,7 +51,7 @@ class GlobalSection(with_keys(Section, _GLOBAL_OF_PADDLECLAS)):
     pretrained_model: Optional[Text] = Field(
         None, description="weights to start from, or to evaluate, predict with and export; wins over Arch.pretrained"
     )
-    output_dir: Text = Field("./output/", description="folder of weights and logs")
+    output_dir: FolderName = Field("./output/", description="folder of weights and logs")
     overwrite: Bool = Field(
         False, description="delete the checkpoints that an earlier run has left in output_dir (training only)"
     )
@@ -90,7 +94,7 @@ class GlobalSection(with_keys(Section, _GLOBAL_OF_PADDLECLAS)):
     image_shape: Annotated[List[Annotated[Int, Field(ge=1)]], Field(min_length=3, max_length=3)] = Field(
         [3, 224, 224], description="[channels, height, width] of the exported model's input"
     )
-    save_inference_dir: Text = Field("./inference", description="folder of the exported model")
+    save_inference_dir: FolderName = Field("./inference", description="folder of the exported model")
 
 
 _RECOGNITION = "models with a separate head (RecModel, Head, Neck) are not supported"
@@ -115,7 +119,7 @@ class ArchSection(with_keys(Section, _ARCH_OF_PADDLECLAS)):
     model_config = ConfigDict(extra="allow")
 
     name: Text = Field(description="a backbone of ppcls_ext or of the installed PaddleClas")
-    class_num: Annotated[Int, Field(ge=1)] = Field(1000, description="number of classes")
+    class_num: Annotated[Int, Field(ge=1, le=MAX_CLASSES)] = Field(1000, description="number of classes")
     pretrained: Optional[Union[Annotated[bool, Strict()], Text]] = Field(
         False, description="path of weights to start from; True: the backbone's published weights"
     )

@@ -1,6 +1,6 @@
 """Compare backbones with PaddleClas's own of the same name: time and memory.
 
-    python tests/benchmarks/backbone_speed.py [NAME ...] [--batch 1 8] [--rounds 9]
+    python benchmarks/backbone_speed.py [NAME ...] [--batch 1 8] [--rounds 9]
 
 prints the table of docs/en/speed.md. Both models of a pair hold the same weights and give the same logits, which is
 checked first. They run in turns, the first one of a round being the second of the next, and the median of the rounds'
@@ -192,8 +192,9 @@ def main() -> None:
         return
     logging.getLogger("ppcls_ext").setLevel(logging.ERROR)
     print(
-        "| Model | Batch | PaddleClas, forward | ours, clock | ours, processors | PaddleClas, forward + backward "
-        "| ours, clock | ours, processors | peak, MB<br>ours / PaddleClas | of the process |"
+        "| Model | Batch | PaddleClas<br>forward | wall time<br>ratio | CPU time<br>ratio "
+        "| PaddleClas<br>forward + backward | wall time<br>ratio | CPU time<br>ratio "
+        "| peak memory, MB<br>ppcls_ext / PaddleClas | process growth, MB<br>ppcls_ext / PaddleClas |"
     )
     print("| :-- | --: | --: | :-- | :-- | --: | :-- | :-- | :-- | :-- |")
     for name in arguments.names or BACKBONES:
