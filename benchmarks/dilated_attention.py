@@ -28,7 +28,7 @@ from paddle.base import core
 from paddle.nn import functional as F
 
 from ppcls_ext.arch.dilated_attention import DilatedAttention, _attend
-from ppcls_ext.engine.predictor import Runner, find_graph
+from ppcls_ext.engine.deploy.predictor import Runner, find_graph
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "arch"))
 from dilated_attention_forms import unfold_module

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Iterator, Optional, Sequence
 
 from ppcls_ext.arch import axis_linear
-from ppcls_ext.engine.config import load_config
+from ppcls_ext.config import load_config
 from ppcls_ext.engine.evaluator import evaluate
-from ppcls_ext.engine.trainer import train
+from ppcls_ext.engine.train.trainer import train
 
 SIZES = (8, 12, 20, 24, 32)
 SEEDS = tuple(range(10))

@@ -4,15 +4,16 @@ Importing the package registers the backbones into every PaddleClas that can be 
 attribute of the package, so that ``ppcls_ext.<Name>`` means the same in Python and in a YAML file.
 """
 
-from . import runtime
+from ppcls_ext.utils import cpu_settings
 
-runtime.set_cpu_defaults()  # before anything imports Paddle, which reads its CPU settings once
+cpu_settings.set_cpu_defaults()  # before anything imports Paddle, which reads its CPU settings once
 
-from . import registry  # noqa: E402
-from .arch import backbone as _families  # noqa: E402, F401
-from .plugin import create_backbone, register  # noqa: E402
-from .registry import backbone_info, list_backbones  # noqa: E402
-from .version import __version__  # noqa: E402
+from ppcls_ext import registry  # noqa: E402
+from ppcls_ext.arch import backbone as _families  # noqa: E402, F401
+from ppcls_ext.plugin import create_backbone, register  # noqa: E402
+from ppcls_ext.registry import backbone_info, list_backbones  # noqa: E402
+from ppcls_ext.utils.spelling import nearest  # noqa: E402
+from ppcls_ext.version import __version__  # noqa: E402
 
 __all__ = ["__version__", "backbone_info", "create_backbone", "list_backbones", "register"]
 
@@ -22,7 +23,7 @@ def __getattr__(name: str):
     factories = registry.factories()
     if name in factories:
         return factories[name]
-    hint = [] if name.startswith("_") else registry.nearest(name, factories)
+    hint = [] if name.startswith("_") else nearest(name, factories)
     advice = f"; did you mean {', '.join(hint)}?" if hint else ""
     raise AttributeError(f"module 'ppcls_ext' has no attribute {name!r}{advice}")
 

@@ -37,7 +37,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         argv: the command's name and its arguments; ``None`` takes them from the command line.
     """
     arguments = build_parser().parse_args(argv)
-    from ppcls_ext.engine.config import ConfigError
+    from ppcls_ext.config import ConfigError
 
     try:
         return arguments.run(arguments) or OK
@@ -360,7 +360,9 @@ def _list(arguments: argparse.Namespace) -> int:
         theirs = _matching(plugin.paddleclas_names(), arguments.pattern)
         rows += [{"name": name, "family": "PaddleClas", "params": None, "macs": None} for name in theirs]
     if not rows:
-        hint = registry.nearest(arguments.pattern.strip("*"), registry.list_backbones())
+        from ppcls_ext.utils.spelling import nearest
+
+        hint = nearest(arguments.pattern.strip("*"), registry.list_backbones())
         raise UsageError(
             f"no backbone matches {arguments.pattern!r}" + (f"; did you mean {', '.join(hint)}?" if hint else "")
         )
@@ -405,7 +407,7 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _download(arguments: argparse.Namespace) -> int:
     from ppcls_ext import registry
-    from ppcls_ext.weights.published import choose, pretrained_path
+    from ppcls_ext.weights.pretrained import choose, pretrained_path
 
     try:
         specs = [registry.get_spec(name) for name in arguments.names]
@@ -423,14 +425,14 @@ def _pairs(items: dict) -> str:
 
 
 def _config(arguments: argparse.Namespace, mode: str):
-    from ppcls_ext.engine.config import load_config
+    from ppcls_ext.config import load_config
 
     return load_config(arguments.config, arguments.override, mode=mode)
 
 
 def _train(arguments: argparse.Namespace) -> int:
     cfg = _config(arguments, "train")
-    from ppcls_ext.engine.trainer import train
+    from ppcls_ext.engine.train.trainer import train
 
     train(cfg)
     return OK
@@ -446,23 +448,23 @@ def _eval(arguments: argparse.Namespace) -> int:
 
 def _infer(arguments: argparse.Namespace) -> int:
     cfg = _config(arguments, "infer")
-    from ppcls_ext.engine.inference import infer
+    from ppcls_ext.engine.infer import infer
 
     return _print_results(infer(cfg), "table")
 
 
 def _export(arguments: argparse.Namespace) -> int:
     cfg = _config(arguments, "export")
-    from ppcls_ext.engine.exporter import export
+    from ppcls_ext.engine.deploy.exporter import export
 
     export(cfg, format=arguments.format)
     return OK
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from ppcls_ext.engine.image_files import list_images
-    from ppcls_ext.engine.inference import save_json
-    from ppcls_ext.engine.predictor import Predictor, check_device
+    from ppcls_ext.engine.deploy.image_files import list_images
+    from ppcls_ext.engine.deploy.predictor import Predictor, check_device
+    from ppcls_ext.engine.infer import save_json
 
     try:
         check_device(arguments.device)
@@ -483,7 +485,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _print_results(results: list[dict], format: str) -> int:
-    from ppcls_ext.engine.classify import failures
+    from ppcls_ext.engine.deploy.pipeline import failures
 
     if format == "json":
         _print_json(results)
@@ -508,9 +510,9 @@ def _columns(pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
 def _convert(arguments: argparse.Namespace) -> int:
     import yaml
 
-    from ppcls_ext.engine.session import start_logging
+    from ppcls_ext.engine.logger import start_logging
     from ppcls_ext.weights.conversion import convert_file
-    from ppcls_ext.weights.target import find_factory
+    from ppcls_ext.weights.expected import find_factory
 
     given = {}
     for item in arguments.override:

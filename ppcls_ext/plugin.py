@@ -23,6 +23,7 @@ from typing import Callable, Optional
 from paddle import nn
 
 from ppcls_ext import registry
+from ppcls_ext.utils.spelling import nearest
 
 #: The packages that may hold a PaddleClas, the one that trains first.
 CHECKOUT, WHEEL = "ppcls", "paddleclas.ppcls"
@@ -273,7 +274,7 @@ def _our_factory(name: str) -> Callable:
     if bare in ours:
         return ours[bare]
     message = f"unknown backbone {name!r}"
-    hint = registry.nearest(bare, [*ours, *paddleclas_names()])
+    hint = nearest(bare, [*ours, *paddleclas_names()])
     if hint:
         message += f"; did you mean {', '.join(hint)}?"
     if not trees():

@@ -6,10 +6,11 @@ else; tests recompute them, documentation tables and ``tools/benchmark.py`` read
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from dataclasses import asdict, dataclass, field
-from typing import Callable, Iterable, Optional
+from typing import Callable, Optional
+
+from ppcls_ext.utils.spelling import nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -110,14 +111,6 @@ def factories() -> dict[str, Callable]:
 def specs() -> tuple[BackboneSpec, ...]:
     """Return all rows in the order in which they were entered."""
     return tuple(_SPECS.values())
-
-
-def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:
-    """Return up to ``count`` of ``candidates`` that look like ``name``, best first; case does not matter."""
-    by_lower = {}
-    for candidate in candidates:
-        by_lower.setdefault(candidate.lower(), candidate)
-    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)]
 
 
 def list_backbones(pattern: str = "*") -> list[str]:

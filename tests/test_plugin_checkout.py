@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from standin import write_checkout
+from fake_checkout import write_checkout
 
 REPOSITORY = Path(__file__).parents[1]
 SMALL = {

@@ -11,7 +11,7 @@ from ppcls_ext.data.datasets import ClassificationDataset, ImageFolder, ImageNet
 from ppcls_ext.data.loader import Loader
 from ppcls_ext.data.sampler import EpochSampler, RASampler
 from ppcls_ext.data.shards import ShardDataset, ShardSampler
-from ppcls_ext.registry import nearest
+from ppcls_ext.utils.spelling import nearest
 
 MODES = ("Train", "Eval", "Test")
 #: ClsDataset is PaddleX's name for ImageNetDataset.

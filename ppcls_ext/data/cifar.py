@@ -19,9 +19,7 @@ from ppcls_ext.data.datasets import ClassificationDataset
 from ppcls_ext.data.errors import DataFileError
 from ppcls_ext.data.preprocess import DecodeImage
 from ppcls_ext.data.preprocess.arguments import choice
-from ppcls_ext.unpickling.budget import MemoryBudget
-from ppcls_ext.unpickling.errors import UnsafeFileError
-from ppcls_ext.unpickling.machine import DAMAGE, Bytes, DataUnpickler
+from ppcls_ext.utils.safe_pickle import DAMAGE, Bytes, DataUnpickler, MemoryBudget, UnsafeFileError
 
 SIDE = 32
 SPLITS = ("train", "test")

@@ -13,10 +13,10 @@ import paddle
 from tqdm import tqdm
 
 from ppcls_ext.data import build_dataloader
-from ppcls_ext.engine.model import logits_of
+from ppcls_ext.engine.distributed import Session
+from ppcls_ext.engine.logger import log_config, start_logging
+from ppcls_ext.engine.model import load_trained, logits_of
 from ppcls_ext.engine.precision import Precision
-from ppcls_ext.engine.session import Session, log_config, start_logging
-from ppcls_ext.engine.trained import load_trained
 from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import build_metrics
 

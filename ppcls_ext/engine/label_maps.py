@@ -17,9 +17,9 @@ from tqdm import tqdm
 from ppcls_ext.arch.backbone.base import Backbone
 from ppcls_ext.data import build_dataloader
 from ppcls_ext.data.token_label import SUFFIX, top_scores, write_label_map
-from ppcls_ext.engine.session import Session
-from ppcls_ext.engine.trained import load_trained
-from ppcls_ext.weights.reader import read_tensor
+from ppcls_ext.engine.distributed import Session
+from ppcls_ext.engine.model import load_trained
+from ppcls_ext.weights.files.reader import read_tensor
 
 logger = logging.getLogger("ppcls_ext")
 

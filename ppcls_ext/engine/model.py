@@ -8,12 +8,12 @@ from typing import Any, Optional
 import paddle
 
 from ppcls_ext import registry
-from ppcls_ext.engine.checkpoint import Checkpoint
+from ppcls_ext.engine.train.checkpoint import Checkpoint
 from ppcls_ext.plugin import backbone_factory, create_backbone
-from ppcls_ext.weights.loading import load_pretrained
-from ppcls_ext.weights.published import choose, published_form
-from ppcls_ext.weights.reader import find_weights
-from ppcls_ext.weights.record import form_in, recorded_arguments
+from ppcls_ext.weights.conversion_record import form_in, recorded_arguments
+from ppcls_ext.weights.files.reader import find_weights
+from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained
+from ppcls_ext.weights.pretrained import choose, published_form
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -51,6 +51,37 @@ def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer
         load_pretrained(model, source, class_num=cfg.Arch.class_num)
     if checkpoint is None and cfg.Global.pretrained_model:
         load_pretrained(model, cfg.Global.pretrained_model, class_num=cfg.Arch.class_num)
+    return model
+
+
+def load_trained(cfg, purpose: str) -> paddle.nn.Layer:
+    """Build the backbone of ``cfg`` with its weights, in evaluation mode.
+
+    Training starts a classifier of another class count afresh; here that would be a classifier with random weights, so
+    it is refused.
+
+    Args:
+        cfg: the validated config.
+        purpose: what the weights are for, as a participle for the warning: ``exported``, ``used``.
+
+    Raises:
+        WeightMismatchError: if the weights do not fit, the classifier included.
+    """
+    pretrained = cfg.Arch.kwargs().get("pretrained")
+    path = cfg.Global.pretrained_model or (pretrained if isinstance(pretrained, str) else None)
+    if not path and not pretrained:
+        logger.warning(
+            "no weights are given, so RANDOM weights are %s; pass -o Global.pretrained_model=<run>/best_model", purpose
+        )
+    model = build_model(cfg)
+    fresh = getattr(model, "fresh_tensors", {})
+    if fresh:
+        raise WeightMismatchError(
+            f"{path or f'the published file of {cfg.Arch.name}'} has another number of classes than Arch.class_num, "
+            f"{cfg.Arch.class_num}, or no classifier:\n  "
+            + "\n  ".join(f"{name}: {why}" for name, why in fresh.items())
+        )
+    model.eval()
     return model
 
 

@@ -17,12 +17,12 @@ from typing import Optional
 from rich.console import Console
 from rich.table import Table
 
+from ppcls_ext.config import load_config
 from ppcls_ext.data import build_dataset
 from ppcls_ext.data.digits import prepare_digits
-from ppcls_ext.engine.config import load_config
+from ppcls_ext.engine.deploy.exporter import export
+from ppcls_ext.engine.deploy.predictor import Predictor
 from ppcls_ext.engine.evaluator import evaluate
-from ppcls_ext.engine.exporter import export
-from ppcls_ext.engine.predictor import Predictor
 
 DATA = Path("dataset/digits")
 DEFAULT_CONFIG = Path("configs/quick_start/Sequencer2D_digits.yaml")

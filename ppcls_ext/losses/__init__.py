@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .celoss import CELoss
-from .combined import CombinedLoss, build_loss
-from .token_label import TokenLabelLoss
+from ppcls_ext.losses.celoss import CELoss
+from ppcls_ext.losses.combined import CombinedLoss, build_loss
+from ppcls_ext.losses.token_label import TokenLabelLoss
 
 __all__ = ["CELoss", "CombinedLoss", "TokenLabelLoss", "build_loss"]

@@ -7,9 +7,9 @@ from typing import Mapping, Sequence, Union
 import paddle
 from paddle import nn
 
-from ..registry import nearest
-from .celoss import CELoss
-from .token_label import TokenLabelLoss
+from ppcls_ext.losses.celoss import CELoss
+from ppcls_ext.losses.token_label import TokenLabelLoss
+from ppcls_ext.utils.spelling import nearest
 
 LOSSES = {"CELoss": CELoss, "TokenLabelLoss": TokenLabelLoss}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .combined import Metrics, build_metrics
-from .topk import InvalidLogitsError, TopkAcc
+from ppcls_ext.metrics.combined import Metrics, build_metrics
+from ppcls_ext.metrics.topk import InvalidLogitsError, TopkAcc
 
 __all__ = ["InvalidLogitsError", "Metrics", "TopkAcc", "build_metrics"]

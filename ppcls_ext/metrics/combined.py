@@ -7,8 +7,8 @@ from typing import Mapping, Sequence, Union
 import numpy as np
 import paddle
 
-from ..registry import nearest
-from .topk import TopkAcc
+from ppcls_ext.metrics.topk import TopkAcc
+from ppcls_ext.utils.spelling import nearest
 
 METRICS = {"TopkAcc": TopkAcc}
 

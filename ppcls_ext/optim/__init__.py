@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .lr import SCHEDULERS, build_lr_scheduler
-from .optimizer import OPTIMIZERS, build_optimizer
-from .parameters import ParameterSetting, parameter_settings
-from .scaling import describe_scaling, scale_learning_rates
+from ppcls_ext.optim.lr import SCHEDULERS, build_lr_scheduler
+from ppcls_ext.optim.optimizer import OPTIMIZERS, build_optimizer
+from ppcls_ext.optim.parameters import ParameterSetting, parameter_settings
+from ppcls_ext.optim.scaling import describe_scaling, scale_learning_rates
 
 __all__ = [
     "OPTIMIZERS",

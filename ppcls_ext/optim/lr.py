@@ -11,7 +11,7 @@ from typing import Mapping, Optional, Sequence, Union
 
 from paddle.optimizer import lr as paddle_lr
 
-from ..registry import nearest
+from ppcls_ext.utils.spelling import nearest
 
 
 class Constant(paddle_lr.LRScheduler):

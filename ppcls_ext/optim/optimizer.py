@@ -13,9 +13,9 @@ import paddle
 from paddle import nn
 from paddle.regularizer import L1Decay, L2Decay
 
-from ..registry import nearest
-from .lr import build_lr_scheduler
-from .parameters import ParameterSetting, parameter_settings
+from ppcls_ext.optim.lr import build_lr_scheduler
+from ppcls_ext.optim.parameters import ParameterSetting, parameter_settings
+from ppcls_ext.utils.spelling import nearest
 
 #: Name in the YAML -> arguments of the class in ``paddle.optimizer`` with their defaults; ``...`` is required.
 OPTIMIZERS = {

@@ -13,15 +13,15 @@ import paddle
 from safetensors.numpy import save_file
 
 from ppcls_ext import registry
-from ppcls_ext.durable_files import write_atomically
+from ppcls_ext.utils.files import write_atomically
 from ppcls_ext.version import __version__
+from ppcls_ext.weights.conversion_record import ConversionRecord, file_facts, record_path, recorded_arguments
 from ppcls_ext.weights.errors import ConversionError
+from ppcls_ext.weights.expected import Target, bare_name, depths_of, describe, family_of, variant_with_depths
+from ppcls_ext.weights.files.reader import WeightFile, read_weights
 from ppcls_ext.weights.key_rules import OURS, TORCH, Layout
-from ppcls_ext.weights.layouts import layouts_of
-from ppcls_ext.weights.reader import WeightFile, read_weights
-from ppcls_ext.weights.record import ConversionRecord, file_facts, record_path, recorded_arguments
-from ppcls_ext.weights.renaming import Source, choose_layout, fill, named_layout, publish, rename
-from ppcls_ext.weights.target import Target, bare_name, depths_of, describe, family_of, variant_with_depths
+from ppcls_ext.weights.remap import Source, choose_layout, fill, named_layout, publish, rename
+from ppcls_ext.weights.sources import layouts_of
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -67,7 +67,7 @@ def convert_file(
         arguments: constructor arguments, besides the name's own, of the model that the file is for.
 
     Raises:
-        FileNotFoundError, UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.reader`.
+        FileNotFoundError, UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.files.reader`.
         ConversionError: if the file does not fit, listing every difference.
         KeyError: if there is no such backbone.
         ValueError: if an argument is wrong.

@@ -10,7 +10,7 @@ from typing import Optional
 import requests
 from tqdm import tqdm
 
-from ppcls_ext.durable_files import sha256_of
+from ppcls_ext.utils.files import sha256_of
 
 logger = logging.getLogger("ppcls_ext")
 

@@ -14,12 +14,12 @@ from typing import Optional, Union
 import numpy as np
 import paddle
 
-from ppcls_ext.layer_state import unique_tensors
-from ppcls_ext.weights.adaptation import adapt
+from ppcls_ext.utils.state_dict import unique_tensors
+from ppcls_ext.weights.adapt import adapt
+from ppcls_ext.weights.conversion_record import as_arguments, recorded_arguments, recorded_licence
 from ppcls_ext.weights.errors import listed
-from ppcls_ext.weights.reader import PADDLE, SAFETENSORS, find_weights, read_weights
-from ppcls_ext.weights.record import as_arguments, recorded_arguments, recorded_licence
-from ppcls_ext.weights.target import arch_of, depths_of
+from ppcls_ext.weights.expected import arch_of, depths_of
+from ppcls_ext.weights.files.reader import PADDLE, SAFETENSORS, find_weights, read_weights
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -35,7 +35,7 @@ class LoadReport:
     loaded: list = field(default_factory=list)
     reinitialised: dict = field(default_factory=dict)  # a classifier that the file has for other classes or lacks: how
     left_out: list = field(default_factory=list)  # the file's classifier, for a model without one
-    adapted: dict = field(default_factory=dict)  # name: what was done, see ppcls_ext.weights.adaptation
+    adapted: dict = field(default_factory=dict)  # name: what was done, see ppcls_ext.weights.adapt
     missing: list = field(default_factory=list)
     unexpected: list = field(default_factory=list)
     misshaped: list = field(default_factory=list)  # (name, shape in the file, shape in the model)
@@ -120,7 +120,7 @@ def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: O
     Raises:
         WeightMismatchError: listing every missing, unexpected and mis-shaped tensor; or with the command that converts
             the file, if it is not one of Paddle; or if its record asks for constructor arguments that the model lacks.
-        FileNotFoundError, UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.reader`.
+        FileNotFoundError, UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.files.reader`.
     """
     path = find_weights(path)
     if class_num is None:

@@ -9,7 +9,7 @@ from paddle.nn import functional as F
 from PIL import Image
 
 from ppcls_ext.arch.axis_linear import RULES, AxisLinear, interpolation
-from ppcls_ext.engine.ema import ModelEMA
+from ppcls_ext.engine.train.ema import ModelEMA
 
 NATIVE, WIDTH = 6, 3
 

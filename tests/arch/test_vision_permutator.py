@@ -8,7 +8,7 @@ from paddle.nn import functional as F
 from ppcls_ext import registry
 from ppcls_ext.arch.backbone.vision_permutator import PermuteMlp, VisionPermutator
 from ppcls_ext.arch.layers import DropPath
-from ppcls_ext.engine import exporter
+from ppcls_ext.engine.deploy import exporter
 
 SMALL = {
     "class_num": 3,

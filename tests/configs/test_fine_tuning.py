@@ -5,10 +5,11 @@ import pytest
 import yaml
 from recipe_files import CONFIGS, read, reduce
 
-from ppcls_ext.engine.config import load_config
-from ppcls_ext.engine.session import Session, start_logging
-from ppcls_ext.engine.trainer import Trainer
-from ppcls_ext.layer_state import state_arrays
+from ppcls_ext.config import load_config
+from ppcls_ext.engine.distributed import Session
+from ppcls_ext.engine.logger import start_logging
+from ppcls_ext.engine.train.trainer import Trainer
+from ppcls_ext.utils.state_dict import state_arrays
 
 BY_NAME = {path.stem: path for path in CONFIGS if "ImageNet" in path.parts}
 CHAINS = [name for name, path in BY_NAME.items() if read(path)["Global"]["pretrained_model"]]

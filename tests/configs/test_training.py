@@ -4,10 +4,11 @@ import pytest
 import yaml
 from recipe_files import CONFIGS, read, reduce, relative
 
-from ppcls_ext.engine.config import ConfigError, load_config
-from ppcls_ext.engine.session import Session, start_logging
-from ppcls_ext.engine.trainer import Trainer
-from ppcls_ext.layer_state import state_arrays
+from ppcls_ext.config import ConfigError, load_config
+from ppcls_ext.engine.distributed import Session
+from ppcls_ext.engine.logger import start_logging
+from ppcls_ext.engine.train.trainer import Trainer
+from ppcls_ext.utils.state_dict import state_arrays
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=relative)

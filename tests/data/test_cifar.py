@@ -14,8 +14,8 @@ import pytest
 from cifar_files import Archive, as_python_reads_it, rows
 
 from ppcls_ext import cli
+from ppcls_ext.config import ConfigError, load_config
 from ppcls_ext.data import Cifar10, Cifar100, DataFileError, build_dataloader, build_dataset, cifar, inspect_labels
-from ppcls_ext.engine.config import ConfigError, load_config
 
 RAW = [{"NormalizeImage": {"scale": 1.0, "mean": [0, 0, 0], "std": [1, 1, 1], "order": ""}}]
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ppcls_ext.config import load_config
 from ppcls_ext.data.digits import prepare_digits
-from ppcls_ext.engine.config import load_config
-from ppcls_ext.engine.session import Session, start_logging
-from ppcls_ext.engine.trainer import Trainer
+from ppcls_ext.engine.distributed import Session
+from ppcls_ext.engine.logger import start_logging
+from ppcls_ext.engine.train.trainer import Trainer
 
 TRAIN_IMAGES, EVAL_IMAGES = 96, 43  # 43: no batch size but 1 divides it
 

@@ -10,12 +10,12 @@ import paddle
 import pytest
 import yaml
 
+from ppcls_ext.config import load_config
 from ppcls_ext.data.errors import LabelFileError
-from ppcls_ext.engine.config import load_config
-from ppcls_ext.engine.image_files import list_images
-from ppcls_ext.engine.inference import infer
+from ppcls_ext.engine.deploy.image_files import list_images
+from ppcls_ext.engine.deploy.postprocess import Topk, read_class_id_map, softmax
+from ppcls_ext.engine.infer import infer
 from ppcls_ext.engine.model import build_model
-from ppcls_ext.engine.postprocess import Topk, read_class_id_map, softmax
 from ppcls_ext.weights.loading import WeightMismatchError
 
 
@@ -109,7 +109,7 @@ def test_weights_of_another_class_count_are_refused(run):
 def test_published_weights_of_another_class_count_are_refused(run, monkeypatch):
     """The same for ``pretrained: True``, where the backbone's factory loads them."""
     path = run.config["Global"].pop("pretrained_model") + ".pdparams"
-    monkeypatch.setattr("ppcls_ext.weights.published.pretrained_path", lambda *_: path)
+    monkeypatch.setattr("ppcls_ext.weights.pretrained.pretrained_path", lambda *_: path)
     run.config["Arch"].update(pretrained=True, class_num=7)
     run.config["Infer"]["PostProcess"] = {"topk": 1}
     with pytest.raises(WeightMismatchError, match=r"published file of Sequencer2D_S has another(.|\n)*\[16, 10\]"):

@@ -8,12 +8,12 @@ import paddle
 import pytest
 
 from ppcls_ext import cli
+from ppcls_ext.config import load_config
 from ppcls_ext.data import build_dataset
 from ppcls_ext.data.label_list import read_label_list
 from ppcls_ext.data.token_label import read_label_map
-from ppcls_ext.engine.config import load_config
 from ppcls_ext.engine.label_maps import NoLabelMapError, convert_label_maps, make_label_maps
-from ppcls_ext.engine.trained import load_trained
+from ppcls_ext.engine.model import load_trained
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "torch"
 ARCHS = {

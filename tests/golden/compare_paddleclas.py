@@ -20,9 +20,9 @@ import rule
 
 import ppcls_ext  # noqa: F401  before Paddle: it sets the threads
 from ppcls_ext import plugin, registry
-from ppcls_ext.weights.layouts import LAYOUTS
-from ppcls_ext.weights.renaming import rename
-from ppcls_ext.weights.target import target_of
+from ppcls_ext.weights.expected import target_of
+from ppcls_ext.weights.remap import rename
+from ppcls_ext.weights.sources import LAYOUTS
 
 import paddle  # isort: skip
 from paddle.utils import unique_name  # isort: skip

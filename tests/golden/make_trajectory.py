@@ -3,9 +3,9 @@
     python tests/golden/make_trajectory.py
 
 needs PyTorch and timm (extra ``parity``). Weights follow the rule, images are :func:`rule.photographs`; the recipe is
-that of ``tests/engine/test_trajectory.py``: AdamW with linear warm-up and cosine decay, label smoothing, clipping by
-the global norm, no decay of vectors and position tables, layer-wise decay for ViT, and nothing random. Depths, widths
-and images are reduced; the operators are those of the full models.
+that of ``tests/engine/train/test_trajectory.py``: AdamW with linear warm-up and cosine decay, label smoothing, clipping
+by the global norm, no decay of vectors and position tables, layer-wise decay for ViT, and nothing random. Depths,
+widths and images are reduced; the operators are those of the full models.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import paddle
 import pytest
 
 import ppcls_ext
-from ppcls_ext.layer_state import state_arrays
-from ppcls_ext.weights.adaptation import adapt_input_channels, resize_position_table
+from ppcls_ext.utils.state_dict import state_arrays
+from ppcls_ext.weights.adapt import adapt_input_channels, resize_position_table
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained
 
 SMALL = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ppcls_ext.weights.reader import DamagedFileError, read_weights
+from ppcls_ext.weights.files.reader import DamagedFileError, read_weights
 
 
 @pytest.mark.compat

@@ -17,13 +17,13 @@ from safetensors.numpy import load_file, save_file
 
 import ppcls_ext
 from ppcls_ext.cli import main
-from ppcls_ext.layer_state import state_arrays
+from ppcls_ext.utils.state_dict import state_arrays
 from ppcls_ext.weights.conversion import convert_file, record_path
 from ppcls_ext.weights.errors import ConversionError
+from ppcls_ext.weights.expected import Target, TensorSpec, target_of, variant_with_depths
 from ppcls_ext.weights.key_rules import Layout, Rule, Structure, Transform
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained
-from ppcls_ext.weights.renaming import fill, publish, rename
-from ppcls_ext.weights.target import Target, TensorSpec, target_of, variant_with_depths
+from ppcls_ext.weights.remap import fill, publish, rename
 
 SMALL = {"class_num": 5, "depths": [1, 2], "patch_sizes": [4, 2], "embed_dims": [8, 8], "hidden_sizes": [2, 2]}
 SMALL["mlp_ratios"] = [1.0, 1.0]

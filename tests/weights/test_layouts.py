@@ -6,10 +6,10 @@ import checkpoints
 import numpy as np
 import pytest
 
+from ppcls_ext.weights.expected import describe
 from ppcls_ext.weights.key_rules import Layout, Rule, Structure, Transform
-from ppcls_ext.weights.layouts import LAYOUTS
-from ppcls_ext.weights.renaming import rename
-from ppcls_ext.weights.target import describe
+from ppcls_ext.weights.remap import rename
+from ppcls_ext.weights.sources import LAYOUTS
 
 #: list of keys: (family, layout)
 LISTS = {

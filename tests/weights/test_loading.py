@@ -7,9 +7,9 @@ from paddle import nn
 from safetensors.numpy import save_file
 
 import ppcls_ext
-from ppcls_ext.layer_state import state_arrays, unique_tensors
+from ppcls_ext.utils.state_dict import state_arrays, unique_tensors
+from ppcls_ext.weights.expected import arch_of
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained, load_state
-from ppcls_ext.weights.target import arch_of
 
 
 class Small(nn.Layer):

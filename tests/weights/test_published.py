@@ -17,8 +17,7 @@ from ppcls_ext.arch.backbone.sequencer import Sequencer2D
 from ppcls_ext.weights import download as download_module
 from ppcls_ext.weights.conversion import convert_file
 from ppcls_ext.weights.download import DownloadError
-from ppcls_ext.weights.layouts import LAYOUTS
-from ppcls_ext.weights.published import (
+from ppcls_ext.weights.pretrained import (
     NoPublishedWeightsError,
     choose,
     is_offline,
@@ -27,6 +26,7 @@ from ppcls_ext.weights.published import (
     published_form,
     weights_folder,
 )
+from ppcls_ext.weights.sources import LAYOUTS
 
 TOY = {"depths": [1, 1], "patch_sizes": [2, 2], "embed_dims": [8, 8], "hidden_sizes": [2, 2], "mlp_ratios": [1.0, 1.0]}
 LICENCE = "Toy Licence 1.0"

@@ -8,8 +8,8 @@ import numpy as np
 import paddle
 import pytest
 
-from ppcls_ext.weights.bfloat16 import bfloat16_to_float32
-from ppcls_ext.weights.reader import DamagedFileError, UnsafeFileError, read_pdparams, read_pickle
+from ppcls_ext.weights.files.bfloat16 import bfloat16_to_float32
+from ppcls_ext.weights.files.reader import DamagedFileError, UnsafeFileError, read_pdparams, read_pickle
 
 
 @pytest.mark.compat

@@ -16,9 +16,9 @@ from paddle.utils import unique_name
 import ppcls_ext
 from ppcls_ext import registry
 from ppcls_ext.weights.conversion import convert_file
+from ppcls_ext.weights.conversion_record import record_path
 from ppcls_ext.weights.errors import ConversionError
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained
-from ppcls_ext.weights.record import record_path
 
 needs_wheel = pytest.mark.skipif(
     sys.version_info >= (3, 12) and importlib.util.find_spec("paddleclas") is None,

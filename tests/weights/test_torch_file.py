@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch_writer as writer
 
-from ppcls_ext.weights.reader import DamagedFileError, UnsafeFileError, read_weights
+from ppcls_ext.weights.files.reader import DamagedFileError, UnsafeFileError, read_weights
 
 REAL = Path(__file__).parents[1] / "golden" / "torch"
 WRITERS = {"zip": writer.write_zip, "legacy": writer.write_legacy}

@@ -11,7 +11,7 @@ import pytest
 import torch_writer as writer
 from torch_writer import Build, Call, Global, Raw
 
-from ppcls_ext.weights.reader import DamagedFileError, UnsafeFileError, read_pickle, read_weights
+from ppcls_ext.weights.files.reader import DamagedFileError, UnsafeFileError, read_pickle, read_weights
 
 W = np.ones(4, dtype=np.float32)
 NDARRAY, DTYPE = Global("numpy", "ndarray"), Global("numpy", "dtype")
@@ -45,7 +45,10 @@ CALLS = {
         Call(Global("ppcls_ext.arch.backbone.sequencer", "Sequencer2D")),
         r"ppcls_ext\.arch\.backbone\.sequencer\.Sequencer2D",
     ),
-    "reader of ours": (Call(Global("ppcls_ext.weights.reader", "read_pickle"), "x"), r"weights\.reader\.read_pickle"),
+    "our reader": (
+        Call(Global("ppcls_ext.weights.files.reader", "read_pickle"), "x"),
+        r"weights\.files\.reader\.read_pickle",
+    ),
     "nested torch.load": (Call(Global("torch.storage", "_load_from_bytes"), b""), r"torch\.storage\._load_from_bytes"),
     "numpy.load": (Call(Global("numpy", "load"), "x.npy", None, True), r"numpy\.load"),
     "dotted name": (Call(Global("collections", "OrderedDict.fromkeys"), [1]), r"OrderedDict\.fromkeys"),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ppcls_ext import cli
-from ppcls_ext.weights.layouts import LAYOUTS
-from ppcls_ext.weights.record import ConversionRecord
+from ppcls_ext.weights.conversion_record import ConversionRecord
+from ppcls_ext.weights.sources import LAYOUTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ppcls_ext.weights.wrappers import unwrap
+from ppcls_ext.weights.files.unwrap import unwrap
 
 W, V = {"a.weight": np.zeros(2)}, {"a.weight": np.ones(2)}
 

@@ -11,11 +11,12 @@ import paddle
 from paddle import nn
 
 from ppcls_ext import registry
-from ppcls_ext.arch.checks import check_integer
 from ppcls_ext.arch.layers.recompute import RecomputeSequential
-from ppcls_ext.layer_state import unique_tensors
 from ppcls_ext.plugin import TheseusLayer
-from ppcls_ext.registry import Weights, nearest
+from ppcls_ext.registry import Weights
+from ppcls_ext.utils.spelling import nearest
+from ppcls_ext.utils.state_dict import unique_tensors
+from ppcls_ext.utils.validate import check_integer
 
 #: Factory arguments that are PaddleClas's own: they choose outputs, freeze or cut a model, and build nothing.
 THESEUS_ARGUMENTS = ("return_patterns", "return_stages", "freeze_befor", "stop_after")
@@ -364,9 +365,9 @@ def make_factory(
         if path is None:
             model = cls(**{**variant, **kwargs})
         else:
+            from ppcls_ext.weights.conversion_record import form_in, recorded_arguments
+            from ppcls_ext.weights.files.reader import find_weights
             from ppcls_ext.weights.loading import load_pretrained  # rooms above this one: only when asked for
-            from ppcls_ext.weights.reader import find_weights
-            from ppcls_ext.weights.record import form_in, recorded_arguments
 
             path = find_weights(path)
             model = cls(**{**variant, **form_in(recorded_arguments(path), valid), **kwargs})
@@ -434,7 +435,7 @@ def _weights_path(
         return os.fspath(pretrained)
     if pretrained is not True:
         raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")
-    from ppcls_ext.weights import published  # a room above this one: only when asked for
+    from ppcls_ext.weights import pretrained as published  # a room above this one: only when asked for
 
     published.published_form(name, published.choose(name, weights, layout), defaults, given)  # before the download
     return os.fspath(published.pretrained_path(name, weights, layout))

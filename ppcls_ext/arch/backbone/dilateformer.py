@@ -21,15 +21,6 @@ from paddle.nn import initializer as I
 from ppcls_ext import registry
 from ppcls_ext.arch.backbone.base import make_factory, register_variant
 from ppcls_ext.arch.backbone.token_label import TokenLabelBackbone
-from ppcls_ext.arch.checks import (
-    check_choice,
-    check_flag,
-    check_integer,
-    check_integers,
-    check_positive,
-    check_rate,
-    check_size,
-)
 from ppcls_ext.arch.dilated_attention import DilatedAttention
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
@@ -41,6 +32,15 @@ from ppcls_ext.arch.layers import (
     TransformerBlock,
     attention,
     drop_path_rates,
+)
+from ppcls_ext.utils.validate import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_positive,
+    check_rate,
+    check_size,
 )
 
 PATCH_EMBEDS = ("overlapping", "nonoverlapping", "pointconv")

@@ -29,8 +29,8 @@ from ppcls_ext.arch.backbone.resnet import (
     group_width,
     paddleclas_weights,
 )
-from ppcls_ext.arch.checks import check_flag, check_integer
 from ppcls_ext.arch.layers import ConvBN
+from ppcls_ext.utils.validate import check_flag, check_integer
 
 
 class SplitConvolution(nn.Layer):

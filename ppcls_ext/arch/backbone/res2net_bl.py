@@ -28,8 +28,8 @@ from ppcls_ext import registry
 from ppcls_ext.arch.backbone.base import make_factory, register_variant
 from ppcls_ext.arch.backbone.res2net import BILINEAR, Res2Bottleneck, SplitConvolution, check_scale
 from ppcls_ext.arch.backbone.resnet import ConvolutionalNetwork, Stage, group_width
-from ppcls_ext.arch.checks import check_integer, check_integers, check_rate
 from ppcls_ext.arch.layers import BatchNorm2D, ConvBN, RecomputeSequential, drop_path_rates
+from ppcls_ext.utils.validate import check_integer, check_integers, check_rate
 
 
 class AveragedProjection(nn.Layer):

@@ -26,13 +26,13 @@ from ppcls_ext import registry
 from ppcls_ext.arch.backbone.base import make_factory, register_variant
 from ppcls_ext.arch.backbone.res2net import PAPER, Res2Bottleneck, SplitConvolution, check_scale, official
 from ppcls_ext.arch.backbone.resnet import ConvolutionalNetwork
-from ppcls_ext.arch.checks import check_integer, check_integers, check_rate
 from ppcls_ext.arch.layers import (
     BatchNorm2D,
     ConvBN,
     RecomputeSequential,
     drop_path_rates,
 )
+from ppcls_ext.utils.validate import check_integer, check_integers, check_rate
 
 
 class PooledProjection(nn.Layer):

@@ -27,7 +27,6 @@ from paddle.nn import initializer as I
 
 from ppcls_ext import registry
 from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
-from ppcls_ext.arch.checks import check_choice, check_integer, check_integers, check_rate
 from ppcls_ext.arch.layers import (
     BatchNorm2D,
     ConvBN,
@@ -37,6 +36,7 @@ from ppcls_ext.arch.layers import (
     drop_path_rates,
     he_normal,
 )
+from ppcls_ext.utils.validate import check_choice, check_integer, check_integers, check_rate
 
 BLOCKS = ("basic", "bottleneck")
 STEMS = ("conv7", "deep")

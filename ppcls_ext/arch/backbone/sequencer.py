@@ -21,16 +21,6 @@ from paddle.nn import initializer as I
 
 from ppcls_ext import registry
 from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
-from ppcls_ext.arch.checks import (
-    check_choice,
-    check_flag,
-    check_integer,
-    check_integers,
-    check_positive,
-    check_positives,
-    check_rate,
-    check_size,
-)
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     Downsample,
@@ -43,6 +33,16 @@ from ppcls_ext.arch.layers import (
     drop_path_rates,
     run_rnn,
     truncated_normal,
+)
+from ppcls_ext.utils.validate import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_positive,
+    check_positives,
+    check_rate,
+    check_size,
 )
 
 RNNS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.SimpleRNN}

@@ -21,15 +21,6 @@ from paddle.nn import initializer as I
 
 from ppcls_ext import registry
 from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
-from ppcls_ext.arch.checks import (
-    check_choice,
-    check_flag,
-    check_integer,
-    check_integers,
-    check_positive,
-    check_rate,
-    check_size,
-)
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     GlobalAveragePool,
@@ -41,6 +32,15 @@ from ppcls_ext.arch.layers import (
     attention,
     drop_path_rates,
     permute,
+)
+from ppcls_ext.utils.validate import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_positive,
+    check_rate,
+    check_size,
 )
 
 MASKED = -100.0  # added to the logits of pairs that the cyclic shift brought together

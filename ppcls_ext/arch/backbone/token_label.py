@@ -10,7 +10,7 @@ import paddle
 from paddle import nn
 
 from ppcls_ext.arch.backbone.base import Backbone
-from ppcls_ext.arch.checks import check_flag
+from ppcls_ext.utils.validate import check_flag
 
 #: The share of the strongest token's scores in the result, from the official code.
 TOKEN_SHARE = 0.5

@@ -24,16 +24,6 @@ from ppcls_ext import registry
 from ppcls_ext.arch.axis_linear import RULES, AxisLinear
 from ppcls_ext.arch.backbone.base import make_factory, register_variant
 from ppcls_ext.arch.backbone.token_label import TokenLabelBackbone
-from ppcls_ext.arch.checks import (
-    check_choice,
-    check_flag,
-    check_integer,
-    check_integers,
-    check_positive,
-    check_positives,
-    check_rate,
-    check_size,
-)
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     Downsample,
@@ -44,6 +34,16 @@ from ppcls_ext.arch.layers import (
     RecomputeSequential,
     TransformerBlock,
     drop_path_rates,
+)
+from ppcls_ext.utils.validate import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_positive,
+    check_positives,
+    check_rate,
+    check_size,
 )
 
 BRANCHES = ("spatial", "channel")

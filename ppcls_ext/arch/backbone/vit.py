@@ -20,15 +20,6 @@ from paddle.nn import initializer as I
 
 from ppcls_ext import registry
 from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
-from ppcls_ext.arch.checks import (
-    check_choice,
-    check_flag,
-    check_integer,
-    check_integers,
-    check_positive,
-    check_rate,
-    check_size,
-)
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     LayerNorm,
@@ -39,6 +30,15 @@ from ppcls_ext.arch.layers import (
     drop_path_rates,
     permute,
     truncated_normal,
+)
+from ppcls_ext.utils.validate import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_positive,
+    check_rate,
+    check_size,
 )
 
 INITS = ("official", "trunc_normal")

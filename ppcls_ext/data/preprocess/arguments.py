@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Optional, Sequence, Union
 
-from ppcls_ext.registry import nearest
+from ppcls_ext.utils.spelling import nearest
 
 
 def number(value: Union[int, float, str], name: str) -> float:

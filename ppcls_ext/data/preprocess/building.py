@@ -6,7 +6,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Callable, Mapping, Optional
 
-from ppcls_ext.registry import nearest
+from ppcls_ext.utils.spelling import nearest
 
 
 @dataclass(frozen=True)

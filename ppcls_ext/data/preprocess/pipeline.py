@@ -25,7 +25,7 @@ from ppcls_ext.data.preprocess.random_erasing import RandomErasing
 from ppcls_ext.data.preprocess.resize import ResizeImage
 from ppcls_ext.data.preprocess.rotation import RandomRotation
 from ppcls_ext.data.preprocess.timm_auto_augment import TimmAutoAugment
-from ppcls_ext.registry import nearest
+from ppcls_ext.utils.spelling import nearest
 
 OPERATORS = {
     operator.__name__: operator

@@ -22,7 +22,8 @@ from ppcls_ext.data.preprocess.timm_policies import (
     AutoPolicy,
     RandPolicy,
 )
-from ppcls_ext.registry import IMAGENET_MEAN, nearest
+from ppcls_ext.registry import IMAGENET_MEAN
+from ppcls_ext.utils.spelling import nearest
 
 INTERPOLATIONS = {
     "bilinear": (Image.Resampling.BILINEAR,),

@@ -1,0 +1,178 @@
+"""Sections of the images: DataLoader and Infer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Dict, List, Literal, Optional, Union
+
+from pydantic import Field
+
+from ppcls_ext.config.schema.base import Bool, Int, Section, Text, ignored, name_of, unsupported, with_keys
+
+DATASETS = ("ImageNetDataset", "ClsDataset", "ImageFolder", "Cifar10", "Cifar100", "ShardDataset")
+DATASETS_OF_PADDLECLAS = (
+    "AdaFaceDataset CompCars CustomLabelDataset DukeMTMC FiveValidationDataset ICartoonDataset "
+    "LogoDataset MLClsDataset MSMT17 Market1501 MixDataset MultiLabelDataset MultiScaleDataset PersonAttribute "
+    "ShiTuRecDataset VeriWild"
+).split()
+SAMPLERS = ("DistributedBatchSampler", "RASampler")
+SAMPLERS_OF_PADDLECLAS = (
+    "DistributedRandomIdentitySampler DomainShuffleBatchSampler MixSampler MultiScaleSampler NaiveIdentityBatchSampler "
+    "PKSampler"
+).split()
+POSTPROCESSORS_OF_PADDLECLAS = (
+    "DistillationPostProcess MultiLabelThreshOutput PersonAttribute ScoreOutput TableAttribute ThreshOutput "
+    "VehicleAttribute"
+).split()
+
+_SEMI_SUPERVISED = unsupported("semi-supervised training is not supported", allowed=(None,))
+_CIFAR_OF_PADDLECLAS = {
+    "download": unsupported(
+        "training downloads nothing: fetch the archive by python tools/prepare_cifar.py and give its path as data_file"
+    ),
+    "backend": ignored("images come as they are in the archive, uint8"),
+    **dict.fromkeys(
+        ("sample_per_label", "transform_ops_weak", "transform_ops_strong", "transform_ops_strong2"), _SEMI_SUPERVISED
+    ),
+    "expand_labels": unsupported("semi-supervised training is not supported", allowed=(None, 1)),
+}
+
+Transforms = List[Dict[str, Any]]
+
+
+class TokenLabelSection(Section):
+    """A teacher's label map of each training image, and the model's tokens."""
+
+    root: Text = Field(description="folder of the label maps, laid out as image_root")
+    size: Annotated[Int, Field(ge=1)] = Field(description="tokens along a side of the model's last stage")
+    class_target: Literal["teacher", "ground_truth", "blend"] = Field(
+        "teacher", description="label of the image as a whole: the teacher's, the dataset's, or of both"
+    )
+
+
+class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
+    """Images with labels, and what is done to an image."""
+
+    name: name_of("dataset", DATASETS, DATASETS_OF_PADDLECLAS) = Field(
+        "ImageNetDataset",
+        description="ImageNetDataset: a list file; ImageFolder: a folder for each class; Cifar10, Cifar100: the "
+        "published archive; ShardDataset: tar files in WebDataset's layout",
+    )
+    image_root: Optional[Text] = Field(
+        None, description="folder that relative paths start from; ImageNetDataset and ImageFolder need it"
+    )
+    cls_label_path: Optional[Text] = Field(None, description="list file: a path, the delimiter and a class id a line")
+    delimiter: Optional[Text] = Field(None, description="between path and class id; unset: a space or tab")
+    relabel: Optional[Bool] = Field(None, description="number the classes anew, in the order of their ids in the list")
+    class_id_map_file: Optional[Text] = Field(
+        None, description="ImageFolder: a class id and a folder name a line; unset: folders in the order of their names"
+    )
+    token_label: Optional[TokenLabelSection] = Field(None, description="labels of tokens; training only")
+    data_file: Optional[Text] = Field(None, description="Cifar10, Cifar100: the archive or its unpacked folder")
+    mode: Optional[Literal["train", "test"]] = Field(None, description="Cifar10, Cifar100: which images")
+    label_mode: Optional[Literal["fine", "coarse"]] = Field(
+        None, description="Cifar100: its 100 classes or their 20 groups; unset: fine"
+    )
+    shards: Optional[Union[Text, List[Text]]] = Field(
+        None, description="ShardDataset: a pattern such as train-{000000..000639}.tar, or several"
+    )
+    num_samples: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="ShardDataset: how many samples there must be; unset: as many as there are"
+    )
+    shuffle_buffer: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="ShardDataset: samples among which the next one is drawn; unset: 10000"
+    )
+    transform_ops: Transforms = Field([], description="operators in order, each Name: {arguments}")
+    batch_transform_ops: Optional[Transforms] = Field(
+        None, description="operators on batches (Mixup, CutMix, ...) in order; training only"
+    )
+
+
+class Sampler(
+    with_keys(
+        Section,
+        dict.fromkeys(
+            ("scales", "first_bs", "divided_factor", "is_training", "num_instances", "sample_per_id"),
+            unsupported("an argument of a sampler of PaddleClas that is not supported", allowed=(None,)),
+        ),
+    )
+):
+    """The order of the samples; it depends on the seed and the epoch alone."""
+
+    name: name_of("sampler", SAMPLERS, SAMPLERS_OF_PADDLECLAS) = Field(
+        "DistributedBatchSampler",
+        description="each process takes its share; RASampler repeats each image (training only)",
+    )
+    batch_size: Annotated[Int, Field(ge=1)] = Field(description="images per batch and process")
+    shuffle: Optional[Bool] = Field(None, description="a new order each epoch; unset: in training only")
+    drop_last: Bool = Field(False, description="leave out a last batch that is not full")
+    num_repeats: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="RASampler: times that an image occurs in a row; unset: 3"
+    )
+
+
+class Loader(Section):
+    """How batches are made."""
+
+    num_workers: Annotated[Int, Field(ge=0)] = Field(0, description="worker processes; 0: the training process itself")
+    use_shared_memory: Bool = Field(True, description="hand batches over in shared memory")
+    normalize_on_device: Bool = Field(
+        False, description="send bytes to the device and do NormalizeImage there; it must be the last operator"
+    )
+
+
+class DataSplit(
+    with_keys(
+        Section,
+        {
+            "Gallery": unsupported("retrieval is not supported", allowed=(None,)),
+            "Query": unsupported("retrieval is not supported", allowed=(None,)),
+            "UnLabelTrain": unsupported("semi-supervised training is not supported", allowed=(None,)),
+        },
+    )
+):
+    """One split."""
+
+    dataset: Dataset = Field(description="the images")
+    sampler: Sampler = Field(description="their order")
+    loader: Loader = Field(default_factory=Loader, description="how batches are made")
+
+
+class DataLoaderSection(
+    with_keys(Section, {"UnLabelTrain": unsupported("semi-supervised training is not supported", allowed=(None,))})
+):
+    """The images of training and evaluation."""
+
+    Train: Optional[DataSplit] = Field(None, description="training")
+    Eval: Optional[DataSplit] = Field(None, description="evaluation")
+
+
+class PostProcessSection(
+    with_keys(
+        Section,
+        {
+            "func": ignored("an old spelling of name"),
+            "threshold": unsupported("an argument of a postprocessor that is not supported", allowed=(None,)),
+        },
+    )
+):
+    """From scores to the prediction."""
+
+    name: name_of("postprocessor", ("Topk",), POSTPROCESSORS_OF_PADDLECLAS) = Field(
+        "Topk", description="the most probable classes"
+    )
+    topk: Annotated[Int, Field(ge=1)] = Field(5, description="number of classes to show; unset: no more than classes")
+    class_id_map_file: Optional[Text] = Field(None, description="label file: a class id and a name a line")
+    delimiter: Optional[Text] = Field(None, description="between class id and name; unset: a space")
+
+
+class InferSection(Section):
+    """Prediction on images without labels."""
+
+    infer_imgs: Optional[Text] = Field(None, description="an image, a folder, or a text file with an image a line")
+    infer_list: Optional[Text] = Field(None, description="text file with an image a line, relative to infer_imgs")
+    batch_size: Annotated[Int, Field(ge=1)] = Field(1, description="images per batch")
+    transforms: Transforms = Field([], description="operators in order, each Name: {arguments}")
+    save_dir: Optional[Text] = Field(None, description="where to write the predictions as JSON")
+    PostProcess: PostProcessSection = Field(
+        default_factory=PostProcessSection, description="from scores to the prediction"
+    )

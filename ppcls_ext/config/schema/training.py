@@ -1,0 +1,268 @@
+"""Sections of the objective: Loss, Optimizer with its schedule, Metric."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, List, Literal, Optional, Union
+
+from pydantic import BeforeValidator, Field
+
+from ppcls_ext.config.schema.base import Bool, Float, Int, OneKey, Section, Text, ignored, unsupported, with_keys
+
+Positive = Annotated[Float, Field(gt=0)]
+NotNegative = Annotated[Float, Field(ge=0)]
+Share = Annotated[Float, Field(ge=0, lt=1)]
+
+# ---- losses ----------------------------------------------------------------------------------------------------
+
+LOSSES_OF_PADDLECLAS = (
+    "AFDLoss CCSSLCELoss CenterLoss CombinedLoss ContrastiveLoss_XBM CosFaceLoss DKDLoss DMLLoss DistanceLoss "
+    "DistillationCELoss DistillationDISTLoss DistillationDKDLoss DistillationDMLLoss DistillationDistanceLoss "
+    "DistillationGTCELoss DistillationKLDivLoss DistillationKLLoss DistillationMultiLabelLoss DistillationPairLoss "
+    "DistillationRKDLoss DistillationSKDLoss DistillationWSLLoss DSHSDLoss EmlLoss GoogLeNetLoss KLDivLoss LCDSHLoss "
+    "MetaBinLoss MixCELoss MSMLoss MSMLoss_XBM MultiLabelAsymmetricLoss MultiLabelLoss NpairsLoss PairwiseCosface "
+    "RKDLoss SoftSupConLoss SoftTargetCrossEntropy SupConLoss TripletAngularMarginLoss TripletAngularMarginLoss_XBM "
+    "TripletLoss TripletLossV2"
+).split()
+
+
+def _not_supported(kind: str, names: list, supported: str) -> dict:
+    return {
+        name: unsupported(f"the {kind} {name} of PaddleClas is not supported; supported: {supported}", allowed=(None,))
+        for name in names
+    }
+
+
+class CELossArguments(Section):
+    """Softmax cross entropy."""
+
+    weight: NotNegative = Field(1.0, description="factor of this loss in the sum")
+    epsilon: Optional[Share] = Field(None, description="label smoothing; unset: none")
+    reduction: Literal["mean", "sum"] = Field("mean", description="over the batch")
+
+
+class TokenLabelLossArguments(Section):
+    """Cross entropy of images and of their tokens."""
+
+    weight: NotNegative = Field(1.0, description="factor of this loss in the sum")
+    cls_weight: NotNegative = Field(1.0, description="factor of the image's cross entropy")
+    dense_weight: NotNegative = Field(1.0, description="factor of the mean over its tokens")
+    epsilon: Optional[Share] = Field(None, description="label smoothing; unset: none")
+
+
+class LossItem(with_keys(OneKey, _not_supported("loss", LOSSES_OF_PADDLECLAS, "CELoss, TokenLabelLoss"))):
+    """One loss."""
+
+    CELoss: Optional[CELossArguments] = Field(None, description="cross entropy on class indices or probabilities")
+    TokenLabelLoss: Optional[TokenLabelLossArguments] = Field(
+        None, description="token labelling, for a model with Arch.token_label"
+    )
+
+
+class LossSection(
+    with_keys(Section, {"UnLabelLoss": unsupported("semi-supervised training is not supported", allowed=(None,))})
+):
+    """Losses: their weighted sum is minimised, and reported term by term."""
+
+    Train: Optional[Annotated[List[LossItem], Field(min_length=1)]] = Field(None, description="losses of training")
+    Eval: Optional[Annotated[List[LossItem], Field(min_length=1)]] = Field(None, description="losses of evaluation")
+
+
+# ---- metrics ---------------------------------------------------------------------------------------------------
+
+METRICS_OF_PADDLECLAS = (
+    "ATTRMetric AccuracyScore DistillationTopkAcc GoogLeNetTopkAcc HammingDistance MultiLabelMAP "
+    "MultilabelMeanAccuracy Precisionk Recallk TprAtFpr mAP mINP"
+).split()
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class TopkAccArguments(Section):
+    """Top-k accuracy; soft labels are scored against their dominant class."""
+
+    topk: Annotated[List[Annotated[Int, Field(ge=1)]], Field(min_length=1), BeforeValidator(_as_list)] = Field(
+        [1, 5],
+        description="values of k; the first one chooses the best model; unset: no more than classes",
+    )
+
+
+class MetricItem(with_keys(OneKey, _not_supported("metric", METRICS_OF_PADDLECLAS, "TopkAcc"))):
+    """One metric."""
+
+    TopkAcc: Optional[TopkAccArguments] = Field(None, description="top-k accuracy")
+
+
+class MetricSection(Section):
+    """Metrics: the first figure of ``Eval`` decides which model is best."""
+
+    Train: Optional[List[MetricItem]] = Field(None, description="metrics of training")
+    Eval: Optional[Annotated[List[MetricItem], Field(min_length=1)]] = Field(None, description="metrics of evaluation")
+
+
+# ---- learning rate ---------------------------------------------------------------------------------------------
+
+SCHEDULES_OF_PADDLECLAS = {"Cyclic", "ReduceOnPlateau", "CosineFixmatch", "OneCycleLR"}
+_LR_OF_PADDLECLAS = {
+    "last_epoch": unsupported("a run resumes through Global.checkpoints", allowed=(None, -1)),
+    "step_each_epoch": ignored("the length of an epoch follows from the data"),
+    "verbose": ignored("the log shows the learning rate"),
+}
+
+
+class _Schedule(with_keys(Section, _LR_OF_PADDLECLAS)):
+    learning_rate: Positive = Field(description="rate after the warm-up")
+    warmup_epoch: NotNegative = Field(0.0, description="epochs of linear warm-up; fractions are allowed by step")
+    warmup_start_lr: NotNegative = Field(0.0, description="rate at the first step of the warm-up")
+    by_epoch: Bool = Field(False, description="change the rate after each epoch instead of each optimizer step")
+
+
+class ConstantLR(_Schedule):
+    """The same rate throughout."""
+
+    name: Literal["Constant", "ConstLR"] = Field("Constant", description="what lr without a name means")
+
+
+class LinearLR(_Schedule):
+    """Polynomial decay."""
+
+    name: Literal["Linear"]
+    end_lr: NotNegative = Field(0.0, description="rate at the end")
+    power: Positive = Field(1.0, description="exponent; 1 is linear")
+    cycle: Bool = Field(False, description="whether to start again after the end")
+
+
+class CosineLR(_Schedule):
+    """Half a cosine from the end of the warm-up to the end of the run, or to its cool-down."""
+
+    name: Literal["Cosine"]
+    eta_min: NotNegative = Field(0.0, description="rate at the end")
+    warmup_prefix: Bool = Field(
+        True, description="whether the cosine begins after the warm-up; False: with it, which then hides its beginning"
+    )
+    cooldown_epoch: NotNegative = Field(0.0, description="epochs at eta_min, the last ones of the run")
+
+
+class StepLR(_Schedule):
+    """A factor every so many epochs."""
+
+    name: Literal["Step"]
+    step_size: Positive = Field(description="epochs between two decays; fractions are allowed by step")
+    gamma: Positive = Field(description="factor")
+
+
+class PiecewiseLR(_Schedule):
+    """A table of rates."""
+
+    name: Literal["Piecewise"]
+    learning_rate: Optional[Positive] = Field(
+        None, description="alone: a tenth every 30 epochs; beside values it must equal the first of them"
+    )
+    decay_epochs: Optional[List[Positive]] = Field(None, description="epochs at which the next value begins")
+    values: Optional[List[NotNegative]] = Field(None, description="rates, one more than decay_epochs")
+
+
+class MultiStepLR(_Schedule):
+    """A factor at each of the milestones."""
+
+    name: Literal["MultiStepDecay"]
+    milestones: Annotated[List[Positive], Field(min_length=1)] = Field(description="epochs, increasing")
+    gamma: Positive = Field(0.1, description="factor")
+
+
+def _default_name(value: Any) -> Any:
+    return {"name": "Constant", **value} if isinstance(value, dict) else value
+
+
+LearningRate = Annotated[
+    Annotated[Union[ConstantLR, LinearLR, CosineLR, StepLR, PiecewiseLR, MultiStepLR], Field(discriminator="name")],
+    BeforeValidator(_default_name),
+]
+
+# ---- optimizers ------------------------------------------------------------------------------------------------
+
+OPTIMIZERS_OF_PADDLECLAS = {"RMSProp"}
+
+
+class Regularizer(Section):
+    """Penalty on the weights."""
+
+    name: Literal["L1", "L2"] = Field(description="norm")
+    coeff: NotNegative = Field(description="coefficient")
+
+
+class _Optimizer(
+    with_keys(
+        Section,
+        {
+            "clip_grad": unsupported(
+                "PaddleClas reads clip_grad nowhere, so its recipes train unclipped; "
+                "write clip_global_norm to clip, or leave the key out"
+            ),
+            "filter_bias_and_bn": unsupported(
+                "say it with one_dim_param_no_weight_decay and no_weight_decay_name", allowed=(None,)
+            ),
+        },
+    )
+):
+    lr: LearningRate = Field(description="schedule of the learning rate")
+    weight_decay: Optional[NotNegative] = Field(None, description="decay coefficient; AdamW decays the weights itself")
+    clip_global_norm: Optional[Positive] = Field(None, description="clip the norm of all gradients together")
+    clip_norm: Optional[Positive] = Field(None, description="clip the norm of each tensor's gradient by itself")
+    one_dim_param_no_weight_decay: Bool = Field(False, description="biases, scales and shifts do not decay")
+    no_weight_decay_name: Optional[Text] = Field(
+        None, description="parts of parameter names, separated by spaces, that do not decay"
+    )
+
+
+class _Regularized(_Optimizer):
+    regularizer: Optional[Regularizer] = Field(None, description="penalty, instead of weight_decay")
+
+
+class SGD(_Regularized):
+    """Plain stochastic gradient descent."""
+
+    name: Literal["SGD"]
+    multi_precision: Bool = Field(False, description="float32 master weights for half-precision parameters")
+
+
+class Momentum(_Regularized):
+    """Gradient descent with momentum."""
+
+    name: Literal["Momentum"]
+    momentum: Share = Field(description="momentum")
+    use_nesterov: Bool = Field(False, description="Nesterov's variant")
+    multi_precision: Bool = Field(True, description="float32 master weights for half-precision parameters")
+
+
+class _AdamArguments(Section):
+    beta1: Share = Field(0.9, description="decay of the first moment")
+    beta2: Share = Field(0.999, description="decay of the second moment")
+    epsilon: Positive = Field(1e-8, description="added to the denominator")
+    multi_precision: Bool = Field(False, description="float32 master weights for half-precision parameters")
+
+
+class Adam(_AdamArguments, _Regularized):
+    """Adam."""
+
+    name: Literal["Adam"]
+    lazy_mode: Bool = Field(False, description="update only rows that have a gradient")
+
+
+class AdamW(
+    _AdamArguments,
+    with_keys(
+        _Optimizer,
+        {"regularizer": unsupported("AdamW decays the weights themselves; give weight_decay instead", allowed=(None,))},
+    ),
+):
+    """Adam with decoupled weight decay."""
+
+    name: Literal["AdamW", "AdamWDL"]
+    layerwise_decay: Optional[Annotated[Float, Field(gt=0, le=1)]] = Field(
+        None, description="ratio of the learning rates of neighbouring layers, towards the input"
+    )
+
+
+OptimizerSection = Annotated[Union[SGD, Momentum, Adam, AdamW], Field(discriminator="name")]

@@ -1,0 +1,82 @@
+"""The resolved configuration as YAML that says where each value came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Iterator, Union
+
+import yaml
+
+from ppcls_ext.config.source import Loader
+from ppcls_ext.utils.files import write_atomically
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a string wherever PyYAML or our own loader would read something else."""
+
+    yaml_implicit_resolvers = {
+        first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *Loader.yaml_implicit_resolvers.get(first, [])]
+        for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *Loader.yaml_implicit_resolvers}
+    }
+
+
+def write_yaml(path: Union[str, Path], data: dict, origin: Callable[..., str]) -> None:
+    """Write ``data`` with ``origin(*path)`` as a comment after each value.
+
+    The file is written aside and renamed, so that a reader never sees half of it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(_lines(data, (), 0, origin)) + "\n"
+    write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def summary_lines(data: dict, origin: Callable[..., str], path: tuple = ()) -> Iterator[str]:
+    """Return ``section: key=value ...`` for each section that holds a value which is not the default."""
+    inner, own = [], []
+    for key, value in data.items():
+        if isinstance(value, dict):
+            inner.append((key, value))
+        elif _is_block(value):
+            inner.extend(((key, index), item) for index, item in enumerate(value))
+        elif origin(*path, key) != "default":
+            own.append(f"{key}={_scalar(value)}")
+    if own:
+        yield f"{'.'.join(map(str, path)) or 'configuration'}: {' '.join(own)}"
+    for step, value in inner:
+        yield from summary_lines(value, origin, (*path, *(step if isinstance(step, tuple) else (step,))))
+
+
+def _lines(value: Any, path: tuple, depth: int, origin: Callable[..., str]) -> Iterator[str]:
+    indent = "  " * depth
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _entry(f"{indent}{_scalar(key)}:", item, (*path, key), depth, origin)
+        return
+    for index, item in enumerate(value):
+        where = (*path, index)
+        if _is_block(item):
+            # The first key of a list item stands on the line of the dash.
+            first, *rest = _lines(item, where, depth + 1, origin)
+            yield f"{indent}- {first.lstrip()}"
+            yield from rest
+        else:
+            yield f"{indent}- {_scalar(item)}  # {origin(*where)}"
+
+
+def _entry(head: str, item: Any, path: tuple, depth: int, origin: Callable[..., str]) -> Iterator[str]:
+    if _is_block(item):
+        yield head
+        yield from _lines(item, path, depth + 1, origin)
+    else:
+        yield f"{head} {_scalar(item)}  # {origin(*path)}"
+
+
+def _is_block(value: Any) -> bool:
+    """Return whether ``value`` takes lines of its own: sections, and lists that hold any."""
+    return bool(value) and (isinstance(value, dict) or (isinstance(value, list) and any(map(_is_block, value))))
+
+
+def _scalar(value: Any) -> str:
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    return text.strip().removesuffix("...").strip()

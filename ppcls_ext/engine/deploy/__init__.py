@@ -1,0 +1,1 @@
+"""Deployment: export, exported graphs, and prediction with them."""

@@ -1,0 +1,51 @@
+"""This process's place in a distributed run: device, rank, and the few collectives that the engine needs."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import paddle
+import paddle.distributed as dist
+
+
+class Session:
+    """The process' place in the run.
+
+    Attributes:
+        rank: number of this process, 0 to ``world_size`` - 1.
+        world_size: number of processes, on all nodes.
+        nodes: number of machines, each with a launcher of its own.
+        device: Paddle's device string, such as ``cpu`` or ``gpu:0``.
+    """
+
+    def __init__(self, device: str):
+        environment = dist.ParallelEnv()
+        self.world_size = environment.world_size
+        # The launcher gives each process its card through the environment; on CPU there is no such number.
+        self.device = device if device == "cpu" else f"{device}:{environment.device_id}"
+        paddle.set_device(self.device)
+        if self.world_size > 1 and not dist.is_initialized():
+            dist.init_parallel_env()
+        self.rank = dist.get_rank() if self.world_size > 1 else 0
+        self.nodes = int(os.environ.get("PADDLE_NNODES") or 1)  # set by the launcher
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process, the first of the first node, writes files and the console."""
+        return self.rank == 0
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum of ``values`` over all processes; every process must call it."""
+        values = np.asarray(values, dtype=np.float64)
+        if self.world_size == 1:
+            return values
+        tensor = paddle.to_tensor(values)
+        dist.all_reduce(tensor)
+        return tensor.numpy()
+
+    def gather(self, value: float) -> np.ndarray:
+        """Return the ``value`` of each process, by rank; every process must call it."""
+        values = np.zeros(self.world_size)
+        values[self.rank] = value
+        return self.sum(values)

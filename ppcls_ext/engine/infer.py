@@ -1,0 +1,92 @@
+"""``tools/infer.py``: the dygraph model on new images, with the section ``Infer`` of the config."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import paddle
+
+from ppcls_ext.data.preprocess import build_transforms
+from ppcls_ext.engine.deploy.image_files import list_images
+from ppcls_ext.engine.deploy.pipeline import classify, failures
+from ppcls_ext.engine.deploy.postprocess import Topk, read_class_id_map
+from ppcls_ext.engine.distributed import Session
+from ppcls_ext.engine.logger import log_config, start_logging
+from ppcls_ext.engine.model import load_trained, logits_of
+
+logger = logging.getLogger("ppcls_ext")
+
+
+def infer(cfg) -> list[dict]:
+    """Classify the images of ``Infer.infer_imgs`` and ``Infer.infer_list``.
+
+    The model gives logits, and the softmax is taken here, once. With ``Infer.save_dir`` the results are also written as
+    JSON. Under ``paddle.distributed.launch`` the main process does all the work.
+
+    Args:
+        cfg: the validated config; ``Global.pretrained_model`` names the weights.
+
+    Returns:
+        One result an image, as :func:`ppcls_ext.engine.deploy.pipeline.classify` gives them.
+
+    Raises:
+        ValueError: the model has another number of classes than the label file, no image is named, or ``save_dir`` is
+            not a name for a JSON file.
+        WeightMismatchError: the weights do not fit the model, its classifier included.
+        FileNotFoundError: the images or the label file are not there.
+    """
+    session = Session(cfg.Global.device)
+    start_logging(session.is_main, Path(cfg.Global.output_dir) / "infer.log")
+    if not session.is_main:
+        return []
+    log_config(cfg)
+    if cfg.Infer is None or not cfg.Infer.infer_imgs:
+        raise ValueError("no image is named; pass -o Infer.infer_imgs=<image, folder or list>")
+    target = _json_path(cfg.Infer.save_dir)
+    images = list_images(cfg.Infer.infer_imgs, cfg.Infer.infer_list)
+    post_process = cfg.Infer.PostProcess
+    model = load_trained(cfg, "used")
+
+    def score(batch: np.ndarray) -> np.ndarray:
+        with paddle.no_grad():
+            return paddle.nn.functional.softmax(logits_of(model(paddle.to_tensor(batch))), axis=-1).numpy()
+
+    class_num = cfg.Arch.class_num
+    if post_process.class_id_map_file:
+        labels = read_class_id_map(post_process.class_id_map_file, post_process.delimiter)
+        if len(labels) != class_num:
+            raise ValueError(
+                f"Arch.class_num is {class_num}, but {post_process.class_id_map_file} "
+                f"(Infer.PostProcess.class_id_map_file) names {len(labels)} classes"
+            )
+    else:
+        logger.warning("Infer.PostProcess.class_id_map_file is not given: classes are named by their ids")
+        labels = [str(class_id) for class_id in range(class_num)]
+    topk = Topk(post_process.topk, labels)
+    results = classify(images, build_transforms(cfg.Infer.transforms), score, topk, cfg.Infer.batch_size)
+    for result in failures(results):
+        logger.error("%s was not read: %s", result["file_name"], result["error"])
+    if target is not None:
+        save_json(results, target)
+        logger.info("%d results are in %s", len(results), target)
+    return results
+
+
+def save_json(results: list[dict], path: Path) -> None:
+    """Write results as a JSON list."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _json_path(save_dir: object) -> Optional[Path]:
+    """Return the file that ``Infer.save_dir`` means: PaddleClas gives it the suffix ``.json`` if it has none."""
+    if not save_dir:
+        return None
+    path = Path(str(save_dir))
+    if path.suffix not in ("", ".json"):
+        raise ValueError(f"Infer.save_dir is {str(path)!r}; expected a name that ends in .json")
+    return path.with_suffix(".json")

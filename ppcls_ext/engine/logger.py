@@ -1,0 +1,54 @@
+"""The log: lines in PaddleClas's format, on the console and in a file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import textwrap
+from pathlib import Path
+from typing import Optional
+
+from tqdm import tqdm
+
+logger = logging.getLogger("ppcls_ext")
+
+#: PaddleClas's line format, which log parsers know.
+LOG_FORMAT = "[%(asctime)s] ppcls %(levelname)s: %(message)s"
+DATE_FORMAT = "%Y/%m/%d %H:%M:%S"
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes lines to standard output, above a progress bar if one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+
+
+def start_logging(is_main: bool, file: Optional[Path] = None) -> logging.Logger:
+    """Let the package's log go to standard output and, appended, to ``file``; processes but the main one stay silent.
+
+    Lines are written around tqdm's progress bars.
+    """
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    if not is_main:
+        logger.addHandler(logging.NullHandler())
+        return logger
+    handlers: list[logging.Handler] = [_ConsoleHandler()]
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(file, encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(LOG_FORMAT, DATE_FORMAT))
+        logger.addHandler(handler)
+    return logger
+
+
+def log_config(cfg) -> None:
+    """Log what the validated config says beyond the defaults, and what it warns of."""
+    logger.info("configuration\n%s", textwrap.indent(cfg.summary(), "  "))
+    for warning in cfg.warnings:
+        logger.warning("%s", warning)

@@ -1,0 +1,86 @@
+"""Exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import paddle
+
+from ppcls_ext.utils.state_dict import tensor_to_array, unique_tensors
+
+
+class ModelEMA:
+    """Keeps ``shadow = decay · shadow + (1 - decay) · weight`` for every floating-point tensor of a model, in float32.
+
+    Each tensor counts once, though Paddle lists LSTM tensors under two names. The weights are read from the parameters
+    themselves, or from the optimizer's float32 master weights under AMP O2.
+
+    Args:
+        model: the model to follow.
+        decay: share of the old value, in [0, 1).
+        warmup: use ``min(decay, (1 + t) / (10 + t))`` at step ``t``, so that the first steps do not linger.
+
+    Raises:
+        ValueError: if ``decay`` is out of range.
+    """
+
+    def __init__(self, model: paddle.nn.Layer, decay: float = 0.9999, warmup: bool = False):
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"EMA decay must be in [0, 1), got {decay}")
+        self.decay = decay
+        self.warmup = warmup
+        self.updates = 0
+        self._model = model
+        self._shadow = {name: tensor.detach().astype("float32").clone() for name, tensor in self._followed().items()}
+
+    def _followed(self) -> dict[str, paddle.Tensor]:
+        tensors = {name: tensor for name, (tensor, _) in unique_tensors(self._model).items()}
+        return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+
+    @paddle.no_grad()
+    def update(self, master_weights: dict[str, paddle.Tensor] | None = None) -> None:
+        """Take one step; call it after each optimizer step.
+
+        Args:
+            master_weights: float32 weights by global parameter name, as the optimizer keeps them under AMP O2.
+        """
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
+        for name, tensor in self._followed().items():
+            weight = (master_weights or {}).get(tensor.name, tensor)
+            shadow = self._shadow[name]
+            shadow.scale_(decay)
+            shadow.add_(weight.astype("float32") * (1.0 - decay))
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the averaged weights into the model for the length of a ``with`` block."""
+        backup = {name: tensor.clone() for name, tensor in self._followed().items()}
+        self._put(self._shadow)
+        try:
+            yield
+        finally:
+            self._put(backup)
+
+    @paddle.no_grad()
+    def _put(self, tensors: dict[str, paddle.Tensor]) -> None:
+        for name, tensor in self._followed().items():
+            tensor.set_value(tensors[name].astype(tensor.dtype))
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return the averaged weights as a complete model state (integer buffers are the model's own)."""
+        state = {name: tensor_to_array(tensor) for name, (tensor, _) in unique_tensors(self._model).items()}
+        state.update({name: tensor.numpy() for name, tensor in self._shadow.items()})
+        return state
+
+    def load_state_dict(self, state: dict[str, np.ndarray], updates: int) -> None:
+        """Restore what :meth:`state_dict` returned, and the number of updates done.
+
+        Raises:
+            KeyError: naming a tensor that ``state`` lacks.
+        """
+        for name, shadow in self._shadow.items():
+            shadow.set_value(state[name])
+        self.updates = updates

@@ -1,0 +1,1 @@
+"""Readers of weight files: Paddle, PyTorch, NumPy and safetensors."""
