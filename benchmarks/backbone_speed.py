@@ -192,8 +192,9 @@ def main() -> None:
         return
     logging.getLogger("ppcls_ext").setLevel(logging.ERROR)
     print(
-        "| Model | Batch | PaddleClas, forward | ours, clock | ours, processors | PaddleClas, forward + backward "
-        "| ours, clock | ours, processors | peak, MB<br>ours / PaddleClas | of the process |"
+        "| Model | Batch | PaddleClas<br>forward | wall time<br>ratio | CPU time<br>ratio "
+        "| PaddleClas<br>forward + backward | wall time<br>ratio | CPU time<br>ratio "
+        "| peak memory, MB<br>ppcls_ext / PaddleClas | process growth, MB<br>ppcls_ext / PaddleClas |"
     )
     print("| :-- | --: | --: | :-- | :-- | --: | :-- | :-- | :-- | :-- |")
     for name in arguments.names or BACKBONES:

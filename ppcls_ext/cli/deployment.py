@@ -65,7 +65,7 @@ def run_export(arguments: argparse.Namespace) -> int:
 def run_predict(arguments: argparse.Namespace) -> int:
     """Classify with an exported model."""
     import_paddle()
-    from ppcls_ext.engine.deploy.image_files import list_images
+    from ppcls_ext.data.image_files import list_images
     from ppcls_ext.engine.deploy.predictor import Predictor, check_device
     from ppcls_ext.engine.infer import save_json
 

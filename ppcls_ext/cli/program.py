@@ -23,6 +23,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         argv: The command's name and its arguments; ``None`` takes them from the command line.
     """
     arguments = build_parser().parse_args(sys.argv[1:] if argv is None else argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        # A file name may hold what this encoding cannot express; JSON readers turn such an escape back into the name.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return arguments.run(arguments) or OK
     except UsageError as error:
