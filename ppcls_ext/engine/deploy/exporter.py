@@ -22,6 +22,7 @@ import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
+from ppcls_ext.arch.backbone.base import Backbone
 from ppcls_ext.data.label_names import read_class_id_map
 from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig, portable_transforms
 from ppcls_ext.engine.deploy.pdmodel_format import legacy_tracing
@@ -128,7 +129,8 @@ def _export(cfg, folder: Path) -> None:
         logger.warning("the model gives the same output for every input, so comparing outputs proves little")
     other = _samples_at_another_size(model, (channels, height, width))
     _re_parameterize(model)
-    _fold_constants(model)
+    if isinstance(model.backbone, Backbone):
+        model.backbone.fold(height, width)
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
@@ -205,13 +207,6 @@ def _re_parameterize(model: nn.Layer) -> None:
     for layer in model.sublayers():
         if hasattr(layer, "re_parameterize") and not getattr(layer, "is_repped", False):
             layer.re_parameterize()
-
-
-def _fold_constants(model: nn.Layer) -> None:
-    """Let layers that compute with their weights alone, such as resampling them, put the results into the graph."""
-    for layer in model.sublayers():
-        if hasattr(layer, "fold_when_traced"):
-            layer.fold_when_traced = True
 
 
 def _try(model: nn.Layer, folder: Path, shape: tuple, samples: list[Sample]) -> Optional[str]:
