@@ -14,10 +14,10 @@ import numpy as np
 
 from ppcls_ext.data.datasets import ClassificationDataset
 from ppcls_ext.data.errors import DataFileError, DecodeError
-from ppcls_ext.data.preprocess.arguments import positive_int
 from ppcls_ext.data.shards.index import ShardIndex, joined
 from ppcls_ext.data.shards.pattern import shard_files
 from ppcls_ext.utils.files import open_regular
+from ppcls_ext.utils.validate import positive_int
 
 logger = logging.getLogger("ppcls_ext")
 
