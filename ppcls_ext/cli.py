@@ -37,6 +37,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         argv: the command's name and its arguments; ``None`` takes them from the command line.
     """
     arguments = build_parser().parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        # A file name may be no text in this encoding; in JSON such an escape is read back as the name.
+        sys.stdout.reconfigure(errors="backslashreplace")
     from ppcls_ext.config import ConfigError
 
     try:
@@ -462,7 +465,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from ppcls_ext.engine.deploy.image_files import list_images
+    from ppcls_ext.data.image_files import list_images
     from ppcls_ext.engine.deploy.predictor import Predictor, check_device
     from ppcls_ext.engine.infer import save_json
 

@@ -21,7 +21,10 @@ class _ConsoleHandler(logging.Handler):
     """Writes lines to standard output, above a progress bar if one is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
+        text = self.format(record)
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        # A file name may be no text in the terminal's encoding.
+        tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
 
 
 def start_logging(is_main: bool, file: Optional[Path] = None) -> logging.Logger:
@@ -40,7 +43,7 @@ def start_logging(is_main: bool, file: Optional[Path] = None) -> logging.Logger:
     handlers: list[logging.Handler] = [_ConsoleHandler()]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file, encoding="utf-8"))
+        handlers.append(logging.FileHandler(file, encoding="utf-8", errors="backslashreplace"))
     for handler in handlers:
         handler.setFormatter(logging.Formatter(LOG_FORMAT, DATE_FORMAT))
         logger.addHandler(handler)

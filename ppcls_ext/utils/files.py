@@ -28,11 +28,14 @@ def check_regular(path: Union[str, Path]) -> Path:
         FileNotFoundError: if it is not there.
         NotRegularFileError: if it is a folder, pipe, device or socket: opening those may hang, or read without end.
     """
-    mode = os.stat(path).st_mode
+    _refuse_special(path, os.stat(path).st_mode)
+    return Path(path)
+
+
+def _refuse_special(path: Union[str, Path], mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = next((name for matches, name in _KINDS if matches(mode)), "no regular file")
         raise NotRegularFileError(f"{path} is {kind}; expected a regular file")
-    return Path(path)
 
 
 def open_regular(path: Union[str, Path]) -> BinaryIO:
@@ -41,7 +44,15 @@ def open_regular(path: Union[str, Path]) -> BinaryIO:
     Raises:
         OSError: if it cannot be opened, or is no regular file; see :func:`check_regular`.
     """
-    return check_regular(path).open("rb")
+    check_regular(path)  # first: the mere opening of some devices has an effect
+    # A pipe that takes the file's place in between would block without O_NONBLOCK, which Windows does not have.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _refuse_special(path, os.fstat(descriptor).st_mode)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -77,9 +88,9 @@ def flush_folder(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a regular file, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()

@@ -26,7 +26,7 @@ from ppcls_ext.plugin import create_backbone
 from ppcls_ext.utils.state_dict import state_arrays
 from ppcls_ext.weights.conversion import convert_file
 from ppcls_ext.weights.errors import ConversionError
-from ppcls_ext.weights.files.reader import read_pdparams
+from ppcls_ext.weights.files.reader import find_weights, read_weights
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained, load_state
 
 TINY = {"depths": [2, 1], "planes": [8, 8], "form": "paddleclas"}
@@ -73,7 +73,7 @@ def expected_logits(name, path, form):
     """What a model of ``form`` gives, its tensors copied from the file without any help of the loader."""
     cls, variant, _, _ = TOYS[name]
     model = cls(**{**variant, "form": form, "class_num": 10})
-    assert not load_state(model, read_pdparams(path)).problems()
+    assert not load_state(model, read_weights(find_weights(path)).tensors).problems()
     return logits(model)
 
 
@@ -96,7 +96,7 @@ def test_the_form_stays_from_training_to_export(runs, published, name):
     shutil.rmtree(published)  # nothing that was published is needed any more
     given = [f"Global.pretrained_model={best}", f"Global.save_inference_dir={runs.folder / 'inference'}"]
     np.testing.assert_array_equal(logits(load_trained(load_config(runs.write(), given, mode="eval"), "used")), expected)
-    assert evaluate(load_config(runs.write(), given, mode="eval"))["top1"] == trainer.best.metric
+    assert evaluate(load_config(runs.write(), given, mode="eval"))["top1"] == trainer.state.best.metric
     folder = export(load_config(runs.write(), [*given, "Arch.infer_add_softmax=False"], mode="export"))
     np.testing.assert_allclose(Runner(find_graph(folder), "cpu", 1)(IMAGES), expected, rtol=0, atol=1e-5)
 

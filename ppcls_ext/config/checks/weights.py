@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from ppcls_ext.config.report import Report
+from ppcls_ext.utils.checkpoint_path import checkpoint_prefix, has_checkpoint
 
 
 def check_weights(report: Report) -> None:
@@ -18,17 +18,10 @@ def check_weights(report: Report) -> None:
             report.wrong(key, f"got the address {path!r}; expected a file: download it first")
         elif not any(os.path.isfile(path + suffix) for suffix in ("", ".pdparams", ".safetensors")):
             report.wrong(key, f"got {path!r}; there is neither such a file nor {path + '.pdparams'!r} or .safetensors")
-    prefix = report.config.Global.checkpoints
-    if report.mode == "train" and prefix is not None and not _has_checkpoint(Path(prefix)):
+    path = report.config.Global.checkpoints
+    if report.mode == "train" and path is not None and not has_checkpoint(checkpoint_prefix(path)):
         report.wrong(
             "Global.checkpoints",
-            f"got {prefix!r}; there is no checkpoint of that prefix, such as output/latest for output/latest.pdparams",
+            f"got {path!r}; there is no checkpoint of that prefix, such as output/latest for output/latest.pdparams, "
+            "nor is it the folder of a run",
         )
-
-
-def _has_checkpoint(prefix: Path) -> bool:
-    """Return whether a file of the prefix is there, also one that an interrupted save left under another name."""
-    name = prefix.name.removesuffix(".pdparams")
-    return (
-        bool(name) and prefix.parent.is_dir() and any(file.startswith(f"{name}.") for file in os.listdir(prefix.parent))
-    )

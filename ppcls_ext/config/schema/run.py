@@ -46,13 +46,16 @@ class GlobalSection(with_keys(Section, _GLOBAL_OF_PADDLECLAS)):
     """The run: device, length, what is saved, evaluated and logged, and where."""
 
     checkpoints: Optional[Text] = Field(
-        None, description="prefix of a checkpoint to resume from, without extension (training only)"
+        None, description="checkpoint to resume from: its prefix, a file of it, or a run's folder (training only)"
     )
     pretrained_model: Optional[Text] = Field(
         None,
         description="weights to start from, evaluate, predict with or export; takes precedence over Arch.pretrained",
     )
     output_dir: FolderName = Field("./output/", description="folder of weights and logs")
+    overwrite: Bool = Field(
+        False, description="delete the checkpoints that an earlier run has left in output_dir (training only)"
+    )
     device: name_of("device", ("cpu", "gpu"), ("xpu", "npu", "mlu", "ascend", "intel_gpu", "mps", "gcu")) = Field(
         "gpu", description="device to run on"
     )

@@ -10,8 +10,8 @@ from typing import Optional, Sequence, Union
 
 import numpy as np
 
-from ppcls_ext.data.datasets import IMAGE_EXTENSIONS
 from ppcls_ext.data.errors import DataFileError
+from ppcls_ext.data.image_files import IMAGE_SUFFIXES
 from ppcls_ext.data.shards.pattern import shard_files
 
 SUFFIX = ".index"
@@ -101,7 +101,7 @@ def scan(shard: str, label_key: str = "label") -> ShardIndex:
                 if found != key:
                     finish()
                     key, image, label = found, None, None
-                if f".{suffix}" in IMAGE_EXTENSIONS:
+                if f".{suffix}" in IMAGE_SUFFIXES:
                     if image is not None:
                         raise DataFileError(f"{shard}: sample {key!r} has two images")
                     image = member

@@ -22,9 +22,9 @@ import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
+from ppcls_ext.data.label_names import read_class_id_map
 from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig, portable_transforms
 from ppcls_ext.engine.deploy.pdmodel_format import legacy_tracing
-from ppcls_ext.engine.deploy.postprocess import read_class_id_map
 from ppcls_ext.engine.deploy.predictor import GRAPH_SUFFIXES, PREFIX, Runner, find_graph
 from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import load_trained, logits_of

@@ -99,7 +99,7 @@ def test_resuming_within_an_epoch_is_exact(runs, ema):
     assert again["best_metric"] == summary["best_metric"] and again["best_epoch"] == summary["best_epoch"]
     assert again["history"][-1] == summary["history"][-1]
     if ema:
-        ours, theirs = unbroken.ema.state_dict(), resumed.ema.state_dict()
+        ours, theirs = unbroken.state.ema.state_dict(), resumed.state.ema.state_dict()
         assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -172,9 +172,9 @@ def test_a_lower_metric_after_resuming_is_not_best(runs):
     best = checkpoint.parts["pdstates"]["metric"]
     before = (runs.output_dir / "best_model.manifest.json").read_text()
     trainer = runs.trainer(f"Global.checkpoints={runs.output_dir / 'latest'}")
-    trainer.optimizer.step = lambda: None  # the second epoch's figure equals the first's
+    trainer.state.optimizer.step = lambda: None  # the second epoch's figure equals the first's
     trainer.run()
-    assert trainer.best.metric == best and trainer.best.epoch == 1
+    assert trainer.state.best.metric == best and trainer.state.best.epoch == 1
     assert (runs.output_dir / "best_model.manifest.json").read_text() == before
 
 
@@ -184,7 +184,7 @@ def test_accumulation_equals_the_larger_batch(runs):
     runs.config["DataLoader"]["Train"]["sampler"]["batch_size"] = 32
     large, _ = runs.train()
     small, _ = runs.train("DataLoader.Train.sampler.batch_size=16", "Global.update_freq=2")
-    assert small.progress.step == large.progress.step == 6
+    assert small.state.progress.step == large.state.progress.step == 6
     # RandCropImage draws by sample, not by batch, so both saw the same images.
     for name, array in state_arrays(large.model).items():
         np.testing.assert_allclose(state_arrays(small.model)[name], array, atol=2e-6, err_msg=name)
@@ -259,7 +259,7 @@ def test_unreadable_images_are_counted_and_limited(runs, tmp_path):
     runs.config["DataLoader"]["Train"]["dataset"]["cls_label_path"] = str(label_list)
     trainer, summary = runs.train()
     assert "skipped an unreadable image (1 so far)" in runs.log() and "1 unreadable images were skipped" in runs.log()
-    assert list(trainer.bad_images.state()) == [str(tmp_path / "broken.png")]
+    assert list(trainer.state.bad_images.state()) == [str(tmp_path / "broken.png")]
     (tmp_path / "second.png").write_bytes(b"")
     label_list.write_text(label_list.read_text() + f"{tmp_path / 'second.png'} 4\n")
     with pytest.raises(

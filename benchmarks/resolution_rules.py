@@ -1,7 +1,7 @@
 """How well does Vision Permutator work at image sizes that it was not trained at, by the rule that makes its weights?
 
     python tools/prepare_digits.py
-    python -m ppcls_ext.analysis.resolution_rules -c configs/quick_start/ViP_digits.yaml
+    python benchmarks/resolution_rules.py -c configs/quick_start/ViP_digits.yaml
 
 trains the config's model once per seed at the config's size, evaluates every model at other sizes with every rule, and
 prints the table of the model page: mean top-1 over the seeds, and in brackets the lowest and highest. Images are

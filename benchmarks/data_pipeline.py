@@ -1,6 +1,6 @@
 """Compare data pipelines of ImageNet training: images per second of one core.
 
-    python tests/benchmarks/data_pipeline.py --torch-python <Python with PyTorch and torchvision>
+    python benchmarks/data_pipeline.py --torch-python <Python with PyTorch and torchvision>
 
 The images are 500×375 JPEG files cut out of the two photographs that scikit-learn carries, of about 110 KB on average
 like ImageNet's. Each pipeline reads a file, decodes it, takes a random part of it to 224×224, mirrors it by chance,
@@ -29,7 +29,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SIZE, BATCH = 224, 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: (quality, chroma subsampling of Pillow: 0 is 4:4:4, 2 is 4:2:0) of every second file; ImageNet has both.

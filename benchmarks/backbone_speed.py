@@ -1,6 +1,6 @@
 """Compare backbones with PaddleClas's own of the same name: time and memory.
 
-    python tests/benchmarks/backbone_speed.py [NAME ...] [--batch 1 8] [--rounds 9]
+    python benchmarks/backbone_speed.py [NAME ...] [--batch 1 8] [--rounds 9]
 
 prints the table of docs/en/speed.md. Both models of a pair hold the same weights and give the same logits, which is
 checked first. They run in turns, the first one of a round being the second of the next, and the median of the rounds'

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from resolution_rules import RULES, main, study, table
 
-from ppcls_ext.analysis.resolution_rules import RULES, main, study, table
 from ppcls_ext.arch import axis_linear
 from ppcls_ext.data.digits import prepare_digits
 

@@ -1,6 +1,6 @@
 """Compare ways to compute multi-scale dilated attention: time and memory.
 
-    python tests/benchmarks/dilated_attention.py
+    python benchmarks/dilated_attention.py
 
 prints the table of the model pages. A form takes tokens ``[N, H, W, C]`` and the projection to queries, keys and
 values, and returns ``[N, H, W, C]``; all give the same numbers, which is checked first. Forms run in turns and the
@@ -30,7 +30,7 @@ from paddle.nn import functional as F
 from ppcls_ext.arch.dilated_attention import DilatedAttention, _attend
 from ppcls_ext.engine.deploy.predictor import Runner, find_graph
 
-sys.path.append(str(Path(__file__).parents[1] / "arch"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "arch"))
 from dilated_attention_forms import unfold_module
 
 DILATIONS, SIZE = [1, 2, 3], 3
