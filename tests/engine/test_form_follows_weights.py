@@ -10,9 +10,9 @@ import shutil
 import numpy as np
 import paddle
 import pytest
+from toy_family import register_toy
 
 from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import make_factory
 from ppcls_ext.arch.backbone.res2net import Res2Net
 from ppcls_ext.arch.backbone.resnet import ResNet
 from ppcls_ext.arch.backbone.swin_transformer import SwinTransformer
@@ -22,7 +22,7 @@ from ppcls_ext.engine.deploy.predictor import Runner, find_graph
 from ppcls_ext.engine.evaluator import evaluate
 from ppcls_ext.engine.model import load_trained
 from ppcls_ext.engine.train.checkpoint import CheckpointError, CheckpointStore
-from ppcls_ext.plugin import create_backbone
+from ppcls_ext.factory import create_backbone
 from ppcls_ext.utils.state_dict import state_arrays
 from ppcls_ext.weights.conversion import convert_file
 from ppcls_ext.weights.errors import ConversionError
@@ -30,23 +30,21 @@ from ppcls_ext.weights.files.reader import find_weights, read_weights
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained, load_state
 
 TINY = {"depths": [2, 1], "planes": [8, 8], "form": "paddleclas"}
-TOYS = {  # name: (class, arguments, family, layout of the published weights, which are of the official form)
-    "Toy_Res2Net": (Res2Net, {**TINY, "base_width": 32, "scale": 2}, "Res2Net", "res2net"),
-    "Toy_ResNet": (ResNet, {**TINY, "block": "basic"}, "ResNet", "torchvision"),
+TOYS = {  # name: (class, arguments, source of the published weights, which are of the official form)
+    "Toy_Res2Net": (Res2Net, {**TINY, "base_width": 32, "scale": 2}, "res2net"),
+    "Toy_ResNet": (ResNet, {**TINY, "block": "basic"}, "torchvision"),
 }
 IMAGES = np.random.default_rng(0).standard_normal((3, 3, 16, 16)).astype(np.float32)
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
+def published(tmp_path, monkeypatch, restored_registry):
     """Backbones whose names mean PaddleClas's form, with published weights of the official one in the cache."""
     monkeypatch.setenv("PPCLS_EXT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PPCLS_EXT_OFFLINE", "1")
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
-    for name, (cls, variant, family, layout) in TOYS.items():
+    for name, (cls, variant, layout) in TOYS.items():
         weights = (registry.Weights(f"https://host.example/{name}.safetensors", layout, "Toy Licence 1.0"),)
-        factory = make_factory(cls, name, variant, "A toy.", weights)
-        registry.add(registry.BackboneSpec(name, family, factory, "A toy, arXiv 0000.00000", 1, 1, weights=weights))
+        register_toy(name, cls, variant, weights)
         folder = tmp_path / "home" / "weights" / name
         folder.mkdir(parents=True)
         official = {**variant, "form": "official"}

@@ -1,19 +1,15 @@
-"""The contract that every backbone of ours keeps, and the maker of factories with PaddleClas's signature."""
+"""The contract that every backbone of this package keeps."""
 
 from __future__ import annotations
 
 import copy
-import inspect
-import os
-from typing import Callable, Iterable, Optional, Sequence
+from typing import Optional, Sequence
 
 import paddle
 from paddle import nn
 
-from ppcls_ext import registry
 from ppcls_ext.arch.layers.recompute import RecomputeSequential
 from ppcls_ext.plugin import TheseusLayer
-from ppcls_ext.registry import Weights
 from ppcls_ext.utils.spelling import nearest
 from ppcls_ext.utils.state_dict import unique_tensors
 from ppcls_ext.utils.validate import check_integer
@@ -327,115 +323,3 @@ def _rebuild(cls: type, config: dict, outputs: dict, state: dict, modes: dict) -
         if isinstance(layer, RecomputeSequential):
             layer.recompute = recompute
     return model
-
-
-def make_factory(
-    cls: type,
-    name: str,
-    variant: dict,
-    doc: str,
-    weights: Iterable[Weights] = (),
-) -> Callable:
-    """Return the function ``name(pretrained=False, use_ssld=False, **kwargs)``, PaddleClas's way to build a model.
-
-    Its attribute ``arguments`` holds the arguments that it gives to ``cls``.
-
-    Args:
-        cls: The family's class.
-        name: Name of the function.
-        variant: Constructor arguments that make this variant; the caller's own win.
-        doc: First line of its docstring.
-        weights: Published checkpoints.
-    """
-    weights = tuple(weights)
-    valid = [parameter for parameter in inspect.signature(cls.__init__).parameters if parameter != "self"]
-
-    def factory(pretrained=False, use_ssld=False, pretrained_layout=None, **kwargs):
-        unknown = [key for key in kwargs if key not in valid and key not in THESEUS_ARGUMENTS]
-        if unknown:
-            hint = nearest(unknown[0], [*valid, *THESEUS_ARGUMENTS], count=1)
-            raise TypeError(
-                f"{name}() got an unexpected keyword argument {unknown[0]!r}"
-                + (f"; did you mean {hint[0]}?" if hint else f"; it takes {', '.join(valid)}")
-            )
-        if use_ssld:
-            raise ValueError(f"use_ssld: there are no SSLD weights of {name}")
-        outputs = {key: kwargs.pop(key) for key in THESEUS_ARGUMENTS if key in kwargs}
-        path = _weights_path(name, pretrained, weights, pretrained_layout, factory.arguments, kwargs)
-        if path is None:
-            model = cls(**{**variant, **kwargs})
-        else:
-            from ppcls_ext.weights.conversion_record import form_in, recorded_arguments
-            from ppcls_ext.weights.files.reader import find_weights
-            from ppcls_ext.weights.loading import load_pretrained  # rooms above this one: only when asked for
-
-            path = find_weights(path)
-            model = cls(**{**variant, **form_in(recorded_arguments(path), valid), **kwargs})
-            load_pretrained(model, path)
-        model.set_outputs(**outputs)
-        return model
-
-    factory.arguments = {
-        parameter.name: variant.get(parameter.name, parameter.default)
-        for parameter in inspect.signature(cls.__init__).parameters.values()
-        if parameter.name != "self"
-    }
-    factory.__name__ = factory.__qualname__ = name
-    factory.__module__ = cls.__module__
-    factory.__doc__ = f"""{doc}
-
-    Args:
-        pretrained: Path of a checkpoint to load strictly; True for the published weights, which are downloaded and
-            converted once; or False. A classifier of another class count stays fresh.
-        use_ssld: PaddleClas's switch for distilled weights; there are none, so it must be False.
-        pretrained_layout: Which of several published files ``pretrained=True`` means, by its layout, such as
-            ``timm``; by default the first that ``ppcls_ext info`` lists. Where publishers' models differ, the argument
-            that chooses between them, ``form``, follows the weights if it is not given.
-        **kwargs: Arguments of :class:`{cls.__name__}` ({", ".join(valid)}) and PaddleClas's
-            {", ".join(THESEUS_ARGUMENTS)}.
-
-    Raises:
-        TypeError: if a keyword is unknown.
-        ValueError: if an argument is out of range, or the weights are of a model with others than were given.
-    """
-    return factory
-
-
-def register_variant(
-    cls: type, name: str, family: str, variant: dict, paper: str, params: int, macs: int, **facts
-) -> Callable:
-    """Make the factory of a variant, enter it into the registry with what is known of it, and return it.
-
-    Args:
-        cls: The family's class.
-        name: Name of the factory and of the registry's row.
-        family: Name of the family in the registry.
-        variant: Constructor arguments that make this variant.
-        paper: "Title, arXiv id".
-        params: Trainable elements with 1,000 classes.
-        macs: Multiply-adds at the native size.
-        **facts: Further fields of :class:`ppcls_ext.registry.BackboneSpec`.
-    """
-    size = facts.get("preprocessing", registry.Preprocessing()).input_size[1]
-    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at {size} x {size}; {paper}."
-    factory = make_factory(cls, name, variant, doc, facts.get("weights", ()))
-    registry.add(registry.BackboneSpec(name, family, factory, paper=paper, params=params, macs=macs, **facts))
-    return factory
-
-
-def _weights_path(
-    name: str, pretrained, weights: Sequence[Weights], layout: Optional[str], defaults: dict, given: dict
-) -> Optional[str]:
-    """Return the path in ``pretrained``, that of the published weights for True, or None for False."""
-    if layout is not None and pretrained is not True:
-        raise ValueError(f"pretrained_layout={layout!r} goes with pretrained=True, got pretrained={pretrained!r}")
-    if pretrained is None or pretrained is False:
-        return None
-    if isinstance(pretrained, (str, os.PathLike)):
-        return os.fspath(pretrained)
-    if pretrained is not True:
-        raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")
-    from ppcls_ext.weights import pretrained as published  # a room above this one: only when asked for
-
-    published.published_form(name, published.choose(name, weights, layout), defaults, given)  # before the download
-    return os.fspath(published.pretrained_path(name, weights, layout))

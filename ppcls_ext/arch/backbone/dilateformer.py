@@ -11,15 +11,13 @@ is what a detector would take. Differences are listed in ``docs/en/models/ImageN
 from __future__ import annotations
 
 import math
-from typing import Callable, Sequence, Union
+from typing import Sequence, Union
 
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
 from paddle.nn import initializer as I
 
-from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import make_factory, register_variant
 from ppcls_ext.arch.backbone.token_label import TokenLabelBackbone
 from ppcls_ext.arch.dilated_attention import DilatedAttention
 from ppcls_ext.arch.layers import (
@@ -33,6 +31,7 @@ from ppcls_ext.arch.layers import (
     attention,
     drop_path_rates,
 )
+from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.validate import (
     check_choice,
     check_flag,
@@ -335,58 +334,49 @@ def _check_attention(dims: list, num_heads: list, dilations, kernel_size, dilate
 
 # ---- variants --------------------------------------------------------------------------------------------------
 
-PAPER = "DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition, arXiv 2302.01791"
-LICENCE = "none stated: the official repository has no licence file, so no rights are granted by default"
-FOLDER = "https://drive.google.com/drive/folders/1r8PDAQyccI6lKMIuaejin-AI1VW16Fvb"
-_WEIGHTS = (registry.Weights(FOLDER, "dilateformer", LICENCE, manual=True),)
-_AT_384 = registry.Preprocessing(input_size=(3, 384, 384), resize_short=438)
+_LICENCE = "none stated: the official repository has no licence file, so no rights are granted by default"
+_FOLDER = "https://drive.google.com/drive/folders/1r8PDAQyccI6lKMIuaejin-AI1VW16Fvb"
+_WEIGHTS = (Weights(_FOLDER, "dilateformer", _LICENCE, manual=True),)
 
-_SMALL = {"depths": [3, 5, 8, 3]}
 _BASE = {"depths": [4, 8, 10, 3], "embed_dim": 96}
-
-_PAPERS_COST = "the paper's Small costs 4.8 G, so its depths are others and its accuracy is not this model's"
 _BASE_DEPTHS = "the official code's depths; the released Base is reported to have 2, 2, 18, 2"
 
-#: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
-_VARIANTS = {
-    "DilateFormer_Tiny": (
-        {},
-        17_238_744,
-        3_161_946_240,
-        {
-            "weights": _WEIGHTS,
-            "accuracy": registry.Accuracy(82.1, "table of arXiv 2302.01791, as quoted in a summary of the paper"),
-        },
+FAMILY = Family(
+    name="DilateFormer",
+    networks=(DilateFormer,),
+    paper="DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition, arXiv 2302.01791",
+    variants=(
+        Variant(
+            "DilateFormer_Tiny",
+            params=17_238_744,
+            macs=3_161_946_240,
+            accuracy=Accuracy(82.1, "table of arXiv 2302.01791, as quoted in a summary of the paper"),
+            weights=_WEIGHTS,
+        ),
+        Variant(
+            "DilateFormer_Small",
+            arguments={"depths": [3, 5, 8, 3]},
+            params=24_057_504,
+            macs=4_591_068_480,
+            weights=_WEIGHTS,
+            notes="the paper's Small costs 4.8 G, so its depths are others and its accuracy is not this model's",
+        ),
+        Variant(
+            "DilateFormer_Base",
+            arguments=_BASE,
+            params=47_432_376,
+            macs=9_924_364_032,
+            weights=_WEIGHTS,
+            notes=_BASE_DEPTHS,
+        ),
+        Variant(
+            "DilateFormer_Base_384",
+            arguments={"img_size": 384, **_BASE},
+            params=47_432_376,
+            macs=30_908_024_832,
+            preprocessing=Preprocessing(input_size=(3, 384, 384), resize_short=438),
+            accuracy=Accuracy(85.6, "abstract of arXiv 2302.01791"),
+            notes=_BASE_DEPTHS,
+        ),
     ),
-    "DilateFormer_Small": (_SMALL, 24_057_504, 4_591_068_480, {"weights": _WEIGHTS, "notes": _PAPERS_COST}),
-    "DilateFormer_Base": (_BASE, 47_432_376, 9_924_364_032, {"weights": _WEIGHTS, "notes": _BASE_DEPTHS}),
-    "DilateFormer_Base_384": (
-        _BASE,
-        47_432_376,
-        30_908_024_832,
-        {
-            "preprocessing": _AT_384,
-            "accuracy": registry.Accuracy(85.6, "abstract of arXiv 2302.01791"),
-            "notes": _BASE_DEPTHS,
-        },
-    ),
-}
-
-
-def _register(name: str) -> Callable:
-    """Enter a row of the table into the registry and return its factory."""
-    variant, params, macs, extra = _VARIANTS[name]
-    size = extra.get("preprocessing", registry.Preprocessing()).input_size[1]
-    variant = {"img_size": size, **variant}
-    return register_variant(DilateFormer, name, "DilateFormer", variant, PAPER, params, macs, **extra)
-
-
-registry.add_generic(
-    "DilateFormer",
-    make_factory(DilateFormer, "DilateFormer", {}, f"DilateFormer with every hyper-parameter open; {PAPER}."),
 )
-
-DilateFormer_Tiny = _register("DilateFormer_Tiny")
-DilateFormer_Small = _register("DilateFormer_Small")
-DilateFormer_Base = _register("DilateFormer_Base")
-DilateFormer_Base_384 = _register("DilateFormer_Base_384")

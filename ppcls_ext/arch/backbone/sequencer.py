@@ -19,8 +19,7 @@ from paddle import nn
 from paddle.nn import functional as F
 from paddle.nn import initializer as I
 
-from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
+from ppcls_ext.arch.backbone.base import Backbone
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     Downsample,
@@ -34,6 +33,7 @@ from ppcls_ext.arch.layers import (
     run_rnn,
     truncated_normal,
 )
+from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.validate import (
     check_choice,
     check_flag,
@@ -423,111 +423,148 @@ class VSequencer(_SequencerBase):
 
 # ---- variants --------------------------------------------------------------------------------------------------
 
-PAPER = "Sequencer: Deep LSTM for Image Classification, arXiv 2205.01972"
-LICENCE = "Apache-2.0 (of the official repository; its release states no other for the weights)"
-RELEASE = "https://github.com/okojoalg/sequencer/releases/download/weights/"
-_TIMM = "authors' weights evaluated by timm, results/results-imagenet.csv"
-_AT_392 = registry.Preprocessing(input_size=(3, 392, 392), resize_short=392)
+_LICENCE = "Apache-2.0 (of the official repository; its release states no other for the weights)"
+_RELEASE = "https://github.com/okojoalg/sequencer/releases/download/weights/"
+_AT_392 = Preprocessing(input_size=(3, 392, 392), resize_short=392)
+_ABLATION = "ablation of the paper; no weights published"
 
 _M = {"depths": [4, 3, 14, 3]}
 _L = {"depths": [8, 8, 16, 4]}
 _WIDE_RNN = {"hidden_sizes": [96, 192, 192, 192]}
-_HIERARCHY = {"patch_sizes": [7, 2, 1, 1], "embed_dims": [192, 384, 384, 384], **_WIDE_RNN}
-_SEED = {"embed_dims": [64, 128, 128, 128], "hidden_sizes": [64, 128, 128, 128], "stage_norm": True}
-
-_ABLATION = {"notes": "ablation of the paper; no weights published"}
 
 
-def _published(letter: str, top1: float, top5: float) -> dict:
-    weights = registry.Weights(f"{RELEASE}sequencer2d_{letter}.pth", "sequencer", LICENCE)
-    return {"accuracy": registry.Accuracy(top1, _TIMM, top5), "weights": (weights,)}
+def _timm(top1: float, top5: float) -> Accuracy:
+    return Accuracy(top1, "authors' weights evaluated by timm, results/results-imagenet.csv", top5)
 
 
-#: name: (class, constructor arguments, parameters, MACs, further fields of the registry's row)
-_VARIANTS = {
-    "Sequencer2D_S": (Sequencer2D, {}, 27_651_688, 8_334_007_296, _published("s", 82.336, 96.032)),
-    "Sequencer2D_M": (Sequencer2D, _M, 38_307_688, 11_051_916_288, _published("m", 82.836, 96.276)),
-    "Sequencer2D_L": (Sequencer2D, _L, 54_298_216, 16_487_734_272, _published("l", 83.406, 96.504)),
-    "Sequencer2D_S_392": (Sequencer2D, {}, 27_651_688, 25_522_105_344, {"preprocessing": _AT_392}),
-    "Sequencer2D_M_392": (Sequencer2D, _M, 38_307_688, 33_845_701_632, {"preprocessing": _AT_392}),
-    "Sequencer2D_L_392": (
-        Sequencer2D,
-        _L,
-        54_298_216,
-        50_492_894_208,
-        {
-            "preprocessing": _AT_392,
-            "accuracy": registry.Accuracy(84.6, "abstract of arXiv 2205.01972"),
-            "notes": "fine-tuned from 224; the weights at 392 are not published",
-        },
+def _released(letter: str) -> tuple:
+    return (Weights(f"{_RELEASE}sequencer2d_{letter}.pth", "sequencer", _LICENCE),)
+
+
+FAMILY = Family(
+    name="Sequencer",
+    networks=(Sequencer2D, VSequencer),
+    paper="Sequencer: Deep LSTM for Image Classification, arXiv 2205.01972",
+    variants=(
+        Variant(
+            "Sequencer2D_S",
+            params=27_651_688,
+            macs=8_334_007_296,
+            accuracy=_timm(82.336, 96.032),
+            weights=_released("s"),
+        ),
+        Variant(
+            "Sequencer2D_M",
+            arguments=_M,
+            params=38_307_688,
+            macs=11_051_916_288,
+            accuracy=_timm(82.836, 96.276),
+            weights=_released("m"),
+        ),
+        Variant(
+            "Sequencer2D_L",
+            arguments=_L,
+            params=54_298_216,
+            macs=16_487_734_272,
+            accuracy=_timm(83.406, 96.504),
+            weights=_released("l"),
+        ),
+        Variant(
+            "Sequencer2D_S_392",
+            arguments={"img_size": 392},
+            params=27_651_688,
+            macs=25_522_105_344,
+            preprocessing=_AT_392,
+        ),
+        Variant(
+            "Sequencer2D_M_392",
+            arguments={"img_size": 392, **_M},
+            params=38_307_688,
+            macs=33_845_701_632,
+            preprocessing=_AT_392,
+        ),
+        Variant(
+            "Sequencer2D_L_392",
+            arguments={"img_size": 392, **_L},
+            params=54_298_216,
+            macs=50_492_894_208,
+            preprocessing=_AT_392,
+            accuracy=Accuracy(84.6, "abstract of arXiv 2205.01972"),
+            notes="fine-tuned from 224; the weights at 392 are not published",
+        ),
+        Variant(
+            "Sequencer2D_L_d4_3x",
+            arguments={**_L, "embed_dims": [256, 512, 512, 512], "hidden_sizes": [64, 128, 128, 128]},
+            params=96_252_392,
+            macs=29_298_511_872,
+            notes="in the official code only; no weights published",
+        ),
+        Variant(
+            "Sequencer2D_S_unidirectional",
+            arguments={"bidirectional": False},
+            params=20_991_592,
+            macs=6_295_575_552,
+            notes=_ABLATION,
+        ),
+        Variant(
+            "Sequencer2D_S_add", arguments={"union": "add"}, params=26_545_768, macs=7_994_268_672, notes=_ABLATION
+        ),
+        Variant("Sequencer2D_S_h2x", arguments=_WIDE_RNN, params=45_395_560, macs=13_769_825_280, notes=_ABLATION),
+        Variant(
+            "Sequencer2D_S_without_fc",
+            arguments={"with_fc": False},
+            params=25_433_704,
+            macs=7_654_530_048,
+            notes=_ABLATION,
+        ),
+        Variant(
+            "Sequencer2D_S_vertical",
+            arguments={**_WIDE_RNN, "union": "vertical", "with_fc": False},
+            params=27_645_544,
+            macs=8_334_007_296,
+            notes=_ABLATION,
+        ),
+        Variant(
+            "Sequencer2D_S_horizontal",
+            arguments={**_WIDE_RNN, "union": "horizontal", "with_fc": False},
+            params=27_645_544,
+            macs=8_334_007_296,
+            notes=_ABLATION,
+        ),
+        Variant(
+            "GRUSequencer2D_S", arguments={"rnn_type": "gru"}, params=24_874_600, macs=7_484_660_736, notes=_ABLATION
+        ),
+        Variant(
+            "RNNSequencer2D_S", arguments={"rnn_type": "rnn"}, params=19_320_424, macs=5_785_967_616, notes=_ABLATION
+        ),
+        Variant("VSequencer_S", network="VSequencer", params=33_016_552, macs=8_325_159_936, notes=_ABLATION),
+        Variant(
+            "VSequencer_S_H",
+            network="VSequencer",
+            arguments={"patch_sizes": [7, 2, 1, 1], "embed_dims": [192, 384, 384, 384], **_WIDE_RNN},
+            params=27_645_544,
+            macs=8_334_007_296,
+            notes=_ABLATION,
+        ),
+        Variant(
+            "VSequencer_S_PE",
+            network="VSequencer",
+            arguments={"use_pos_embed": True},
+            params=33_114_856,
+            macs=8_325_159_936,
+            notes=_ABLATION,
+        ),
+        Variant(
+            "Sequence_2d",
+            arguments={
+                "embed_dims": [64, 128, 128, 128],
+                "hidden_sizes": [64, 128, 128, 128],
+                "stage_norm": True,
+                "init": "trunc_normal",
+            },
+            params=10_611_176,
+            macs=3_197_432_832,
+            notes="a Chinese re-implementation: D = C, a norm after each stage, true rows and columns here",
+        ),
     ),
-    "Sequencer2D_L_d4_3x": (
-        Sequencer2D,
-        {**_L, "embed_dims": [256, 512, 512, 512], "hidden_sizes": [64, 128, 128, 128]},
-        96_252_392,
-        29_298_511_872,
-        {"notes": "in the official code only; no weights published"},
-    ),
-    "Sequencer2D_S_unidirectional": (Sequencer2D, {"bidirectional": False}, 20_991_592, 6_295_575_552, _ABLATION),
-    "Sequencer2D_S_add": (Sequencer2D, {"union": "add"}, 26_545_768, 7_994_268_672, _ABLATION),
-    "Sequencer2D_S_h2x": (Sequencer2D, _WIDE_RNN, 45_395_560, 13_769_825_280, _ABLATION),
-    "Sequencer2D_S_without_fc": (Sequencer2D, {"with_fc": False}, 25_433_704, 7_654_530_048, _ABLATION),
-    "Sequencer2D_S_vertical": (
-        Sequencer2D,
-        {**_WIDE_RNN, "union": "vertical", "with_fc": False},
-        27_645_544,
-        8_334_007_296,
-        _ABLATION,
-    ),
-    "Sequencer2D_S_horizontal": (
-        Sequencer2D,
-        {**_WIDE_RNN, "union": "horizontal", "with_fc": False},
-        27_645_544,
-        8_334_007_296,
-        _ABLATION,
-    ),
-    "GRUSequencer2D_S": (Sequencer2D, {"rnn_type": "gru"}, 24_874_600, 7_484_660_736, _ABLATION),
-    "RNNSequencer2D_S": (Sequencer2D, {"rnn_type": "rnn"}, 19_320_424, 5_785_967_616, _ABLATION),
-    "VSequencer_S": (VSequencer, {}, 33_016_552, 8_325_159_936, _ABLATION),
-    "VSequencer_S_H": (VSequencer, _HIERARCHY, 27_645_544, 8_334_007_296, _ABLATION),
-    "VSequencer_S_PE": (VSequencer, {"use_pos_embed": True}, 33_114_856, 8_325_159_936, _ABLATION),
-    "Sequence_2d": (
-        Sequencer2D,
-        {**_SEED, "init": "trunc_normal"},
-        10_611_176,
-        3_197_432_832,
-        {"notes": "a Chinese re-implementation: D = C, a norm after each stage, true rows and columns here"},
-    ),
-}
-
-
-def _register(name: str) -> Callable:
-    """Enter a row of the table into the registry and return its factory."""
-    cls, variant, params, macs, extra = _VARIANTS[name]
-    size = extra.get("preprocessing", registry.Preprocessing()).input_size[1]
-    return register_variant(cls, name, "Sequencer", {"img_size": size, **variant}, PAPER, params, macs, **extra)
-
-
-for _class in (Sequencer2D, VSequencer):
-    _doc = f"{_class.__name__} with every hyper-parameter open; {PAPER}."
-    registry.add_generic(_class.__name__, make_factory(_class, _class.__name__, {}, _doc))
-
-Sequencer2D_S = _register("Sequencer2D_S")
-Sequencer2D_M = _register("Sequencer2D_M")
-Sequencer2D_L = _register("Sequencer2D_L")
-Sequencer2D_S_392 = _register("Sequencer2D_S_392")
-Sequencer2D_M_392 = _register("Sequencer2D_M_392")
-Sequencer2D_L_392 = _register("Sequencer2D_L_392")
-Sequencer2D_L_d4_3x = _register("Sequencer2D_L_d4_3x")
-Sequencer2D_S_unidirectional = _register("Sequencer2D_S_unidirectional")
-Sequencer2D_S_add = _register("Sequencer2D_S_add")
-Sequencer2D_S_h2x = _register("Sequencer2D_S_h2x")
-Sequencer2D_S_without_fc = _register("Sequencer2D_S_without_fc")
-Sequencer2D_S_vertical = _register("Sequencer2D_S_vertical")
-Sequencer2D_S_horizontal = _register("Sequencer2D_S_horizontal")
-GRUSequencer2D_S = _register("GRUSequencer2D_S")
-RNNSequencer2D_S = _register("RNNSequencer2D_S")
-VSequencer_S = _register("VSequencer_S")
-VSequencer_S_H = _register("VSequencer_S_H")
-VSequencer_S_PE = _register("VSequencer_S_PE")
-Sequence_2d = _register("Sequence_2d")
+)

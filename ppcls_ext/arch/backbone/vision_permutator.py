@@ -13,16 +13,14 @@ re-expressed for any other (:mod:`ppcls_ext.arch.axis_linear`). Differences are 
 from __future__ import annotations
 
 import math
-from typing import Callable, Sequence, Union
+from typing import Sequence, Union
 
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
 from paddle.nn import initializer as I
 
-from ppcls_ext import registry
 from ppcls_ext.arch.axis_linear import RULES, AxisLinear
-from ppcls_ext.arch.backbone.base import make_factory, register_variant
 from ppcls_ext.arch.backbone.token_label import TokenLabelBackbone
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
@@ -35,6 +33,7 @@ from ppcls_ext.arch.layers import (
     TransformerBlock,
     drop_path_rates,
 )
+from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.validate import (
     check_choice,
     check_flag,
@@ -354,67 +353,79 @@ def _check_segments(segments: list[int], dims: list[int], strides: list[int]) ->
 
 # ---- variants --------------------------------------------------------------------------------------------------
 
-PAPER = "Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition, arXiv 2106.12368"
-LICENCE = (
+_LICENCE = (
     "unclear, because the official repository contradicts itself: its LICENSE file is MIT's, its README allows "
     "non-commercial use only; nothing is said of the weights"
 )
-_DRIVE = "https://drive.google.com/file/d/{}/view"
-_PADDLEVIT = "official weights evaluated by PaddleViT, image_classification/ViP/README.md"
-_CROP_90 = registry.Preprocessing(resize_short=248)
-
-_14 = {"patch_size": 14, "embed_dims": [384] * 4, "segments": [16] * 4, "transitions": [False] * 3}
-_M = {
-    "depths": [4, 3, 14, 3],
-    "embed_dims": [256, 256, 512, 512],
-    "segments": [32, 32, 16, 16],
-    "transitions": [False, True, False],
-}
-_L = {"depths": [8, 8, 16, 4], "embed_dims": [256, 512, 512, 512]}
+_CROP_90 = Preprocessing(resize_short=248)
 
 
-def _published(official: str, paddlevit: str, top1: float, top5: float) -> dict:
-    weights = (
-        registry.Weights(_DRIVE.format(official), "vip", LICENCE, manual=True),
-        registry.Weights(_DRIVE.format(paddlevit), "paddlevit", LICENCE, manual=True),
-    )
-    return {"accuracy": registry.Accuracy(top1, _PADDLEVIT, top5), "weights": weights}
+def _paddlevit(top1: float, top5: float) -> Accuracy:
+    return Accuracy(top1, "official weights evaluated by PaddleViT, image_classification/ViP/README.md", top5)
 
 
-_S7 = _published("1cX6eauDrsGsLSZnqsX7cl0oiKX8Dzv5z", "16bZkqzbnN08_o15k3MzbegK8SBwfQAHF", 81.48, 95.76)
-_M7 = _published("15y5WMypthpbBFdc01E3mJCZit7q0Yn8m", "11lvT2OXW0CVGPZdF9dNjY_uaEIMYrmNu", 82.64, 96.12)
-_L7 = _published("14F5IXGXmB_3jrwK33Efae-WEb5D_G85c", "1bK08JorLPMjYUep_TnFPKGs0e1j0UBKJ", 83.18, 96.37)
-
-#: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
-_VARIANTS = {
-    "ViP_Small_14": (_14, 29_892_904, 6_855_613_440, {"preprocessing": _CROP_90, "notes": "no weights published"}),
-    "ViP_Small_7": ({}, 25_114_984, 6_901_767_168, {"preprocessing": _CROP_90, **_S7}),
-    "ViP_Medium_7": (_M, 55_272_488, 16_284_307_456, {"preprocessing": _CROP_90, **_M7}),
-    "ViP_Large_7": (_L, 87_784_936, 24_340_320_256, _L7),
-    "ViP_Small_7_unweighted": (
-        {"weighted": False},
-        22_883_176,
-        6_899_555_328,
-        {"preprocessing": _CROP_90, "notes": "the paper's Algorithm 1: branches are added; no weights published"},
-    ),
-}
+def _drive(official: str, paddlevit: str) -> tuple:
+    """Return the entries of two files on Google Drive, by their ids."""
+    files = {"vip": official, "paddlevit": paddlevit}
+    pages = {source: f"https://drive.google.com/file/d/{file}/view" for source, file in files.items()}
+    return tuple(Weights(page, source, _LICENCE, manual=True) for source, page in pages.items())
 
 
-def _register(name: str) -> Callable:
-    """Enter a row of the table into the registry and return its factory."""
-    variant, params, macs, extra = _VARIANTS[name]
-    return register_variant(VisionPermutator, name, "VisionPermutator", variant, PAPER, params, macs, **extra)
-
-
-registry.add_generic(
-    "VisionPermutator",
-    make_factory(
-        VisionPermutator, "VisionPermutator", {}, f"VisionPermutator with every hyper-parameter open; {PAPER}."
+FAMILY = Family(
+    name="VisionPermutator",
+    networks=(VisionPermutator,),
+    paper="Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition, arXiv 2106.12368",
+    variants=(
+        Variant(
+            "ViP_Small_14",
+            arguments={
+                "patch_size": 14,
+                "embed_dims": [384, 384, 384, 384],
+                "segments": [16, 16, 16, 16],
+                "transitions": [False, False, False],
+            },
+            params=29_892_904,
+            macs=6_855_613_440,
+            preprocessing=_CROP_90,
+            notes="no weights published",
+        ),
+        Variant(
+            "ViP_Small_7",
+            params=25_114_984,
+            macs=6_901_767_168,
+            preprocessing=_CROP_90,
+            accuracy=_paddlevit(81.48, 95.76),
+            weights=_drive("1cX6eauDrsGsLSZnqsX7cl0oiKX8Dzv5z", "16bZkqzbnN08_o15k3MzbegK8SBwfQAHF"),
+        ),
+        Variant(
+            "ViP_Medium_7",
+            arguments={
+                "depths": [4, 3, 14, 3],
+                "embed_dims": [256, 256, 512, 512],
+                "segments": [32, 32, 16, 16],
+                "transitions": [False, True, False],
+            },
+            params=55_272_488,
+            macs=16_284_307_456,
+            preprocessing=_CROP_90,
+            accuracy=_paddlevit(82.64, 96.12),
+            weights=_drive("15y5WMypthpbBFdc01E3mJCZit7q0Yn8m", "11lvT2OXW0CVGPZdF9dNjY_uaEIMYrmNu"),
+        ),
+        Variant(
+            "ViP_Large_7",
+            arguments={"depths": [8, 8, 16, 4], "embed_dims": [256, 512, 512, 512]},
+            params=87_784_936,
+            macs=24_340_320_256,
+            accuracy=_paddlevit(83.18, 96.37),
+            weights=_drive("14F5IXGXmB_3jrwK33Efae-WEb5D_G85c", "1bK08JorLPMjYUep_TnFPKGs0e1j0UBKJ"),
+        ),
+        Variant(
+            "ViP_Small_7_unweighted",
+            arguments={"weighted": False},
+            params=22_883_176,
+            macs=6_899_555_328,
+            preprocessing=_CROP_90,
+            notes="the paper's Algorithm 1: branches are added; no weights published",
+        ),
     ),
 )
-
-ViP_Small_14 = _register("ViP_Small_14")
-ViP_Small_7 = _register("ViP_Small_7")
-ViP_Medium_7 = _register("ViP_Medium_7")
-ViP_Large_7 = _register("ViP_Large_7")
-ViP_Small_7_unweighted = _register("ViP_Small_7_unweighted")
