@@ -54,7 +54,7 @@ class GlobalSection(with_keys(Section, _GLOBAL_OF_PADDLECLAS)):
     )
     output_dir: FolderName = Field("./output/", description="folder of weights and logs")
     overwrite: Bool = Field(
-        False, description="delete the checkpoints that an earlier run has left in output_dir (training only)"
+        False, description="delete the checkpoints left in output_dir by an earlier run (training only)"
     )
     device: name_of("device", ("cpu", "gpu"), ("xpu", "npu", "mlu", "ascend", "intel_gpu", "mps", "gcu")) = Field(
         "gpu", description="device to run on"
