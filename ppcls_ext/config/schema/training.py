@@ -249,7 +249,7 @@ class RMSProp(_Regularized):
     name: Literal["RMSProp"]
     momentum: Share = Field(0.0, description="momentum")
     rho: Share = Field(0.95, description="decay of the mean square")
-    epsilon: Positive = Field(1e-6, description="added to the mean square")
+    epsilon: Positive = Field(1e-6, description="added to the denominator")
 
 
 class _AdamArguments(Section):
