@@ -207,6 +207,11 @@ class _Optimizer(
                 "PaddleClas reads clip_grad nowhere, so its recipes train unclipped, and so does this run; "
                 "write clip_global_norm to clip"
             ),
+            "lr_mult_list": unsupported(
+                "use layerwise_decay for rates that fall towards the input, and Arch.freeze_befor to freeze the first "
+                "stages",
+                allowed=(None,),
+            ),
             "filter_bias_and_bn": unsupported(
                 "say it with one_dim_param_no_weight_decay and no_weight_decay_name", allowed=(None,)
             ),
