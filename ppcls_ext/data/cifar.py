@@ -95,6 +95,7 @@ class Cifar10(ClassificationDataset):
     """
 
     from_bytes = False
+    image_size = (SIDE, SIDE)
     archive_name = CIFAR_10.name
 
     def __init__(

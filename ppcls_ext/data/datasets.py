@@ -38,6 +38,8 @@ class ClassificationDataset:
 
     #: Whether :meth:`read` gives the bytes of a file rather than pixels.
     from_bytes = True
+    #: (width, height) of the images before the operators, where all have the same.
+    image_size: Optional[tuple[int, int]] = None
     #: The names of the classes by their ids, where the dataset knows them.
     class_names: Optional[list[str]] = None
     #: How labels of tokens are made, and the files of the label maps; see :meth:`use_token_labels`.
@@ -55,7 +57,7 @@ class ClassificationDataset:
     ):
         self.paths = paths
         self.labels = np.asarray(labels, np.int64)
-        self.transforms = build_transforms(transform_ops, from_bytes=self.from_bytes)
+        self.transforms = build_transforms(transform_ops, from_bytes=self.from_bytes, size=self.image_size)
         self.before_normalization, self.normalization = self.transforms.split_normalization()
         self.skip_bad = skip_bad
         self.seed = seed
