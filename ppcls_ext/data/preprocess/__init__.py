@@ -19,7 +19,7 @@ from ppcls_ext.data.preprocess.pipeline import (
     operator_arguments,
     shapes_after,
 )
-from ppcls_ext.data.preprocess.rand_augment import RandAugment
+from ppcls_ext.data.preprocess.rand_augment import RandAugment, RandAugmentV3
 from ppcls_ext.data.preprocess.random_erasing import RandomErasing
 from ppcls_ext.data.preprocess.resize import ResizeImage
 from ppcls_ext.data.preprocess.rotation import RandomRotation
@@ -43,6 +43,7 @@ __all__ = [
     "Pad",
     "Pipeline",
     "RandAugment",
+    "RandAugmentV3",
     "RandCropImage",
     "RandFlipImage",
     "RandomErasing",

@@ -20,7 +20,7 @@ from ppcls_ext.data.preprocess.normalize import NormalizeImage, ToCHWImage
 from ppcls_ext.data.preprocess.operator import CHW, FLOAT32, HWC, UINT8, Operator
 from ppcls_ext.data.preprocess.pad import Pad
 from ppcls_ext.data.preprocess.pca_lighting import PCALighting
-from ppcls_ext.data.preprocess.rand_augment import RandAugment
+from ppcls_ext.data.preprocess.rand_augment import RandAugment, RandAugmentV3
 from ppcls_ext.data.preprocess.random_erasing import RandomErasing
 from ppcls_ext.data.preprocess.resize import ResizeImage
 from ppcls_ext.data.preprocess.rotation import RandomRotation
@@ -41,6 +41,7 @@ OPERATORS = {
         Pad,
         AutoAugment,
         RandAugment,
+        RandAugmentV3,
         TimmAutoAugment,
         NormalizeImage,
         PCALighting,
@@ -52,7 +53,7 @@ OPERATORS = {
 #: Operators that PaddleClas has and ppcls_ext has not, refused by name.
 PADDLECLAS_ONLY = (
     "AugMix CenterCrop CropImageAtRatio CropWithPadding Cutout GridMask HideAndSeek Normalize Padv2 "
-    "RandAugmentV2 RandAugmentV3 RandAugmentV4 RandCropImageV2 RandomApply RandomCropImage RandomGrayscale "
+    "RandAugmentV2 RandAugmentV4 RandCropImageV2 RandomApply RandomCropImage RandomGrayscale "
     "RandomHorizontalFlip RandomInterpolationAugment RandomResizedCrop RandomRot90 Resize ToTensor"
 ).split()
 
