@@ -144,7 +144,9 @@ def _export(cfg, folder: Path) -> None:
             reason = _try(model, aside, (channels, height, width), native)
             if reason is not None:
                 raise ExportError(f"{cfg.Arch.name} was not exported: {reason}")
-        _describe(cfg, labels, find_graph(aside).name, dynamic).save(aside / FILE_NAME)
+        description = _describe(cfg, labels, find_graph(aside).name, dynamic)
+        description.record(sorted(path for path in aside.iterdir() if path.suffix in (*GRAPH_SUFFIXES, ".pdiparams")))
+        description.save(aside / FILE_NAME)
         _move_into_place(aside, folder)
     logger.info('Export succeeded! The inference model exported has been saved in "%s".', folder / PREFIX)
 

@@ -1,3 +1,5 @@
 """placeholder"""
+
+
 def rewrite(graph):
     graph.prune()
