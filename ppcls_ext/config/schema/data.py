@@ -7,18 +7,8 @@ from typing import Annotated, Any, Dict, List, Literal, Optional, Union
 from pydantic import Field
 
 from ppcls_ext.config.schema.base import Bool, Int, Section, Text, ignored, name_of, unsupported, with_keys
+from ppcls_ext.data.build import DATASETS, PADDLECLAS_ONLY_DATASETS, PADDLECLAS_ONLY_SAMPLERS, SAMPLERS
 
-DATASETS = ("ImageNetDataset", "ClsDataset", "ImageFolder", "Cifar10", "Cifar100", "ShardDataset")
-DATASETS_OF_PADDLECLAS = (
-    "AdaFaceDataset CompCars CustomLabelDataset DukeMTMC FiveValidationDataset ICartoonDataset "
-    "LogoDataset MLClsDataset MSMT17 Market1501 MixDataset MultiLabelDataset MultiScaleDataset PersonAttribute "
-    "ShiTuRecDataset VeriWild"
-).split()
-SAMPLERS = ("DistributedBatchSampler", "RASampler")
-SAMPLERS_OF_PADDLECLAS = (
-    "DistributedRandomIdentitySampler DomainShuffleBatchSampler MixSampler MultiScaleSampler NaiveIdentityBatchSampler "
-    "PKSampler"
-).split()
 POSTPROCESSORS_OF_PADDLECLAS = (
     "DistillationPostProcess MultiLabelThreshOutput PersonAttribute ScoreOutput TableAttribute ThreshOutput "
     "VehicleAttribute"
@@ -52,7 +42,7 @@ class TokenLabelSection(Section):
 class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
     """Images with labels, and what is done to an image."""
 
-    name: name_of("dataset", DATASETS, DATASETS_OF_PADDLECLAS) = Field(
+    name: name_of("dataset", tuple(DATASETS), PADDLECLAS_ONLY_DATASETS) = Field(
         "ImageNetDataset",
         description="ImageNetDataset: a list file; ImageFolder: one folder per class; Cifar10, Cifar100: the "
         "published archive; ShardDataset: tar files in WebDataset's layout",
@@ -92,23 +82,37 @@ class Sampler(
     with_keys(
         Section,
         dict.fromkeys(
-            ("scales", "first_bs", "divided_factor", "is_training", "num_instances", "sample_per_id"),
+            ("num_instances", "sample_per_id"),
             unsupported("an argument of a sampler of PaddleClas that is not supported", allowed=(None,)),
         ),
     )
 ):
     """The order of the samples; it depends on the seed and the epoch alone."""
 
-    name: name_of("sampler", SAMPLERS, SAMPLERS_OF_PADDLECLAS) = Field(
+    name: name_of("sampler", tuple(SAMPLERS), PADDLECLAS_ONLY_SAMPLERS) = Field(
         "DistributedBatchSampler",
-        description="each process takes its share; RASampler repeats each image (training only)",
+        description="each process takes its share; RASampler repeats each image, MultiScaleSampler draws a size for "
+        "each batch (training only)",
     )
-    batch_size: Annotated[Int, Field(ge=1)] = Field(description="images per batch and process")
+    batch_size: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="images per batch and process; required but by MultiScaleSampler"
+    )
     shuffle: Optional[Bool] = Field(None, description="a new order each epoch; unset: in training only")
     drop_last: Bool = Field(False, description="leave out an incomplete last batch")
     num_repeats: Optional[Annotated[Int, Field(ge=1)]] = Field(
         None, description="RASampler: how many times an image occurs in a row; unset: 3"
     )
+    scales: Optional[List[Union[Int, List[Int]]]] = Field(
+        None, description="MultiScaleSampler: sizes, each an integer or [width, height]"
+    )
+    first_bs: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None,
+        description="MultiScaleSampler: images per batch and process at the first size; others have as many pixels",
+    )
+    divided_factor: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="MultiScaleSampler: sizes are rounded down to its multiples; unset: 32"
+    )
+    is_training: Optional[Bool] = Field(None, description="MultiScaleSampler: False: the first size alone; unset: True")
 
 
 class Loader(Section):
