@@ -27,7 +27,7 @@ from paddle import nn
 from paddle.base import core
 from paddle.nn import functional as F
 
-from ppcls_ext.arch.dilated_attention import DilatedAttention, _attend
+from ppcls_ext.arch.layers.dilated_attention import DilatedAttention, _attend
 from ppcls_ext.engine.deploy.predictor import Runner, find_graph
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "arch"))

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, Optional, Sequence
 
-from ppcls_ext.arch import axis_linear
+from ppcls_ext.arch.layers import axis_linear
 from ppcls_ext.config import load_config
 from ppcls_ext.engine.evaluator import evaluate
 from ppcls_ext.engine.train.trainer import train

@@ -145,7 +145,9 @@ def build_dataloader(
     if isinstance(dataset, ShardDataset):
         if name != "DistributedBatchSampler":
             raise ValueError(f"sampler.name: {name} jumps between shards; expected DistributedBatchSampler")
-        sampler = ShardSampler(dataset.shard_lengths, buffer=dataset.shuffle_buffer, **options)
+        sampler = ShardSampler(
+            dataset.shard_lengths, buffer=dataset.shuffle_buffer, fingerprint=dataset.fingerprint, **options
+        )
     else:
         sampler = SAMPLERS[name](len(dataset), **options)
     loader = dict(section.get("loader") or {})

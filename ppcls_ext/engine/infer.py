@@ -11,8 +11,8 @@ import numpy as np
 import paddle
 
 from ppcls_ext.data.image_files import list_images
-from ppcls_ext.data.label_names import read_class_id_map
 from ppcls_ext.data.preprocess import build_transforms
+from ppcls_ext.engine.class_names import prediction_labels
 from ppcls_ext.engine.deploy.pipeline import classify, failures
 from ppcls_ext.engine.deploy.postprocess import Topk
 from ppcls_ext.engine.distributed import Session
@@ -50,8 +50,7 @@ def infer(cfg) -> list[dict]:
     target = _json_path(cfg.Infer.save_dir)
     images = list_images(cfg.Infer.infer_imgs, cfg.Infer.infer_list)
     post_process = cfg.Infer.PostProcess
-    class_num = cfg.Arch.class_num
-    labels = _labels(post_process, class_num)
+    labels = prediction_labels(cfg, cfg.Arch.class_num)
     model = load_trained(cfg, "used")
 
     def score(batch: np.ndarray) -> np.ndarray:
@@ -66,21 +65,6 @@ def infer(cfg) -> list[dict]:
         save_json(results, target)
         logger.info("%d results are in %s", len(results), target)
     return results
-
-
-def _labels(post_process, class_num: int) -> list[str]:
-    """Return the names of the classes, by their ids alone where no label file is given."""
-    path = post_process.class_id_map_file
-    if not path:
-        logger.warning("Infer.PostProcess.class_id_map_file is not given: classes are named by their ids")
-        return [str(class_id) for class_id in range(class_num)]
-    labels = read_class_id_map(path, post_process.delimiter)
-    if len(labels) != class_num:
-        raise ValueError(
-            f"Arch.class_num is {class_num}, but {path} (Infer.PostProcess.class_id_map_file) names {len(labels)} "
-            "classes"
-        )
-    return labels
 
 
 def save_json(results: list[dict], path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 
 from ppcls_ext import registry
-from ppcls_ext.arch.axis_linear import AxisLinear
+from ppcls_ext.arch.layers.axis_linear import AxisLinear
 from ppcls_ext.utils.spelling import nearest
 from ppcls_ext.utils.state_dict import unique_tensors
 from ppcls_ext.weights.key_rules import Structure

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from resolution_rules import RULES, main, study, table
 
-from ppcls_ext.arch import axis_linear
+from ppcls_ext.arch.layers import axis_linear
 from ppcls_ext.data.digits import prepare_digits
 
 CONFIG = Path(__file__).parents[2] / "configs" / "quick_start" / "ViP_digits.yaml"

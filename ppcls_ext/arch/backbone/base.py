@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import inspect
 from typing import Optional, Sequence
 
 import paddle
@@ -22,8 +24,8 @@ class Backbone(TheseusLayer):
     """An image classifier made of ``stem``, ``stages`` (a ``Sequential``), ``norm``, ``pool`` and ``head``.
 
     The sub-layers are registered in the order in which they run, and each takes one argument: PaddleClas's
-    ``stop_after`` and ``freeze_befor`` depend on both. A family's constructor hands ``locals()`` to this one, sets the
-    attributes below, and ends with :meth:`reset_head`.
+    ``stop_after`` and ``freeze_befor`` depend on both. A family's constructor sets the attributes below and ends with
+    :meth:`reset_head`. Its arguments are recorded for :meth:`config`, so they have to be plain data.
 
     Attributes:
         class_num: Number of classes; 0 means that the model returns pooled features.
@@ -56,9 +58,18 @@ class Backbone(TheseusLayer):
         "init",
     )
 
-    def __init__(self, arguments: dict):
+    _arguments: dict
+
+    def __new__(cls, *args, **kwargs) -> Backbone:
+        """Record the constructor's arguments."""
+        model = super().__new__(cls)
+        with contextlib.suppress(TypeError):  # of wrong arguments, which the constructor is about to refuse
+            # Not by assignment, for which nn.Layer wants its own constructor to have run.
+            model.__dict__["_arguments"] = _bound_arguments(cls, args, kwargs)
+        return model
+
+    def __init__(self):
         super().__init__()
-        self._arguments = {key: _plain(value) for key, value in arguments.items() if key not in ("self", "__class__")}
         self._outputs: dict = {}
 
     # ---- running -----------------------------------------------------------------------------------------------
@@ -107,7 +118,11 @@ class Backbone(TheseusLayer):
         for stage in list(self.stages)[: max(wanted) + 1]:
             x = stage(x)
             outputs.append(x)
-        return [self.as_map(outputs[index], images) for index in wanted]
+        return [self.as_map(self.feature_of(index, outputs[index]), images) for index in wanted]
+
+    def feature_of(self, index: int, output: paddle.Tensor) -> paddle.Tensor:
+        """Return what :meth:`extract_features` gives of the stage ``index``, from the stage's output."""
+        return output
 
     def as_map(self, output: paddle.Tensor, images: paddle.Tensor) -> paddle.Tensor:
         """Return a stage's output for ``images`` as ``[N, C, H, W]``."""
@@ -198,6 +213,13 @@ class Backbone(TheseusLayer):
     def no_weight_decay(self) -> list:
         """Return the names of the parameters to train without weight decay: norms, biases, position embeddings."""
         return [name for name, p in self.named_parameters() if p.ndim <= 1 or name in self.position_tables]
+
+    def fold(self, height: int, width: int) -> None:
+        """Let a graph that is traced in evaluation for images of this size hold what can be computed in advance.
+
+        Most networks have nothing of the kind. Such a graph does not follow later changes of the weights, so this is
+        for export, and has to be called again after a change.
+        """
 
     def set_recompute(self, enabled: bool = True) -> None:
         """Trade time for memory in training: keep the input of each block only, and run it again in backward."""
@@ -296,6 +318,17 @@ class Backbone(TheseusLayer):
         if wanted not in names:
             hint = nearest(wanted, names)
             raise ValueError(f"{argument}: there is no sub-layer {pattern!r}" + (f"; nearest: {hint}" if hint else ""))
+
+
+def _bound_arguments(cls: type, args: tuple, kwargs: dict) -> dict:
+    """Return the arguments of a call of ``cls`` by name, those that are not given too.
+
+    Raises:
+        TypeError: if its constructor does not take them.
+    """
+    bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
+    bound.apply_defaults()
+    return {name: _plain(value) for name, value in list(bound.arguments.items())[1:]}
 
 
 def _plain(value):

@@ -10,27 +10,27 @@ is what a detector would take. Differences are listed in ``docs/en/models/ImageN
 
 from __future__ import annotations
 
-import math
 from typing import Sequence, Union
 
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
-from paddle.nn import initializer as I
 
 from ppcls_ext.arch.backbone.token_label import TokenLabelBackbone
-from ppcls_ext.arch.dilated_attention import DilatedAttention
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     BatchNorm2D,
     GlobalAveragePool,
     LayerNorm,
     Mlp,
-    RecomputeSequential,
+    SelfAttention,
+    Stage,
     TransformerBlock,
-    attention,
     drop_path_rates,
+    init_like_torch,
+    init_linear,
 )
+from ppcls_ext.arch.layers.dilated_attention import DilatedAttention
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.validate import (
     check_choice,
@@ -46,29 +46,6 @@ PATCH_EMBEDS = ("overlapping", "nonoverlapping", "pointconv")
 MERGINGS = ("conv3_2", "conv2_2", "avgpool3_2", "avgpool2_2")
 CPES = ("block", "stage", "both", "none")
 STEM_WIDTH = 16  # channels after the stem's first convolution; they double twice
-
-
-class GlobalAttention(nn.Layer):
-    """Multi-head self-attention over all tokens of the map."""
-
-    def __init__(self, dim: int, heads: int, bias: bool, drop_rate: float):
-        super().__init__()
-        self.heads = heads
-        self.drop_rate = drop_rate
-        self.qkv = nn.Linear(dim, 3 * dim, bias_attr=None if bias else False)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take and return ``[N, H, W, C]``."""
-        size = x.shape[-1] // self.heads
-        qkv = self.qkv(x.flatten(1, 2)).reshape([0, 0, 3, self.heads, size]).transpose([2, 0, 3, 1, 4])
-        mixed = attention(qkv[0], qkv[1], qkv[2], self.drop_rate, self.training)  # [N, heads, H * W, size]
-        mixed = self.proj(mixed.transpose([0, 2, 1, 3]).flatten(2))
-        return mixed.reshape(x.shape if paddle.in_dynamic_mode() else paddle.shape(x))
-
-    def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
-        """Return the products of queries with keys, and of probabilities with values."""
-        return 2 * math.prod(output.shape) * output.shape[1] * output.shape[2]
 
 
 class PositionEncoding(nn.Conv2D):
@@ -133,20 +110,6 @@ class Stem(nn.Layer):
         return self.proj(x).transpose([0, 2, 3, 1])  # (N, C, H, W) -> (N, H, W, C)
 
 
-class DilateFormerStage(nn.Layer):
-    """Merging (none in the first stage), a position encoding if there is one per stage, and blocks."""
-
-    def __init__(self, downsample: nn.Layer, cpe: nn.Layer, blocks: Sequence[nn.Layer]):
-        super().__init__()
-        self.downsample = downsample
-        self.cpe = cpe
-        self.blocks = RecomputeSequential(*blocks)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take the previous stage's ``[N, H, W, C]``, return this one's."""
-        return self.blocks(self.cpe(self.downsample(x)))
-
-
 class DilateFormer(TokenLabelBackbone):
     """DilateFormer with every hyper-parameter open; the defaults are DilateFormer-Tiny.
 
@@ -207,7 +170,7 @@ class DilateFormer(TokenLabelBackbone):
         drop_path_rate: float = 0.0,
         token_label: bool = False,
     ):
-        super().__init__(locals())
+        super().__init__(token_label)
         depths = check_integers("depths", depths)
         count = len(depths)
         num_heads = check_integers("num_heads", num_heads, count)
@@ -239,14 +202,14 @@ class DilateFormer(TokenLabelBackbone):
                 if dilate_attention[i]:
                     attn = DilatedAttention(dim, heads, dilations, kernel_size, qkv_bias, attn_drop_rate)
                 else:
-                    attn = GlobalAttention(dim, heads, qkv_bias, attn_drop_rate)
-                encoding = PositionEncoding(dim) if cpe in ("block", "both") else nn.Identity()
+                    attn = SelfAttention(dim, heads, qkv_bias, attn_drop_rate=attn_drop_rate)
+                encoding = PositionEncoding(dim) if cpe in ("block", "both") else None
                 mlp = Mlp(dim, int(mlp_ratio * dim), activation, drop_rate)
                 blocks.append(TransformerBlock(dim, attn, mlp, epsilon, rate, cpe=encoding))
-            downsample = Merging(dims[i - 1], dim, merging) if i else nn.Identity()
+            downsample = Merging(dims[i - 1], dim, merging) if i else None
             # The first stage has none: the official code encodes positions where it merges.
-            encoding = PositionEncoding(dim) if i and cpe in ("stage", "both") else nn.Identity()
-            stages.append(DilateFormerStage(downsample, encoding, blocks))
+            encoding = PositionEncoding(dim) if i and cpe in ("stage", "both") else None
+            stages.append(Stage(blocks, downsample, encoding))
         self.stages = nn.Sequential(*stages)
         self.norm = LayerNorm(dims[-1], epsilon=epsilon)
         self.pool = GlobalAveragePool()
@@ -256,24 +219,24 @@ class DilateFormer(TokenLabelBackbone):
     def _init_weights(self) -> None:
         """Initialise as the official code does.
 
-        Its truncated normal is cut at -2 and 2, a hundred deviations off, which is a plain normal distribution. Its
-        convolutions keep PyTorch's default, uniform within 1 / sqrt(fan in), and the ``qkv`` of its dilated attention
-        is a 1 x 1 convolution. Paddle's own defaults serve for the norms (1 and 0).
+        Its convolutions keep PyTorch's default, and the ``qkv`` of its dilated attention is a 1 x 1 convolution.
+        Paddle's own defaults serve for the norms (1 and 0).
         """
-        projections = {layer.qkv for layer in self.sublayers() if isinstance(layer, DilatedAttention)}
         for layer in self.sublayers():
-            if isinstance(layer, nn.Conv2D) or layer in projections:
-                fan_in = layer.weight.shape[0] if layer in projections else math.prod(layer.weight.shape[1:])
-                uniform = I.Uniform(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
-                for parameter in layer.parameters(include_sublayers=False):
-                    uniform(parameter)
-            elif isinstance(layer, nn.Linear):
-                _init_linear(layer)
+            if isinstance(layer, nn.Conv2D):
+                init_like_torch(layer)
+            elif isinstance(layer, DilatedAttention):
+                init_like_torch(layer.qkv, fan_in=layer.qkv.weight.shape[0])
+                init_linear(layer.proj)
+            elif isinstance(layer, (SelfAttention, Mlp)):
+                for linear in layer.sublayers():
+                    if isinstance(linear, nn.Linear):
+                        init_linear(linear)
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier of small normal weights."""
         head = nn.Linear(self.num_features, class_num)
-        _init_linear(head)
+        init_linear(head)
         return head
 
     @property
@@ -295,12 +258,6 @@ class DilateFormer(TokenLabelBackbone):
                 f"{type(self).__name__} with patch_embed={self._patch_embed!r} and merging={self._merging!r} takes "
                 f"images of at least {self.min_size} x {self.min_size} pixels, got {height} x {width}"
             )
-
-
-def _init_linear(layer: nn.Linear) -> None:
-    I.Normal(std=0.02)(layer.weight)
-    if layer.bias is not None:
-        I.Constant(0.0)(layer.bias)
 
 
 def _check_attention(dims: list, num_heads: list, dilations, kernel_size, dilate_attention) -> tuple:

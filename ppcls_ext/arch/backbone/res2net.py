@@ -20,11 +20,20 @@ from typing import Sequence
 import paddle
 from paddle import nn
 
-from ppcls_ext.arch.backbone.resnet import ResidualBlock, ResidualNetwork, group_width
-from ppcls_ext.arch.layers import ConvBN
+from ppcls_ext.arch.backbone.resnet import (
+    FORMS,
+    SHORTCUTS,
+    STEMS,
+    ConvolutionalNetwork,
+    OverwritingReLU,
+    group_width,
+    make_shortcut,
+    make_stem,
+)
+from ppcls_ext.arch.layers import ConvBN, DropPath, GlobalAveragePool, Stage, drop_path_rates
 from ppcls_ext.arch.publishers import PADDLECLAS_PREPROCESSING, paddleclas_accuracy, paddleclas_weights
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
-from ppcls_ext.utils.validate import check_flag, check_integer
+from ppcls_ext.utils.validate import check_choice, check_flag, check_integer, check_integers, check_rate
 
 
 class SplitConvolution(nn.Layer):
@@ -74,7 +83,7 @@ class SqueezeExcitation(nn.Layer):
         return x * factors.unsqueeze([2, 3])
 
 
-class Res2Bottleneck(ResidualBlock):
+class Res2Bottleneck(nn.Layer):
     """1 x 1 to ``scale`` parts, :class:`SplitConvolution`, 1 x 1, and squeeze-and-excitation if there is any."""
 
     expansion = 4
@@ -94,11 +103,14 @@ class Res2Bottleneck(ResidualBlock):
         self.split = split
         self.conv3 = ConvBN(width, channels_out, 1, act=False)
         self.se = SqueezeExcitation(channels_out) if use_se else nn.Identity()
-        self.join(shortcut, drop_path_rate)
+        self.drop_path = DropPath(drop_path_rate)
+        self.shortcut = shortcut
+        self.act = OverwritingReLU()
 
-    def branch(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Return the residual of ``[N, C, H, W]``."""
-        return self.se(self.conv3(self.split(self.conv1(x))))
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take ``[N, channels_in, H, W]``, return ``[N, channels_out, ceil(H / stride), ceil(W / stride)]``."""
+        residual = self.se(self.conv3(self.split(self.conv1(x))))
+        return self.act(self.drop_path(residual) + self.shortcut(x))
 
 
 def check_scale(scale: int) -> int:
@@ -111,7 +123,7 @@ def check_scale(scale: int) -> int:
     return check_integer("scale", scale, minimum=2)
 
 
-class Res2Net(ResidualNetwork):
+class Res2Net(ConvolutionalNetwork):
     """Res2Net with every hyper-parameter open; the defaults are Res2Net-50 26w x 4s in the official form.
 
     Args:
@@ -153,21 +165,43 @@ class Res2Net(ResidualNetwork):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ):
-        super().__init__(locals())
+        super().__init__()
+        depths = check_integers("depths", depths)
+        planes = check_integers("planes", planes, len(depths))
         check_integer("base_width", base_width)
         check_scale(scale)
         check_integer("cardinality", cardinality)
         check_flag("use_se", use_se)
+        check_choice("stem", stem, STEMS)
+        check_choice("shortcut", shortcut, SHORTCUTS)
+        official = check_choice("form", form, FORMS) == "official"
+        check_rate("drop_rate", drop_rate)
+        rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)
 
-        def make_block(channels_in: int, planes: int, stride: int, shortcut: nn.Layer, rate: float, first: bool):
-            width = cardinality * group_width(planes, base_width)
-            official = form == "official"
-            restarts = first if official else stride == 2
-            split = SplitConvolution(width, scale, stride, cardinality, restarts, counts_padding=official)
-            channels_out = Res2Bottleneck.expansion * planes
-            return Res2Bottleneck(channels_in, channels_out, split, scale * width, shortcut, rate, use_se)
+        self.in_channels = check_integer("in_channels", in_channels)
+        self.stage_channels = [Res2Bottleneck.expansion * width for width in planes]
+        self.stage_strides = [4 * 2**s for s in range(len(depths))]
+        self.num_features = self.stage_channels[-1]
 
-        self.build(make_block, Res2Bottleneck.expansion)
+        self.stem = make_stem(stem, self.in_channels, planes[0])
+        stages, channels_in = [], planes[0]
+        for s, channels_out in enumerate(self.stage_channels):
+            width = cardinality * group_width(planes[s], base_width)
+            blocks = []
+            for i, rate in enumerate(rates[s]):
+                stride = 2 if s > 0 and i == 0 else 1
+                restarts = i == 0 if official else stride == 2
+                split = SplitConvolution(width, scale, stride, cardinality, restarts, counts_padding=official)
+                path = make_shortcut(channels_in, channels_out, stride, shortcut)
+                blocks.append(Res2Bottleneck(channels_in, channels_out, split, scale * width, path, rate, use_se))
+                channels_in = channels_out
+            stages.append(Stage(blocks))
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.Identity()
+        self.pool = GlobalAveragePool(channels_last=False)
+        self.head_drop = nn.Dropout(drop_rate)
+        self._init_weights()
+        self.reset_head(class_num)
 
 
 # ---- variants --------------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from ppcls_ext.arch.backbone.res2net import BILINEAR, PAPER, Res2Bottleneck, SplitConvolution, check_scale
-from ppcls_ext.arch.backbone.resnet import ConvolutionalNetwork, Stage, group_width
-from ppcls_ext.arch.layers import BatchNorm2D, ConvBN, RecomputeSequential, drop_path_rates
+from ppcls_ext.arch.backbone.resnet import ConvolutionalNetwork, group_width
+from ppcls_ext.arch.layers import BatchNorm2D, ConvBN, GlobalAveragePool, RecomputeSequential, Stage, drop_path_rates
 from ppcls_ext.registry import Accuracy, Family, Variant
 from ppcls_ext.utils.validate import check_integer, check_integers, check_rate
 
@@ -134,7 +134,7 @@ class BigLittleRes2Net(ConvolutionalNetwork):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ):
-        super().__init__(locals())
+        super().__init__()
         depths = check_integers("depths", depths)
         planes = check_integers("planes", planes, len(depths))
         check_integer("alpha", alpha)
@@ -180,7 +180,11 @@ class BigLittleRes2Net(ConvolutionalNetwork):
         stages.append(Stage(make_row(width, planes[-1], [2] + [1] * (depths[-1] - 1), rates[-1])))
         self.stage_strides.append(2 * total)
         self.stages = nn.Sequential(*stages)
-        self.finish(check_rate("drop_rate", drop_rate), class_num)
+        self.norm = nn.Identity()
+        self.pool = GlobalAveragePool(channels_last=False)
+        self.head_drop = nn.Dropout(check_rate("drop_rate", drop_rate))
+        self._init_weights()
+        self.reset_head(class_num)
 
 
 # ---- variants --------------------------------------------------------------------------------------------------

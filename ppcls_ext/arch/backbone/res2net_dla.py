@@ -35,6 +35,7 @@ from ppcls_ext.arch.backbone.resnet import ConvolutionalNetwork
 from ppcls_ext.arch.layers import (
     BatchNorm2D,
     ConvBN,
+    GlobalAveragePool,
     RecomputeSequential,
     drop_path_rates,
 )
@@ -129,7 +130,7 @@ class Res2NetDLA(ConvolutionalNetwork):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ):
-        super().__init__(locals())
+        super().__init__()
         levels = check_integers("levels", levels)
         channels = check_integers("channels", channels, len(levels) + 2)
         check_integer("base_width", base_width)
@@ -160,7 +161,11 @@ class Res2NetDLA(ConvolutionalNetwork):
             blocks = [make_block(width if i else width_in, width, not i, rate) for i, rate in enumerate(rates[s])]
             stages.append(DlaStage(width_in, width, blocks, merges_input=s > 0))
         self.stages = nn.Sequential(*stages)
-        self.finish(check_rate("drop_rate", drop_rate), class_num)
+        self.norm = nn.Identity()
+        self.pool = GlobalAveragePool(channels_last=False)
+        self.head_drop = nn.Dropout(check_rate("drop_rate", drop_rate))
+        self._init_weights()
+        self.reset_head(class_num)
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier; the official one is a 1 x 1 convolution and its weight is initialised as such."""

@@ -16,13 +16,12 @@ Written from the papers and checked against torchvision, timm and PaddleClas. Di
 
 from __future__ import annotations
 
-import math
-from typing import Callable, Sequence
+import functools
+from typing import Sequence
 
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
-from paddle.nn import initializer as I
 
 from ppcls_ext.arch.backbone.base import Backbone
 from ppcls_ext.arch.layers import (
@@ -30,9 +29,10 @@ from ppcls_ext.arch.layers import (
     ConvBN,
     DropPath,
     GlobalAveragePool,
-    RecomputeSequential,
+    Stage,
     drop_path_rates,
     he_normal,
+    init_like_torch,
 )
 from ppcls_ext.arch.publishers import (
     PADDLECLAS_PREPROCESSING,
@@ -68,8 +68,15 @@ class Projection(nn.Layer):
         return self.norm(self.conv(self.pool(x)))
 
 
+def make_shortcut(channels_in: int, channels_out: int, stride: int, kind: str, projects: bool = False) -> nn.Layer:
+    """Return the identity, or a projection where width or resolution change (or if it ``projects`` all the same)."""
+    if projects or stride > 1 or channels_in != channels_out:
+        return Projection(channels_in, channels_out, stride, kind)
+    return nn.Identity()
+
+
 class OverwritingReLU(nn.ReLU):
-    """ReLU in the memory of its input, which must be nobody else's: a fresh sum, say.
+    """In-place ReLU. The input must not be used elsewhere, e.g. a freshly computed sum.
 
     On a CPU new memory for a large map costs more than the comparison: every page of it is zeroed by the system first.
     """
@@ -79,26 +86,8 @@ class OverwritingReLU(nn.ReLU):
         return F.relu_(x) if paddle.in_dynamic_mode() else F.relu(x)
 
 
-class ResidualBlock(nn.Layer):
-    """relu(branch(x) + shortcut(x)); the kinds of blocks differ in their branch (arXiv 1512.03385, equation 1)."""
-
-    def join(self, shortcut: nn.Layer, drop_path_rate: float) -> None:
-        """Add what follows the layers of the branch."""
-        self.drop_path = DropPath(drop_path_rate)
-        self.shortcut = shortcut
-        self.act = OverwritingReLU()
-
-    def branch(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Return the residual of ``[N, C, H, W]``."""
-        raise NotImplementedError
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take ``[N, C, H, W]``, return ``[N, C', ceil(H / stride), ceil(W / stride)]``."""
-        return self.act(self.drop_path(self.branch(x)) + self.shortcut(x))
-
-
-class BasicBlock(ResidualBlock):
-    """Two 3 x 3 convolutions (arXiv 1512.03385, figure 5 left)."""
+class BasicBlock(nn.Layer):
+    """Two 3 x 3 convolutions and a shortcut (arXiv 1512.03385, figure 5 left)."""
 
     expansion = 1
 
@@ -106,14 +95,17 @@ class BasicBlock(ResidualBlock):
         super().__init__()
         self.conv1 = ConvBN(channels_in, planes, 3, stride)
         self.conv2 = ConvBN(planes, planes, 3, act=False)
-        self.join(shortcut, drop_path_rate)
+        self.drop_path = DropPath(drop_path_rate)
+        self.shortcut = shortcut
+        self.act = OverwritingReLU()
 
-    def branch(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Return the residual of ``[N, C, H, W]``."""
-        return self.conv2(self.conv1(x))
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take ``[N, channels_in, H, W]``, return ``[N, planes, ceil(H / stride), ceil(W / stride)]``."""
+        residual = self.conv2(self.conv1(x))
+        return self.act(self.drop_path(residual) + self.shortcut(x))
 
 
-class Bottleneck(ResidualBlock):
+class Bottleneck(nn.Layer):
     """1 x 1, 3 x 3 in ``cardinality`` groups, 1 x 1 (arXiv 1512.03385, figure 5 right; 1611.05431, figure 3c)."""
 
     expansion = 4
@@ -133,11 +125,14 @@ class Bottleneck(ResidualBlock):
         self.conv1 = ConvBN(channels_in, width, 1)
         self.conv2 = ConvBN(width, width, 3, stride, groups=cardinality)
         self.conv3 = ConvBN(width, self.expansion * planes, 1, act=False)
-        self.join(shortcut, drop_path_rate)
+        self.drop_path = DropPath(drop_path_rate)
+        self.shortcut = shortcut
+        self.act = OverwritingReLU()
 
-    def branch(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Return the residual of ``[N, C, H, W]``."""
-        return self.conv3(self.conv2(self.conv1(x)))
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take ``[N, channels_in, H, W]``, return ``[N, 4 planes, ceil(H / stride), ceil(W / stride)]``."""
+        residual = self.conv3(self.conv2(self.conv1(x)))
+        return self.act(self.drop_path(residual) + self.shortcut(x))
 
 
 def group_width(planes: int, base_width: int) -> int:
@@ -150,18 +145,6 @@ def group_width(planes: int, base_width: int) -> int:
     if not width:
         raise ValueError(f"base_width {base_width} leaves no channel to a group when planes is {planes}")
     return width
-
-
-class Stage(nn.Layer):
-    """Blocks at one resolution; the first changes resolution and width."""
-
-    def __init__(self, blocks: Sequence[nn.Layer]):
-        super().__init__()
-        self.blocks = RecomputeSequential(*blocks)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take the previous stage's ``[N, C, H, W]``, return this one's."""
-        return self.blocks(x)
 
 
 def make_stem(kind: str, channels_in: int, channels_out: int) -> nn.Layer:
@@ -180,15 +163,11 @@ class ConvolutionalNetwork(Backbone):
     It takes images of any size; odd sides are rounded up wherever the resolution is halved.
     """
 
-    def finish(self, drop_rate: float, class_num: int) -> None:
-        """Add what follows the stages, and initialise."""
-        self.norm = nn.Identity()
-        self.pool = GlobalAveragePool(channels_last=False)
-        self.head_drop = nn.Dropout(drop_rate)
+    def _init_weights(self) -> None:
+        """Initialise the convolutions; Paddle's own defaults serve for BatchNorm (1 and 0)."""
         for layer in self.sublayers():
             if isinstance(layer, nn.Conv2D):
                 he_normal(layer.weight)
-        self.reset_head(class_num)
 
     def forward_head(self, x: paddle.Tensor, pre_logits: bool = False) -> paddle.Tensor:
         """Pool the result of :meth:`forward_features` and classify it.
@@ -202,10 +181,8 @@ class ConvolutionalNetwork(Backbone):
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier with weights and biases uniform within 1 / sqrt(num_features), as PyTorch's."""
-        bound = 1 / math.sqrt(self.num_features)
         head = nn.Linear(self.num_features, class_num)
-        for parameter in (head.weight, head.bias):
-            I.Uniform(-bound, bound)(parameter)
+        init_like_torch(head, fan_in=self.num_features)
         return head
 
     def check_resolution(self, height: int, width: int) -> None:
@@ -218,51 +195,7 @@ class ConvolutionalNetwork(Backbone):
             raise ValueError(f"{type(self).__name__} takes images of at least 1 x 1 pixel, got {height} x {width}")
 
 
-class ResidualNetwork(ConvolutionalNetwork):
-    """What ResNet and the families built on it have in common: everything but the branch of a block."""
-
-    def build(self, make_block: Callable, expansion: int) -> None:
-        """Check the arguments that all such families have and build the network.
-
-        Args:
-            make_block: Makes a block from (channels that it takes, planes, stride, shortcut, drop-path rate, whether
-                it is the first of its stage).
-            expansion: Channels of a block's output over its planes.
-        """
-        given = self._arguments
-        depths = check_integers("depths", given["depths"])
-        planes = check_integers("planes", given["planes"], len(depths))
-        check_choice("stem", given["stem"], STEMS)
-        check_choice("shortcut", given["shortcut"], SHORTCUTS)
-        check_choice("form", given["form"], FORMS)
-        drop_rate = check_rate("drop_rate", given["drop_rate"])
-        rates = drop_path_rates(check_rate("drop_path_rate", given["drop_path_rate"]), depths)
-
-        self.in_channels = check_integer("in_channels", given["in_channels"])
-        self.stage_channels = [expansion * width for width in planes]
-        self.stage_strides = [4 * 2**stage for stage in range(len(depths))]
-        self.num_features = self.stage_channels[-1]
-
-        self.stem = make_stem(given["stem"], self.in_channels, planes[0])
-        stages, width = [], planes[0]
-        for s, width_out in enumerate(self.stage_channels):
-            blocks = []
-            for i, rate in enumerate(rates[s]):
-                stride = 2 if s and not i else 1
-                projects = stride > 1 or width != width_out or self.projects_anyway(s, i)
-                shortcut = Projection(width, width_out, stride, given["shortcut"]) if projects else nn.Identity()
-                blocks.append(make_block(width, planes[s], stride, shortcut, rate, not i))
-                width = width_out
-            stages.append(Stage(blocks))
-        self.stages = nn.Sequential(*stages)
-        self.finish(drop_rate, given["class_num"])
-
-    def projects_anyway(self, stage: int, index: int) -> bool:
-        """Return whether a block whose input has the right shape projects it all the same."""
-        return False
-
-
-class ResNet(ResidualNetwork):
+class ResNet(ConvolutionalNetwork):
     """ResNet and ResNeXt with every hyper-parameter open; the defaults are ResNet-50.
 
     Args:
@@ -302,8 +235,10 @@ class ResNet(ResidualNetwork):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ):
-        super().__init__(locals())
+        super().__init__()
         check_choice("block", block, BLOCKS)
+        depths = check_integers("depths", depths)
+        planes = check_integers("planes", planes, len(depths))
         check_integer("cardinality", cardinality)
         check_integer("base_width", base_width)
         if block == "basic" and (cardinality, base_width) != (1, 64):
@@ -311,17 +246,39 @@ class ResNet(ResidualNetwork):
                 "cardinality and base_width shape a bottleneck; with block='basic' they must be 1 and 64, "
                 f"got {cardinality} and {base_width}"
             )
+        check_choice("stem", stem, STEMS)
+        check_choice("shortcut", shortcut, SHORTCUTS)
+        check_choice("form", form, FORMS)
+        check_rate("drop_rate", drop_rate)
+        rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)
 
-        def make_block(channels_in: int, planes: int, stride: int, shortcut: nn.Layer, rate: float, first: bool):
-            if block == "basic":
-                return BasicBlock(channels_in, planes, stride, shortcut, rate)
-            return Bottleneck(channels_in, planes, stride, shortcut, rate, cardinality, base_width)
+        if block == "basic":
+            expansion, make_block = BasicBlock.expansion, BasicBlock
+        else:
+            expansion = Bottleneck.expansion
+            make_block = functools.partial(Bottleneck, cardinality=cardinality, base_width=base_width)
+        self.in_channels = check_integer("in_channels", in_channels)
+        self.stage_channels = [expansion * width for width in planes]
+        self.stage_strides = [4 * 2**s for s in range(len(depths))]
+        self.num_features = self.stage_channels[-1]
 
-        self.build(make_block, BasicBlock.expansion if block == "basic" else Bottleneck.expansion)
-
-    def projects_anyway(self, stage: int, index: int) -> bool:
-        """In PaddleClas's form the very first block projects."""
-        return self._arguments["form"] == "paddleclas" and stage == index == 0
+        self.stem = make_stem(stem, self.in_channels, planes[0])
+        stages, channels_in = [], planes[0]
+        for s, width in enumerate(planes):
+            blocks = []
+            for i, rate in enumerate(rates[s]):
+                stride = 2 if s > 0 and i == 0 else 1
+                projects = s == i == 0 and form == "paddleclas"
+                path = make_shortcut(channels_in, self.stage_channels[s], stride, shortcut, projects)
+                blocks.append(make_block(channels_in, width, stride, path, rate))
+                channels_in = self.stage_channels[s]
+            stages.append(Stage(blocks))
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.Identity()
+        self.pool = GlobalAveragePool(channels_last=False)
+        self.head_drop = nn.Dropout(drop_rate)
+        self._init_weights()
+        self.reset_head(class_num)
 
 
 # ---- variants --------------------------------------------------------------------------------------------------

@@ -26,11 +26,14 @@ from ppcls_ext.arch.layers import (
     LayerNorm,
     Mlp,
     PatchEmbed,
-    RecomputeSequential,
+    Stage,
     TransformerBlock,
     attention,
     drop_path_rates,
+    init_like_torch,
+    init_linear,
     permute,
+    shape_of,
 )
 from ppcls_ext.arch.publishers import paddleclas_weights
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
@@ -47,15 +50,10 @@ from ppcls_ext.utils.validate import (
 MASKED = -100.0  # added to the logits of pairs that the cyclic shift brought together
 
 
-def _sides(x: paddle.Tensor, first: int) -> tuple:
-    """Return height and width, axes ``first`` and ``first + 1``: ints when running, tensors while a graph is traced."""
-    shape = x.shape if paddle.in_dynamic_mode() else paddle.shape(x)
-    return shape[first], shape[first + 1]
-
-
 def _pad(x: paddle.Tensor, multiple: int, data_format: str = "NHWC") -> paddle.Tensor:
     """Pad with zeros at the bottom and at the right to multiples of ``multiple``."""
-    height, width = _sides(x, 1 if data_format == "NHWC" else 2)
+    first = 1 if data_format == "NHWC" else 2
+    height, width = shape_of(x)[first], shape_of(x)[first + 1]
     rows, columns = (multiple - 1 - (side + multiple - 1) % multiple for side in (height, width))
     if paddle.in_dynamic_mode():
         return F.pad(x, [0, columns, 0, rows], data_format=data_format) if rows or columns else x
@@ -68,7 +66,8 @@ def _roll(x: paddle.Tensor, down, right) -> paddle.Tensor:
     """Shift a map ``[N, H, W, C]`` cyclically."""
     if paddle.in_dynamic_mode():
         return paddle.roll(x, [down, right], [1, 2]) if down or right else x
-    for axis, side, shift in zip((1, 2), _sides(x, 1), (down, right)):
+    for axis, shift in ((1, down), (2, right)):
+        side = shape_of(x)[axis]
         index = paddle.arange(side, dtype=side.dtype) - shift
         index = paddle.where(index < 0, index + side, index)
         x = paddle.gather(x, paddle.where(index >= side, index - side, index), axis=axis)
@@ -83,11 +82,12 @@ def relative_position_index(window: int) -> np.ndarray:
 
 
 class WindowAttention(nn.Layer):
-    """Multi-head self-attention within windows, with a learned bias for each relative position (paper, eq. 4).
+    """W-MSA and SW-MSA: self-attention within windows, with a learned bias per relative position (paper, eq. 4).
 
     A map is padded with zeros to whole windows, which take part as keys, as in the official code for detection. With a
-    shift the windows lie ``shift`` pixels further down and right; the map is rolled instead, and pairs that only that
-    brought together are masked. Along a side that is one window long nothing is shifted unless ``always_shift``.
+    shift (SW-MSA) the windows lie ``shift`` pixels further down and right; the map is rolled instead, and pairs that
+    only that brought together are masked. Along a side that is one window long nothing is shifted unless
+    ``always_shift``.
     """
 
     def __init__(
@@ -108,7 +108,6 @@ class WindowAttention(nn.Layer):
         self.always_shift = always_shift
         self.attn_drop_rate = attn_drop_rate
         shape = [(2 * window - 1) ** 2, heads]
-        # The official truncation lies at -2 and 2, a hundred deviations off: a plain normal distribution.
         self.relative_position_bias_table = self.create_parameter(shape, default_initializer=I.Normal(std=0.02))
         index = paddle.to_tensor(relative_position_index(window).reshape(-1))
         self.register_buffer("relative_position_index", index, persistable=False)
@@ -119,10 +118,10 @@ class WindowAttention(nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take and return ``[N, H, W, C]``."""
-        height, width = _sides(x, 1)
+        height, width = shape_of(x)[1], shape_of(x)[2]
         window, size = self.window, x.shape[-1] // self.heads
         x = _pad(x, window)
-        rows, columns = (side // window for side in _sides(x, 1))
+        rows, columns = shape_of(x)[1] // window, shape_of(x)[2] // window
         bias = self.position_bias()
         if self.shift:
             down, right = self.shift_along(rows), self.shift_along(columns)
@@ -188,23 +187,10 @@ class PatchMerging(nn.Layer):
         """Take ``[N, H, W, C]``, return ``[N, ceil(H / 2), ceil(W / 2), 2 C]``."""
         dim = x.shape[-1]
         x = _pad(x, 2)
-        rows, columns = (side // 2 for side in _sides(x, 1))
+        rows, columns = shape_of(x)[1] // 2, shape_of(x)[2] // 2
         # Channels of the official order: (row, column) = (0, 0), (1, 0), (0, 1), (1, 1).
         x = permute(x.reshape([-1, rows, 2, columns, 2, dim]), [0, 1, 3, 4, 2, 5])
         return self.reduction(self.norm(x.reshape([0, rows, columns, 4 * dim])))
-
-
-class SwinStage(nn.Layer):
-    """Patch merging (none in the first stage), then blocks."""
-
-    def __init__(self, downsample: nn.Layer, blocks: Sequence[nn.Layer]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = RecomputeSequential(*blocks)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take the previous stage's ``[N, H, W, C]``, return this one's."""
-        return self.blocks(self.downsample(x))
 
 
 class SwinTransformer(Backbone):
@@ -261,7 +247,7 @@ class SwinTransformer(Backbone):
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.1,
     ):
-        super().__init__(locals())
+        super().__init__()
         depths = check_integers("depths", depths)
         count = len(depths)
         num_heads = check_integers("num_heads", num_heads, count)
@@ -296,7 +282,7 @@ class SwinTransformer(Backbone):
                 attn = WindowAttention(dim, heads, window, shift, always_shift, qkv_bias, attn_drop_rate, drop_rate)
                 mlp = Mlp(dim, int(mlp_ratio * dim), activation, drop_rate)
                 blocks.append(TransformerBlock(dim, attn, mlp, epsilon, rate))
-            stages.append(SwinStage(PatchMerging(dims[i - 1], epsilon) if i else nn.Identity(), blocks))
+            stages.append(Stage(blocks, PatchMerging(dims[i - 1], epsilon) if i else None))
         self.stages = nn.Sequential(*stages)
         self.norm = LayerNorm(dims[-1], epsilon=epsilon)
         self.pool = GlobalAveragePool()
@@ -310,15 +296,13 @@ class SwinTransformer(Backbone):
         """Initialise as the official code does; its convolution keeps PyTorch's default, within 1 / sqrt(fan in)."""
         for layer in self.sublayers():
             if isinstance(layer, nn.Linear):
-                _init_linear(layer)
-        bound = 1 / math.sqrt(math.prod(self.stem.proj.weight.shape[1:]))
-        for parameter in self.stem.proj.parameters():
-            I.Uniform(-bound, bound)(parameter)
+                init_linear(layer)
+        init_like_torch(self.stem.proj)
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier of small normal weights."""
         head = nn.Linear(self.num_features, class_num)
-        _init_linear(head)
+        init_linear(head)
         return head
 
     def forward_stem(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -334,12 +318,6 @@ class SwinTransformer(Backbone):
         """
         if height == 0 or width == 0:
             raise ValueError(f"{type(self).__name__} takes images of at least 1 x 1 pixel, got {height} x {width}")
-
-
-def _init_linear(layer: nn.Linear) -> None:
-    I.Normal(std=0.02)(layer.weight)
-    if layer.bias is not None:
-        I.Constant(0.0)(layer.bias)
 
 
 # ---- variants --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ non-commercial use).
 
 Written from the paper's Algorithm 1 and checked against the official code: with the same weights, every variant gives
 the same features and logits. The paper's model takes images of one size; here the layers along height and width are
-re-expressed for any other (:mod:`ppcls_ext.arch.axis_linear`). Differences are listed in
+re-expressed for any other (:mod:`ppcls_ext.arch.layers.axis_linear`). Differences are listed in
 ``docs/en/models/ImageNet1k/ViP.md``.
 """
 
@@ -18,9 +18,7 @@ from typing import Sequence, Union
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
-from paddle.nn import initializer as I
 
-from ppcls_ext.arch.axis_linear import RULES, AxisLinear
 from ppcls_ext.arch.backbone.token_label import TokenLabelBackbone
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
@@ -29,10 +27,13 @@ from ppcls_ext.arch.layers import (
     LayerNorm,
     Mlp,
     PatchEmbed,
-    RecomputeSequential,
+    Stage,
     TransformerBlock,
     drop_path_rates,
+    init_like_torch,
+    init_linear,
 )
+from ppcls_ext.arch.layers.axis_linear import RULES, AxisLinear
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.validate import (
     check_choice,
@@ -65,7 +66,10 @@ class BranchWeights(nn.Layer):
 
 
 class PermuteMlp(nn.Layer):
-    """The token mixer: three linear layers, along the height, the width and the channels, and one to fuse them.
+    """The token mixer: linear layers along the height, the width and the channels, and one to fuse them.
+
+    It is the paper's Permute-MLP, and with ``weighted`` its Weighted Permute-MLP (WeightedPermuteMLP in the official
+    code).
 
     Along the height, the channels are cut into ``segments`` groups of S; a layer mixes the H·S values of a column and a
     group, the same for all columns and groups (Algorithm 1 of the paper). The width is treated alike. The branches are
@@ -80,7 +84,7 @@ class PermuteMlp(nn.Layer):
         width_branch: The same for the width.
         bias: Whether the three layers have biases.
         activation: Of the small network that makes the branches' weights.
-        resize_rule: How weights for another grid are made, one of :data:`ppcls_ext.arch.axis_linear.RULES`.
+        resize_rule: How weights for another grid are made, one of :data:`ppcls_ext.arch.layers.axis_linear.RULES`.
     """
 
     def __init__(
@@ -110,7 +114,6 @@ class PermuteMlp(nn.Layer):
             self.reweight = BranchWeights(dim, activation)
         self.proj = nn.Linear(dim, dim)
 
-    @paddle.jit.not_to_static  # nothing here depends on values: rewriting the code would only make tracing slower
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take and return ``[N, H, W, C]``; H and W have to be known."""
         h = self._along_height(x) if isinstance(self.mlp_h, AxisLinear) else self.mlp_h(x)
@@ -122,6 +125,12 @@ class PermuteMlp(nn.Layer):
         of_h, of_w, of_c = weights.unsqueeze([1, 2]).unbind(axis=-1)  # each (N, 1, 1, C)
         return self.proj(h * of_h + w * of_w + c * of_c)
 
+    def fold(self, height: int, width: int) -> None:
+        """Let a graph for maps of this size hold the resampled weights, see :meth:`AxisLinear.fold`."""
+        for layer, length in ((self.mlp_h, height), (self.mlp_w, width)):
+            if isinstance(layer, AxisLinear):
+                layer.fold(length)
+
     # Both permutations are exchanges of two axes of three: Paddle 3 does more axes several times slower on a CPU.
 
     def _along_height(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -129,7 +138,6 @@ class PermuteMlp(nn.Layer):
         size = dim // self.segments
         columns = width * self.segments  # of all segments
         x = x.reshape([-1, columns, size]).transpose([1, 0, 2])  # (N H, W G, S) -> (W G, N H, S)
-        self.mlp_h.prepare(height)
         x = self.mlp_h(x.reshape([columns, -1, height * size]))
         x = x.reshape([columns, -1, size]).transpose([1, 0, 2])
         return x.reshape([-1, height, width, dim])
@@ -138,23 +146,9 @@ class PermuteMlp(nn.Layer):
         _, height, width, dim = x.shape
         size = dim // self.segments
         x = x.reshape([-1, self.segments, size]).transpose([1, 0, 2])  # (N H W, G, S) -> (G, N H W, S)
-        self.mlp_w.prepare(width)
         x = self.mlp_w(x.reshape([self.segments, -1, width * size]))
         x = x.reshape([self.segments, -1, size]).transpose([1, 0, 2])
         return x.reshape([-1, height, width, dim])
-
-
-class PermutatorStage(nn.Layer):
-    """Downsampling (none in the first stage, nor where neither grid nor width changes), then blocks."""
-
-    def __init__(self, downsample: nn.Layer, blocks: Sequence[nn.Layer]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = RecomputeSequential(*blocks)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take the previous stage's ``[N, H, W, C]``, return this one's."""
-        return self.blocks(self.downsample(x))
 
 
 class VisionPermutator(TokenLabelBackbone):
@@ -218,7 +212,7 @@ class VisionPermutator(TokenLabelBackbone):
         skip_lam: float = 1.0,
         token_label: bool = False,
     ):
-        super().__init__(locals())
+        super().__init__(token_label)
         depths = check_integers("depths", depths)
         count = len(depths)
         patch_size = check_integer("patch_size", patch_size)
@@ -263,8 +257,7 @@ class VisionPermutator(TokenLabelBackbone):
                 for rate in rates[i]
             ]
             changes = i > 0 and (strides[i] > 1 or dims[i - 1] != dim)
-            downsample = Downsample(dims[i - 1], dim, strides[i]) if changes else nn.Identity()
-            stages.append(PermutatorStage(downsample, blocks))
+            stages.append(Stage(blocks, Downsample(dims[i - 1], dim, strides[i]) if changes else None))
         self.stages = nn.Sequential(*stages)
         self.norm = LayerNorm(dims[-1], epsilon=epsilon)
         self.pool = GlobalAveragePool()
@@ -294,26 +287,28 @@ class VisionPermutator(TokenLabelBackbone):
                 f"them are made for one size; give numbers: InputSpec([None, {native}]), Global.image_shape: [{native}]"
             )
 
-    def _init_weights(self) -> None:
-        """Initialise as the official code and PyTorch's convolution do.
+    def fold(self, height: int, width: int) -> None:
+        """Let a graph that is traced in evaluation for images of this size hold the resampled weights as constants.
 
-        The official truncation lies at -2 and 2, a hundred deviations off: a plain normal distribution.
+        Such a graph does not follow later changes of the weights: for export, after the last of them.
         """
+        for stage, stride in zip(self.stages, self.stage_strides):
+            rows, columns = (-(-side // max(self.stage_strides)) * max(self.stage_strides) for side in (height, width))
+            for block in stage.blocks:
+                block.attn.fold(rows // stride, columns // stride)
+
+    def _init_weights(self) -> None:
+        """Initialise as the official code and PyTorch's convolution do."""
         for layer in self.sublayers():
             if isinstance(layer, (nn.Linear, AxisLinear)):
-                I.Normal(std=0.02)(layer.weight)
-                if layer.bias is not None:
-                    I.Constant(0.0)(layer.bias)
+                init_linear(layer)
             elif isinstance(layer, nn.Conv2D):
-                bound = 1 / math.sqrt(math.prod(layer.weight.shape[1:]))
-                I.Uniform(-bound, bound)(layer.weight)
-                I.Uniform(-bound, bound)(layer.bias)
+                init_like_torch(layer)
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier of normal weights and a bias of zeros."""
         head = nn.Linear(self.num_features, class_num)
-        I.Normal(std=0.02)(head.weight)
-        I.Constant(0.0)(head.bias)
+        init_linear(head)
         return head
 
 

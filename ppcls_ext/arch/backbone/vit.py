@@ -24,11 +24,13 @@ from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     LayerNorm,
     Mlp,
-    RecomputeSequential,
+    SelfAttention,
+    Stage,
     TransformerBlock,
-    attention,
     drop_path_rates,
-    permute,
+    init_linear,
+    lecun_normal,
+    shape_of,
     truncated_normal,
 )
 from ppcls_ext.arch.publishers import paddleclas_weights
@@ -67,62 +69,20 @@ class TokenEmbedding(nn.Layer):
         x = self.proj(x)
         positions = self.positions(x)
         tokens = x.flatten(2).transpose([0, 2, 1])  # (N, C, H, W) -> (N, H * W, C)
-        batch = x.shape[0] if paddle.in_dynamic_mode() else paddle.shape(x)[0]
-        cls_token = self.cls_token.expand([batch, -1, -1]).astype(tokens.dtype)
+        cls_token = self.cls_token.expand([shape_of(x)[0], -1, -1]).astype(tokens.dtype)
         return self.drop(paddle.concat([cls_token, tokens], axis=1) + positions)
 
     def positions(self, x: paddle.Tensor) -> paddle.Tensor:
         """Return the table ``[1, 1 + H * W, C]`` for the map ``[N, C, H, W]``."""
         if paddle.in_dynamic_mode() and x.shape[2:] == self.grid:
             return self.pos_embed
-        size = x.shape[2:] if paddle.in_dynamic_mode() else paddle.shape(x)[2:]
         grid = self.pos_embed[:, 1:].transpose([0, 2, 1]).reshape([1, -1, *self.grid])  # (1, C, H, W)
-        grid = F.interpolate(grid, size=size, mode="bicubic").flatten(2).transpose([0, 2, 1])
+        grid = F.interpolate(grid, size=shape_of(x)[2:], mode="bicubic").flatten(2).transpose([0, 2, 1])
         return paddle.concat([self.pos_embed[:, :1], grid], axis=1)
 
     def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
         """Return 0: the convolution counts its own, and positions are added."""
         return 0
-
-
-class SelfAttention(nn.Layer):
-    """Multi-head self-attention over all tokens (paper, appendix A)."""
-
-    def __init__(
-        self, dim: int, heads: int, bias: bool, scale: Optional[float], attn_drop_rate: float, drop_rate: float
-    ):
-        super().__init__()
-        self.heads = heads
-        self.scale = scale
-        self.attn_drop_rate = attn_drop_rate
-        # Output channels: query, key, value; each split by head.
-        self.qkv = nn.Linear(dim, 3 * dim, bias_attr=None if bias else False)
-        self.proj = nn.Linear(dim, dim)
-        self.drop = nn.Dropout(drop_rate)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take and return ``[N, tokens, C]``."""
-        size = x.shape[-1] // self.heads
-        qkv = permute(self.qkv(x).reshape([0, 0, 3, self.heads, size]), [2, 0, 3, 1, 4])
-        query, key, value = qkv.unbind(0)
-        mixed = attention(query, key, value, self.attn_drop_rate, self.training, self.scale)
-        return self.drop(self.proj(permute(mixed, [0, 2, 1, 3]).flatten(2)))
-
-    def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
-        """Return the products of queries with keys, and of probabilities with values."""
-        return 2 * math.prod(output.shape) * output.shape[1]
-
-
-class ViTStage(nn.Layer):
-    """A group of blocks."""
-
-    def __init__(self, blocks: Sequence[nn.Layer]):
-        super().__init__()
-        self.blocks = RecomputeSequential(*blocks)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take and return ``[N, tokens, C]``."""
-        return self.blocks(x)
 
 
 class ClassTokenPool(nn.Layer):
@@ -191,7 +151,7 @@ class VisionTransformer(Backbone):
         drop_path_rate: float = 0.0,
         init: str = "official",
     ):
-        super().__init__(locals())
+        super().__init__()
         depths = check_integers("depths", depths)
         dim = check_integer("embed_dim", embed_dim)
         if dim % check_integer("num_heads", num_heads):
@@ -231,7 +191,7 @@ class VisionTransformer(Backbone):
                 )
                 for rate in stage_rates
             ]
-            stages.append(ViTStage(blocks))
+            stages.append(Stage(blocks))
         self.stages = nn.Sequential(*stages)
         self.norm = LayerNorm(dim, epsilon=epsilon)
         self.pool = ClassTokenPool()
@@ -247,31 +207,24 @@ class VisionTransformer(Backbone):
 
         The official code makes queries, keys and values by three layers, which the bounds of ``qkv`` follow.
         """
+        for name, layer in self.named_sublayers():
+            if isinstance(layer, nn.Linear) and self._init == "trunc_normal":
+                init_linear(layer, truncated_normal(0.02))
+            elif isinstance(layer, nn.Linear):
+                fan_in, fan_out = layer.weight.shape
+                init_linear(layer, I.XavierUniform(fan_in=fan_in, fan_out=fan_in if name.endswith("qkv") else fan_out))
+                if ".mlp." in name:
+                    I.Normal(std=1e-6)(layer.bias)
         if self._init == "trunc_normal":
-            for layer in self.sublayers():
-                if isinstance(layer, nn.Linear):
-                    _truncated(layer)
             truncated_normal(0.02)(self.stem.pos_embed)
             truncated_normal(0.02)(self.stem.cls_token)
-            return
-        for name, layer in self.named_sublayers():
-            if isinstance(layer, nn.Linear):
-                fan_in, fan_out = layer.weight.shape
-                I.XavierUniform(fan_in=fan_in, fan_out=fan_in if name.endswith("qkv") else fan_out)(layer.weight)
-                if layer.bias is not None:
-                    (I.Normal(std=1e-6) if ".mlp." in name else I.Constant(0.0))(layer.bias)
-        # LeCun normal: cut off at two deviations, which shrinks the deviation by the factor 0.8796….
-        fan_in = math.prod(self.stem.proj.weight.shape[1:])
-        truncated_normal(1 / math.sqrt(fan_in) / 0.87962566103423978)(self.stem.proj.weight)
-        I.Constant(0.0)(self.stem.proj.bias)
+        else:
+            lecun_normal(self.stem.proj)
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier of zeros, or of truncated normals."""
         head = nn.Linear(self.num_features, class_num)
-        if self._init == "trunc_normal":
-            return _truncated(head)
-        I.Constant(0.0)(head.weight)
-        I.Constant(0.0)(head.bias)
+        init_linear(head, truncated_normal(0.02) if self._init == "trunc_normal" else I.Constant(0.0))
         return head
 
     def forward_head(self, x: paddle.Tensor, pre_logits: bool = False) -> paddle.Tensor:
@@ -286,9 +239,8 @@ class VisionTransformer(Backbone):
 
     def as_map(self, output: paddle.Tensor, images: paddle.Tensor) -> paddle.Tensor:
         """Return a stage's tokens for ``images`` as ``[N, C, H, W]``, without the class token."""
-        height = images.shape[2] if paddle.in_dynamic_mode() else paddle.shape(images)[2]
         tokens = output[:, 1:].transpose([0, 2, 1])  # (N, 1 + H * W, C) -> (N, C, H * W)
-        return tokens.reshape([0, 0, height // self.stage_strides[0], -1])
+        return tokens.reshape([0, 0, shape_of(images)[2] // self.stage_strides[0], -1])
 
     def check_resolution(self, height: int, width: int) -> None:
         """Check that images of this size consist of patches; -1 stands for an unknown side.
@@ -300,13 +252,6 @@ class VisionTransformer(Backbone):
             patch = self.stage_strides[0]
             height, width = (side // patch * patch if side >= patch else side for side in (height, width))
         super().check_resolution(height, width)
-
-
-def _truncated(layer: nn.Linear) -> nn.Linear:
-    truncated_normal(0.02)(layer.weight)
-    if layer.bias is not None:
-        I.Constant(0.0)(layer.bias)
-    return layer
 
 
 # ---- variants --------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
-from ppcls_ext.arch.layers import is_recording
+from ppcls_ext.arch.layers.frozen import is_recording
 
 
 class Resampling(NamedTuple):
@@ -128,30 +128,19 @@ def _same(a: paddle.Tensor, b: paddle.Tensor) -> bool:
     return a.dtype == b.dtype and str(a.place) == str(b.place) and bool(paddle.equal_all(a, b))
 
 
-def _constants(length: int) -> tuple:
-    """Return the names of the buffers that hold weight and bias for a graph."""
-    return f"constant_weight_{length}", f"constant_bias_{length}"
-
-
 class AxisLinear(nn.Layer):
     """``[..., positions * width] -> [..., positions * width]``, positions slower than channels.
 
     With ``native`` positions it is a plain linear layer. With another number its weight is resampled: for every pass
     while gradients of the weight are recorded, otherwise once, until the weight changes. A traced graph resamples by
-    itself, or holds the resampled weight as a constant; for that, :meth:`prepare` has to be called first.
+    itself, unless :meth:`fold` was called.
 
     Args:
         native: Positions that the weight is for.
         width: Channels of a position.
         bias: Whether there is a bias, of every position and channel.
         rule: One of :data:`RULES`.
-
-    Attributes:
-        fold_when_traced: Whether a graph that is traced in evaluation holds a constant. Such a graph does not follow
-            later changes of the weight, so this is for export, and off at first.
     """
-
-    fold_when_traced = False
 
     def __init__(self, native: int, width: int, bias: bool = False, rule: str = "resample"):
         super().__init__()
@@ -161,18 +150,33 @@ class AxisLinear(nn.Layer):
         self.weight = self.create_parameter([native * width, native * width])  # [in, out], as of nn.Linear
         self.bias = self.create_parameter([native * width], is_bias=True) if bias else None
         self._resampled = _Resampled()
-        self._prepared = False
+        self._folded_length = native
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take and return ``[..., positions * width]``; the size of the last axis has to be known."""
         length = x.shape[-1] // self.width
         if length == self.native:
             return F.linear(x, self.weight, self.bias)
-        if self._take_prepared():
-            weight, bias = _constants(length)
-            return F.linear(x, getattr(self, weight), None if self.bias is None else getattr(self, bias))
+        if length == self._folded_length and not self.training and not paddle.in_dynamic_mode():
+            return F.linear(x, self.folded_weight, None if self.bias is None else self.folded_bias)
         weight, bias = self.at_length(length)
         return F.linear(x, weight, bias)
+
+    def fold(self, length: int) -> None:
+        """Let a graph that is traced in evaluation hold the weight for ``length`` positions as a constant.
+
+        Such a graph does not follow later changes of the weight. Nothing else changes.
+        """
+        self._folded_length = length
+        if length == self.native:
+            return
+        native = [self.weight] if self.bias is None else [self.weight, self.bias]
+        with paddle.no_grad():
+            for name, tensor in zip(("folded_weight", "folded_bias"), self._make(length, native)):
+                if name in self._buffers and self._buffers[name].shape == tensor.shape:
+                    self._buffers[name].set_value(tensor)  # a graph that was traced with it needs that very tensor
+                else:
+                    self.register_buffer(name, tensor, persistable=False)
 
     def at_length(self, length: int) -> tuple:
         """Return weight and bias (None, if there is none) for ``length`` positions."""
@@ -209,28 +213,6 @@ class AxisLinear(nn.Layer):
             bias = native[1].astype(precision).reshape([self.native, self.width])
             made.append(paddle.matmul(out, bias).reshape([size]).astype(dtype))
         return made
-
-    @paddle.jit.not_to_static
-    def prepare(self, length: int) -> None:
-        """If a graph is traced that is to hold constants, make the weight for ``length`` one for the next call.
-
-        It has to be called from outside the layer: inside, Paddle has put symbols in the places of the parameters.
-        """
-        if paddle.in_dynamic_mode() or not self.fold_when_traced or self.training or length == self.native:
-            return
-        native = [tensor for tensor in self._parameters.values() if tensor is not None]
-        with paddle.base.dygraph.guard(), paddle.no_grad():
-            for name, tensor in zip(_constants(length), self._make(length, native)):
-                if name in self._buffers:  # a graph that was traced with a buffer needs that very tensor to be saved
-                    self._buffers[name].set_value(tensor)
-                else:
-                    self.register_buffer(name, tensor, persistable=False)
-        self._prepared = True
-
-    @paddle.jit.not_to_static
-    def _take_prepared(self) -> bool:
-        prepared, self._prepared = self._prepared, False
-        return prepared and not paddle.in_dynamic_mode()  # a trace may have failed in between
 
     def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
         """Return the multiply-adds of a pass; resampling, done once per size, is not counted."""
