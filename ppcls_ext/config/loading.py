@@ -6,16 +6,13 @@ import copy
 from pathlib import Path
 from typing import Any, Iterable, Optional, Union
 
-from pydantic import PrivateAttr, ValidationError
+from pydantic import ValidationError
 
 from ppcls_ext.config.checks import check
+from ppcls_ext.config.config import Config
 from ppcls_ext.config.messages import problems_of
-from ppcls_ext.config.schema import Sections
-from ppcls_ext.config.schema.base import plain
+from ppcls_ext.config.report import Report
 from ppcls_ext.config.source import ConfigError, Problem, Source, apply_override, read_yaml
-from ppcls_ext.config.writer import summary_lines, write_yaml
-
-__all__ = ["MODES", "Config", "ConfigError", "Problem", "load_config"]
 
 #: Mode -> sections that it uses. What ppcls_ext does not support is no obstacle in the other ones.
 MODES = {
@@ -26,51 +23,6 @@ MODES = {
 }
 #: Keys of Global that say how to train.
 _TRAINING_KEYS = ("Global.to_static", "Global.train_mode")
-
-
-class Config(Sections):
-    """A valid configuration; sections and keys are attributes, as in ``cfg.Global.epochs``.
-
-    Sections that the file does not have are None. Two configurations are equal if all their values are.
-    """
-
-    _mode: str = PrivateAttr("train")
-    _source: Source = PrivateAttr(default_factory=lambda: Source({}, "default"))
-    _warnings: list = PrivateAttr(default_factory=list)
-
-    @property
-    def mode(self) -> str:
-        """What the configuration was loaded for: train, eval, infer or export."""
-        return self._mode
-
-    @property
-    def warnings(self) -> list:
-        """Sentences that the log should show: keys without effect, doubtful combinations."""
-        return list(self._warnings)
-
-    def section(self, key: str) -> Optional[Union[dict, list]]:
-        """Return the plain data of a section such as ``DataLoader.Train``; None if it is not there."""
-        value: Any = self
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
-        return plain(value)
-
-    def origin(self, *path: Union[str, int]) -> str:
-        """Return where a value came from: ``file:line``, the command line, or ``default``."""
-        return self._source.places.get(tuple(path), "default")
-
-    def save(self, path: Union[str, Path]) -> None:
-        """Write the resolved configuration as YAML, each value followed by a comment saying where it came from."""
-        write_yaml(path, self.to_dict(), self.origin)
-
-    def summary(self) -> str:
-        """Return the values that are not defaults, one line a section: what a log should show."""
-        return "\n".join(summary_lines(self.to_dict(), self.origin))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Config) and self.to_dict() == other.to_dict()
-
-    __hash__ = None
 
 
 def load_config(path: Union[str, Path], overrides: Iterable[str] = (), mode: str = "train") -> Config:
@@ -106,10 +58,11 @@ def load_config(path: Union[str, Path], overrides: Iterable[str] = (), mode: str
     rest = config or _without(source, problems)
     if rest is not None:
         rest._mode, rest._source, rest._warnings = mode, source, warnings
-        found, doubts = check(rest, mode)
+        report = Report(rest, source, mode)
+        check(report)
         taken_out = [problem.key for problem in problems]
-        problems += [problem for problem in found if not _is_about(problem.key, taken_out)]
-        warnings += doubts
+        problems += [problem for problem in report.problems if not _is_about(problem.key, taken_out)]
+        warnings += report.warnings
     if problems:
         raise ConfigError(problems)
     return config

@@ -26,6 +26,8 @@ RENAMED = {
     "model_save_dir": "Global.output_dir",
     "valid_interval": "Global.eval_interval",
 }
+#: More are counted but not explained.
+MAX_PROBLEMS = 100
 _EXPECTED = {
     "bool_type": "True or False",
     "dict_type": "a mapping",
@@ -45,6 +47,7 @@ _BOUNDS = {
     "too_long": "at most {max_length} items",
     "too_short": "at least {min_length} items",
     "literal_error": "{expected}",
+    "string_pattern_mismatch": "a name",
     "union_tag_invalid": "{expected_tags}",
 }
 _OF_PADDLECLAS = OPTIMIZERS_OF_PADDLECLAS | SCHEDULES_OF_PADDLECLAS
@@ -55,7 +58,10 @@ def problems_of(error: ValidationError, source: Source) -> list[Problem]:
     wrong: dict[tuple, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         wrong.setdefault(_path(detail, source.data), []).append(detail)
-    problems = [_problem(path, details, source) for path, details in wrong.items()]
+    shown = dict(list(wrong.items())[:MAX_PROBLEMS])
+    problems = [_problem(path, details, source) for path, details in shown.items()]
+    if len(wrong) > len(shown):
+        problems.append(Problem(source.name, "", f"{len(wrong) - len(shown):,} more problems are not shown"))
     refused = {tuple(problem.key.split(".")[:-1]) for problem in problems if problem.kind == "unsupported"}
     # What is missing beside something refused is missing because of it.
     return [p for p in problems if p.kind != "missing" or tuple(p.key.split(".")[:-1]) not in refused]

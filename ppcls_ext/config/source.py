@@ -8,19 +8,28 @@ ever evaluated.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Sequence, Union
+from typing import Any, Iterator, Optional, Sequence, Union
 
 import yaml
 
-#: A document that grows beyond this through aliases is refused.
-MAX_VALUES = 100_000
+from ppcls_ext.utils.documents import MAX_INTEGER, DocumentError, check_yaml_bounds, read_text
+
+#: A longer file, or one that grows beyond so many values through aliases, is no configuration.
+MAX_BYTES, MAX_VALUES = 1 << 20, 10_000
+#: Python keeps the bytes of a file name that is not UTF-8 as U+DC80 to U+DCFF; no text holds the other surrogates.
+_NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 COMMAND_LINE = "command line"
 _PYTHON_WORDS = {"None": None, "True": True, "False": False}
 _NUMBER_TAGS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 _COLLECTION_TAGS = {"tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"}
 _DROPPED_TAGS = {*_NUMBER_TAGS, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
+
+
+class _TooLarge(ValueError):
+    pass
 
 
 class Loader(yaml.SafeLoader):
@@ -34,7 +43,12 @@ class Loader(yaml.SafeLoader):
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """Return the integer; a leading zero does not make it octal."""
         text = self.construct_scalar(node)
-        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+        if len(text) > 2 * len(str(MAX_INTEGER)):
+            raise _TooLarge(f"an integer of {len(text)} characters is beyond 64 bits")
+        value = int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+        if abs(value) > MAX_INTEGER:
+            raise _TooLarge(f"{text} is beyond 64 bits")
+        return value
 
 
 Loader.add_implicit_resolver(
@@ -48,6 +62,10 @@ Loader.add_implicit_resolver(
     list("-+0123456789."),
 )
 Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
+
+
+#: How to train with our backbones what our engine refuses.
+PADDLECLAS_COMMAND = "ppcls_ext paddleclas <checkout of PaddleClas>/tools/train.py -c <this file>"
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,8 @@ class ConfigError(ValueError):
         self.problems = list(problems)
         count = len(self.problems)
         lines = [f"  {index}. {problem}" for index, problem in enumerate(self.problems, start=1)]
+        if any(problem.kind == "unsupported" for problem in self.problems):
+            lines.append(f"What only PaddleClas supports, its own engine trains: {PADDLECLAS_COMMAND}")
         super().__init__("\n".join([f"{count} problem{'s' * (count > 1)} in the configuration", *lines]))
 
 
@@ -107,6 +127,7 @@ class _Builder:
     """Turns composed nodes into data and notes lines, duplicate keys and runaway aliases."""
 
     def __init__(self, text: str, name: str):
+        self._text = text
         self._loader = Loader(text)
         self._name = name
         self._open: list[yaml.Node] = []
@@ -115,6 +136,7 @@ class _Builder:
         self.problems: list[Problem] = []
 
     def build(self) -> Any:
+        check_yaml_bounds(self._text, MAX_VALUES)
         node = self._loader.get_single_node()
         return None if node is None else self._value(node, ())
 
@@ -127,22 +149,45 @@ class _Builder:
     def _value(self, node: yaml.Node, path: tuple) -> Any:
         self.places.setdefault(path, self._where(node))
         self._count += 1
-        if self._count > MAX_VALUES or any(node is outer for outer in self._open):
-            raise yaml.MarkedYAMLError(problem="an alias that repeats itself without end", problem_mark=node.start_mark)
+        if self._count > MAX_VALUES:
+            problem = f"it has more than {MAX_VALUES:,} values, or grows so far through aliases"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         if isinstance(node, yaml.ScalarNode):
-            value = self._loader.construct_object(node)
+            value = self._scalar(node)
             return _PYTHON_WORDS.get(value, value) if isinstance(value, str) else value
         if node.tag not in _COLLECTION_TAGS:
             raise yaml.MarkedYAMLError(problem=f"the tag {node.tag} is not allowed", problem_mark=node.start_mark)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        with self._inside(node):
+            return [self._value(item, (*path, index)) for index, item in enumerate(node.value)]
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        if _NO_TEXT.search(node.value):
+            raise yaml.MarkedYAMLError(problem="a null character or a lone surrogate", problem_mark=node.start_mark)
+        try:
+            return self._loader.construct_object(node)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            # PyYAML converts whatever an explicit tag such as !!int asks for.
+            text = node.value if len(node.value) <= 40 else node.value[:40] + "…"
+            unreadable = f"{text!r} cannot be read as {node.tag.rpartition(':')[2]}"
+            problem = str(error) if isinstance(error, _TooLarge) else unreadable
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+
+    @contextmanager
+    def _inside(self, node: yaml.Node) -> Iterator[None]:
+        """Note that ``node`` is being read: an alias to it from within has no end."""
+        if any(node is outer for outer in self._open):
+            raise yaml.MarkedYAMLError(problem="an alias that contains itself", problem_mark=node.start_mark)
         self._open.append(node)
-        if isinstance(node, yaml.SequenceNode):
-            value = [self._value(item, (*path, index)) for index, item in enumerate(node.value)]
-        else:
-            value = self._mapping(node, path)
+        yield
         self._open.pop()
-        return value
 
     def _mapping(self, node: yaml.MappingNode, path: tuple) -> dict:
+        with self._inside(node):
+            return self._entries(node, path)
+
+    def _entries(self, node: yaml.MappingNode, path: tuple) -> dict:
         result: dict = {}
         own: dict = {}
         for key_node, value_node in node.value:
@@ -162,9 +207,9 @@ class _Builder:
                 self._report(key_node, (*path, key), f"the key is given twice, first in line {own[key]}")
                 continue
             own[key] = key_node.start_mark.line + 1
-            # What this mapping says wins over what it merges in.
-            for place in [place for place in self.places if place[: len(path) + 1] == (*path, key)]:
-                del self.places[place]
+            if key in result:  # merged in: what this mapping itself says wins
+                for place in [place for place in self.places if place[: len(path) + 1] == (*path, key)]:
+                    del self.places[place]
             self.places[(*path, key)] = self._where(key_node)
             result[key] = self._value(value_node, (*path, key))
         return result
@@ -179,8 +224,10 @@ def read_yaml(path: Union[str, Path]) -> Source:
     """
     name = str(path)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, MAX_BYTES)
+    except DocumentError as error:
+        raise ConfigError([Problem("", "", str(error))]) from None
+    except OSError as error:
         raise ConfigError([Problem(name, "", f"cannot be read: {error}")]) from None
     try:
         builder = _Builder(text, name)

@@ -10,10 +10,11 @@ from typing import Optional
 import numpy as np
 import paddle
 
+from ppcls_ext.data.image_files import list_images
 from ppcls_ext.data.preprocess import build_transforms
-from ppcls_ext.engine.deploy.image_files import list_images
+from ppcls_ext.engine.class_names import prediction_labels
 from ppcls_ext.engine.deploy.pipeline import classify, failures
-from ppcls_ext.engine.deploy.postprocess import Topk, read_class_id_map
+from ppcls_ext.engine.deploy.postprocess import Topk
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import load_trained, logits_of
@@ -49,23 +50,13 @@ def infer(cfg) -> list[dict]:
     target = _json_path(cfg.Infer.save_dir)
     images = list_images(cfg.Infer.infer_imgs, cfg.Infer.infer_list)
     post_process = cfg.Infer.PostProcess
+    labels = prediction_labels(cfg, cfg.Arch.class_num)
     model = load_trained(cfg, "used")
 
     def score(batch: np.ndarray) -> np.ndarray:
         with paddle.no_grad():
             return paddle.nn.functional.softmax(logits_of(model(paddle.to_tensor(batch))), axis=-1).numpy()
 
-    class_num = cfg.Arch.class_num
-    if post_process.class_id_map_file:
-        labels = read_class_id_map(post_process.class_id_map_file, post_process.delimiter)
-        if len(labels) != class_num:
-            raise ValueError(
-                f"Arch.class_num is {class_num}, but {post_process.class_id_map_file} "
-                f"(Infer.PostProcess.class_id_map_file) names {len(labels)} classes"
-            )
-    else:
-        logger.warning("Infer.PostProcess.class_id_map_file is not given: classes are named by their ids")
-        labels = [str(class_id) for class_id in range(class_num)]
     topk = Topk(post_process.topk, labels)
     results = classify(images, build_transforms(cfg.Infer.transforms), score, topk, cfg.Infer.batch_size)
     for result in failures(results):
@@ -77,9 +68,10 @@ def infer(cfg) -> list[dict]:
 
 
 def save_json(results: list[dict], path: Path) -> None:
-    """Write results as a JSON list."""
+    """Write results as a JSON list; a file name that is not UTF-8 gets JSON's own escapes, which Python reads back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(results, ensure_ascii=False, indent=1) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _json_path(save_dir: object) -> Optional[Path]:

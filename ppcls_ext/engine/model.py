@@ -9,7 +9,7 @@ import paddle
 
 from ppcls_ext import registry
 from ppcls_ext.engine.train.checkpoint import Checkpoint
-from ppcls_ext.plugin import backbone_factory, create_backbone
+from ppcls_ext.factory import backbone_factory
 from ppcls_ext.weights.conversion_record import form_in, recorded_arguments
 from ppcls_ext.weights.files.reader import find_weights
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained
@@ -41,7 +41,7 @@ def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer
     published = bool(source) and not from_path
     if not published:
         arguments.pop("pretrained_layout", None)
-    model = create_backbone(cfg.Arch.name, pretrained=published, **arguments)
+    model = backbone_factory(cfg.Arch.name)(pretrained=published, **arguments)
     if cfg.Arch.use_sync_bn:
         if paddle.get_device() == "cpu":
             logger.warning("Arch.use_sync_bn needs a GPU; on CPU each process keeps its own batch statistics")

@@ -1,10 +1,11 @@
-"""A pickle machine that builds data and nothing else.
+"""An unpickler that builds data and nothing else.
 
 A pickle is a program: it may name any function and call it. :class:`DataUnpickler` knows a short table of names, each
-bound to a function of ours that checks its arguments, and refuses every other name before anything happens. State is
-set on arrays, which are checked first, and on inert records; sizes that the file declares are held against the file.
+bound to a function of this module that checks its arguments, and refuses every other name before anything happens.
+State is set on arrays, which are checked first, and on inert records; sizes that the file declares are checked against
+the file, and the work that it can cause is bounded.
 
-The standard library's Python implementation is the base, not the C one: only there can single instructions be replaced,
+The base is the standard library's Python implementation, not the C one: only there can single instructions be replaced,
 and the C one reserves memory that the file merely announces.
 """
 
@@ -30,20 +31,41 @@ class DamagedFileError(ValueError):
 
 
 class MemoryBudget:
-    """How much memory the tensors of a file may take: in proportion to the file, so that no small file fills it.
+    """What reading a file may cost: memory in proportion to the file, and a fixed number of keys that can collide.
 
     Weights hardly compress and rarely share memory; eight times the file's size is more than any real one needs.
+    Python hashes text by a secret, but numbers and tuples by a known rule: a dictionary of chosen ones takes time in
+    the square of their number. Real files have some hundred, such as the parameter indices of an optimizer.
     """
 
     def __init__(self, file_size: int):
         self.limit = max(8 * file_size, 64 << 20)
-        self._file_size, self._spent = file_size, 0
+        self._file_size, self._spent, self._keys = file_size, 0, 0
+
+    def checked_key(self, key: Any) -> Any:
+        """Return a key of a dictionary, or a member of a set, after checking that it is plain and cheap to hash.
+
+        Raises:
+            DamagedFileError: if it is not.
+            UnsafeFileError: if there are too many whose hashes can be chosen.
+        """
+        if isinstance(key, (str, bytes)):
+            return key
+        items = key if isinstance(key, tuple) else (key,)
+        if any(not isinstance(item, (str, bytes, int, float, type(None), Name)) for item in items):
+            raise DamagedFileError(f"it has a {type(key).__name__} as a key")
+        if len(items) > _KEY_ITEMS:
+            raise DamagedFileError(f"it has a tuple of {len(items):,} items as a key")
+        self._keys += 1
+        if self._keys > _KEYS:
+            raise UnsafeFileError(f"it has more than {_KEYS:,} keys that are not text; no file of weights needs them")
+        return key
 
     def spend(self, count: int, what: str) -> None:
         """Count ``count`` bytes.
 
         Raises:
-            UnsafeFileError: naming ``what`` takes too much.
+            UnsafeFileError: naming ``what``, if it takes too much.
         """
         self._spent += count
         if self._spent > self.limit:
@@ -63,12 +85,16 @@ DAMAGE = (
     AttributeError,
     OverflowError,
     AssertionError,
+    RecursionError,
     struct.error,
 )
 
 _INTEGER_BYTES = 32  # the longest integer; random number generators keep 128 bits
 _INTEGER_DIGITS = 80
 _ITEM_BYTES = 64  # of a container in memory, roughly
+_KEYS = 5000  # of one file, that are not text
+_KEY_ITEMS = 16  # of a tuple; it is hashed anew each time
+_AXES = 32  # the most that every NumPy takes
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _NUMBERS = re.compile(r"[<>|=]?(?:[biufc]\d{1,2}|\?)")
 
@@ -82,7 +108,7 @@ class Record(dict):
 
 
 class Name:
-    """A global of the file that has a meaning here: calling it runs our function, never the one that it names."""
+    """A global of the file that has a meaning here: calling it runs ``make``, never the function of that name."""
 
     def __init__(self, name: str, make: Callable):
         self.name, self.make = name, make
@@ -128,7 +154,7 @@ class DataUnpickler(pickle._Unpickler):
 
     Args:
         source: where the pickle is; its position afterwards is the pickle's end.
-        budget: what calls may copy: a file can hold a thing once and ask for many copies of it.
+        budget: what the pickle may cost: it can hold a thing once and ask for many copies of it.
         names: function by (module, name), besides :data:`COMMON_NAMES`.
     """
 
@@ -136,13 +162,13 @@ class DataUnpickler(pickle._Unpickler):
     def __init__(self, source: Bytes, budget: MemoryBudget, names: Optional[dict] = None):
         super().__init__(source, encoding="latin1")
         self._budget = budget
-        self._names = names or {}
+        self._names = {**_containers(budget), **(names or {})}
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a global of the file.
 
         Raises:
-            UnsafeFileError: naming it, if it is none of those that are data.
+            UnsafeFileError: naming it, if it is not data.
         """
         key = (_PYTHON_2.get(module, module), name)
         found = self._names.get(key, COMMON_NAMES.get(key))
@@ -202,7 +228,7 @@ class DataUnpickler(pickle._Unpickler):
         elif isinstance(target, np.dtype):
             _set_dtype(target, state)
         elif isinstance(target, Record) and isinstance(state, dict):
-            target.update(state)
+            target.update((self._budget.checked_key(key), value) for key, value in state.items())
         elif not (isinstance(target, OrderedDict) and isinstance(state, dict)):
             # An OrderedDict's attributes (PyTorch's _metadata) say nothing about the weights.
             named = target.name if isinstance(target, Name) else type(target).__name__
@@ -211,17 +237,18 @@ class DataUnpickler(pickle._Unpickler):
     @_instruction(pickle.SETITEM)
     def _set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        _expect(self.stack[-1], dict)[_checked_key(key)] = value
+        _expect(self.stack[-1], dict)[self._budget.checked_key(key)] = value
 
     @_instruction(pickle.SETITEMS)
     def _set_items(self) -> None:
         items = self.pop_mark()
-        _expect(self.stack[-1], dict).update(zip(map(_checked_key, items[::2]), items[1::2]))
+        keys = map(self._budget.checked_key, items[::2])
+        _expect(self.stack[-1], dict).update(zip(keys, items[1::2]))
 
     @_instruction(pickle.DICT)
     def _dict(self) -> None:
         items = self.pop_mark()
-        self.append(dict(zip(map(_checked_key, items[::2]), items[1::2])))
+        self.append(dict(zip(map(self._budget.checked_key, items[::2]), items[1::2])))
 
     @_instruction(pickle.APPEND)
     def _append(self) -> None:
@@ -236,11 +263,11 @@ class DataUnpickler(pickle._Unpickler):
     @_instruction(pickle.ADDITEMS)
     def _add_items(self) -> None:
         items = self.pop_mark()
-        _expect(self.stack[-1], set).update(map(_checked_key, items))
+        _expect(self.stack[-1], set).update(map(self._budget.checked_key, items))
 
     @_instruction(pickle.FROZENSET)
     def _frozenset(self) -> None:
-        self.append(frozenset(map(_checked_key, self.pop_mark())))
+        self.append(frozenset(map(self._budget.checked_key, self.pop_mark())))
 
     @_instruction(pickle.INT, pickle.LONG)
     def _integer_as_text(self) -> None:
@@ -270,28 +297,28 @@ def _expect(value: Any, kind: type) -> Any:
     return value
 
 
-def _checked_key(key: Any) -> Any:
-    """Return a key (or member of a set): plain, so that hashing it takes no longer than reading it."""
-    items = key if isinstance(key, tuple) else (key,)
-    if any(not isinstance(item, (str, bytes, int, float, type(None), Name)) for item in items):
-        raise DamagedFileError(f"it has a {type(key).__name__} as a key")
-    return key
-
-
 # ---- containers ------------------------------------------------------------------------------------------------
 
 
-def _ordered_dict(items: Any = ()) -> OrderedDict:
-    pairs = items.items() if isinstance(items, dict) else plain_sequence(items)
-    return OrderedDict((_checked_key(key), value) for key, value in pairs)
+def _containers(budget: MemoryBudget) -> dict:
+    """Return the functions that stand for containers whose items are hashed, by (module, name)."""
 
+    def ordered_dict(items: Any = ()) -> OrderedDict:
+        pairs = items.items() if isinstance(items, dict) else plain_sequence(items)
+        return OrderedDict((budget.checked_key(key), value) for key, value in pairs)
 
-def _default_dict(_factory: Any = None, items: Any = ()) -> dict:
-    return dict(_ordered_dict(items))
+    def default_dict(_factory: Any = None, items: Any = ()) -> dict:
+        return dict(ordered_dict(items))
 
+    def make_set(items: Any = ()) -> set:
+        return set(map(budget.checked_key, plain_sequence(items)))
 
-def _set(items: Any = ()) -> set:
-    return set(map(_checked_key, plain_sequence(items)))
+    return {
+        ("builtins", "set"): make_set,
+        ("builtins", "dict"): ordered_dict,
+        ("collections", "OrderedDict"): ordered_dict,
+        ("collections", "defaultdict"): default_dict,
+    }
 
 
 def plain_sequence(items: Any) -> Any:
@@ -372,6 +399,8 @@ def _check_size(shape: Any, dtype: np.dtype, data: Any) -> None:
     if not isinstance(data, (bytes, bytearray)):
         raise UnsafeFileError(f"it holds an array whose content is a {type(data).__name__}, not numbers")
     sizes = _expect(shape, tuple)
+    if len(sizes) > _AXES:
+        raise DamagedFileError(f"it holds an array of {len(sizes):,} axes; expected at most {_AXES}")
     if any(not isinstance(size, int) or size < 0 for size in sizes):
         raise DamagedFileError(f"it holds an array of the shape {sizes}")
     if math.prod(sizes) * dtype.itemsize != len(data):
@@ -381,7 +410,7 @@ def _check_size(shape: Any, dtype: np.dtype, data: Any) -> None:
 
 
 def record(name: str) -> Callable:
-    """Return what stands for the class ``name``: its objects become a :class:`Record`; their arguments are dropped."""
+    """Return what stands for the class ``name``: its objects become a :class:`Record`, their arguments are dropped."""
     return functools.partial(_record, name)
 
 
@@ -404,10 +433,6 @@ COMMON_NAMES: dict = {
     ("numpy", "ndarray"): record("numpy.ndarray"),  # never called: it is an argument of ``_reconstruct``
     ("numpy", "dtype"): _dtype,
     ("builtins", "tuple"): _tensor_from_parts,
-    ("builtins", "set"): _set,
-    ("builtins", "dict"): _ordered_dict,
-    ("collections", "OrderedDict"): _ordered_dict,
-    ("collections", "defaultdict"): _default_dict,
     ("_codecs", "encode"): _latin1_bytes,
     **{key: record(".".join(key)) for key in _RECORDS},
 }

@@ -7,6 +7,8 @@ or loads tensors goes through here.
 
 from __future__ import annotations
 
+from typing import Mapping, Union
+
 import numpy as np
 import paddle
 
@@ -29,3 +31,25 @@ def state_arrays(layer: paddle.nn.Layer) -> dict[str, np.ndarray]:
 def tensor_to_array(tensor: paddle.Tensor) -> np.ndarray:
     """Return a copy of ``tensor`` as an array; bfloat16, which NumPy lacks, becomes float32."""
     return (tensor.astype("float32") if tensor.dtype == paddle.bfloat16 else tensor).numpy()
+
+
+@paddle.no_grad()
+def non_finite_names(state: Mapping[str, Union[paddle.Tensor, np.ndarray]]) -> list[str]:
+    """Return the names of the floating-point tensors and arrays that hold NaN or infinity.
+
+    Tensors are reduced on their device, and a single flag is copied to the host unless something is wrong.
+    """
+    arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"}
+    tensors = {name: value for name, value in state.items() if paddle.is_tensor(value) and value.is_floating_point()}
+    wrong = {name for name, array in arrays.items() if not np.isfinite(array).all()}
+    if tensors:
+        flags = paddle.stack([_is_finite(tensor) for tensor in tensors.values()])
+        if not bool(flags.all()):
+            wrong.update(name for name, flag in zip(tensors, flags.numpy()) if not flag)
+    return [name for name in state if name in wrong]
+
+
+def _is_finite(tensor: paddle.Tensor) -> paddle.Tensor:
+    """Return a truth value, a tensor without dimensions."""
+    single = tensor.astype("float32") if tensor.dtype in (paddle.float16, paddle.bfloat16) else tensor
+    return paddle.isfinite(single).all()

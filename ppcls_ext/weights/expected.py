@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 
 from ppcls_ext import registry
-from ppcls_ext.arch.axis_linear import AxisLinear
+from ppcls_ext.arch.layers.axis_linear import AxisLinear
 from ppcls_ext.utils.spelling import nearest
 from ppcls_ext.utils.state_dict import unique_tensors
 from ppcls_ext.weights.key_rules import Structure
@@ -102,8 +102,7 @@ def family_of(arch: str) -> str:
     Raises:
         KeyError: with the nearest names, if there is no such backbone.
     """
-    module = find_factory(arch).__module__
-    return next(spec.family for spec in registry.specs() if spec.factory.__module__ == module)
+    return registry.family_of(arch).name
 
 
 def arch_of(model: paddle.nn.Layer) -> Optional[str]:
@@ -113,7 +112,7 @@ def arch_of(model: paddle.nn.Layer) -> Optional[str]:
         return None
     config = _architecture(model.config())
     for spec in registry.specs():
-        if spec.factory.__module__ == cls.__module__ and _architecture(spec.factory.arguments) == config:
+        if spec.network == cls.__name__ and _architecture(spec.factory.arguments) == config:
             return spec.name
     return cls.__name__
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import yaml
 
-from ppcls_ext.config.loading import ConfigError, load_config
+from ppcls_ext.config import ConfigError, load_config
 
 TEXT = """\
 Global:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from config_sample import Sample
 
-from ppcls_ext.config.loading import MODES, ConfigError, load_config
+from ppcls_ext.config import MODES, ConfigError, load_config
 from ppcls_ext.config.messages import all_keys
 from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import build_metrics

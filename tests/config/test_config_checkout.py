@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ppcls_ext.config.loading import ConfigError, load_config
+from ppcls_ext.config import ConfigError, load_config
 
 CHECKOUT = os.environ.get("PPCLS_CHECKOUT")
 pytestmark = [

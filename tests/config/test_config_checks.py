@@ -7,7 +7,8 @@ import pytest
 from config_sample import Sample
 
 from ppcls_ext import plugin
-from ppcls_ext.config.checks import factory_arguments
+from ppcls_ext.config import ConfigError
+from ppcls_ext.config.checks.backbone import factory_arguments
 from ppcls_ext.data.shards import write_shards
 
 pytestmark = pytest.mark.compat
@@ -218,7 +219,7 @@ def test_argument_that_the_backbone_does_not_have(sample, monkeypatch):
     def factory(class_num, pretrained=False, drop_path_rate=0.0):
         pass
 
-    monkeypatch.setattr("ppcls_ext.config.checks.backbone_factory", lambda name: factory)
+    monkeypatch.setattr("ppcls_ext.config.checks.backbone.backbone_factory", lambda name: factory)
     assert "did you mean drop_path_rate?" in sample.problem("Arch.drop_pathrate=0.1")
 
 
@@ -227,7 +228,7 @@ def test_misspelt_key_that_the_backbone_would_swallow(sample, monkeypatch, name)
     def factory(pretrained=False, **kwargs):
         pass
 
-    monkeypatch.setattr("ppcls_ext.config.checks.backbone_factory", lambda name: factory)
+    monkeypatch.setattr("ppcls_ext.config.checks.backbone.backbone_factory", lambda name: factory)
     meant = "pretrained" if name.startswith("p") else "class_num"
     assert f"Arch.{name}: unknown key; did you mean Arch.{meant}?" in sample.problem(f"Arch.{name}=10")
     sample.load("Arch.depths=[1, 1]", "Arch.use_ssld=False")
@@ -386,3 +387,74 @@ def test_smoothing_once_and_repeats_are_accepted(sample):
     sample.load(f"{BATCH_OPS}={HYBRID}", "Loss.Train.0.CELoss.epsilon=None")
     sample.load("DataLoader.Train.sampler.name=RASampler", "DataLoader.Train.sampler.num_repeats=2")
     sample.load(f"{BATCH_OPS}={HYBRID}", "DataLoader.Train.sampler.name=RASampler", mode="eval")
+
+
+# ---- prediction beside evaluation ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["train", "infer", "export"])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "Infer.transforms.1.ResizeImage.size=24",
+            "ResizeImage(size=32) in DataLoader.Eval, ResizeImage(size=24) in Infer",
+        ),
+        (
+            "Infer.transforms.2.NormalizeImage={order: '', mean: [0.5, 0.5, 0.5]}",
+            "NormalizeImage(order='', mean=[0.5, 0.5, 0.5]) in Infer",
+        ),
+        ("Infer.transforms.0.DecodeImage.to_rgb=False", "DecodeImage(to_rgb=False) in Infer"),
+        (
+            "Infer.transforms=[{DecodeImage: {}}, {ResizeImage: {size: 32}}, {CropImage: {size: 28}}, "
+            "{NormalizeImage: {order: ''}}, {ToCHWImage: }]",
+            "NormalizeImage(order='') in Infer alone",
+        ),
+    ],
+    ids=["size", "mean", "channel order", "another operator"],
+)
+def test_other_pixels_than_in_evaluation_are_warned_of(sample, mode, override, message):
+    (warning,) = sample.load(override, mode=mode).warnings
+    assert "Infer.transforms: prediction sees other pixels than evaluation" in warning and message in warning
+
+
+def test_the_same_pixels_spelt_otherwise_are_not_warned_of(sample):
+    same = "Infer.transforms.2.NormalizeImage={scale: 0.00392156862745098, order: hwc, std: [0.229, 0.224, 0.225]}"
+    assert sample.load(same).warnings == []
+
+
+def test_a_mistake_in_prediction_is_a_warning_while_training(sample):
+    override = "Infer.PostProcess.class_id_map_file=/none/labels.txt"
+    (warning,) = sample.load(override).warnings
+    assert "there is no such file" in warning and "infer and export will refuse it" in warning
+    assert "there is no such file" in sample.problem(override, mode="infer")
+
+
+# ---- values out of all bounds ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("Arch.class_num=1000000000000", "expected a value of at most 1000000"),
+        ("Global.output_dir=''", "got '' (str); expected a name"),
+        ("Global.output_dir='  '", "expected a name"),
+        ("Global.save_inference_dir=''", "expected a name"),
+        ("Metric.Eval.0.TopkAcc.topk=0", "expected a value of at least 1"),
+        ("Global.epochs=100000000000000000000", "expected an integer"),
+    ],
+)
+def test_values_that_nothing_can_do_with_are_refused(sample, override, message):
+    assert any(message in problem for problem in sample.problems(override))
+
+
+def test_many_mistakes_are_counted_and_the_first_shown(sample):
+    sample.edit(lambda data: data["Global"].update({f"key_{i}": i for i in range(3000)}))
+    problems = sample.problems()
+    assert len(problems) == 101 and problems[-1].endswith("2,900 more problems are not shown")
+
+
+def test_what_only_paddleclas_supports_is_refused_with_the_way_out_once(sample):
+    with pytest.raises(ConfigError) as error:
+        sample.load("Global.use_dali=True", "Global.use_multilabel=True")
+    assert str(error.value).count("ppcls_ext paddleclas") == 1

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from config_sample import Sample
 
-from ppcls_ext.config.loading import MODES
+from ppcls_ext.config import MODES
 from ppcls_ext.config.schema.table import documented_rows, unsupported_keys
 
 DOCS = Path(__file__).parents[2] / "docs"

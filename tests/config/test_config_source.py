@@ -1,6 +1,7 @@
 """YAML, overrides and the places that values come from."""
 
 import math
+import os
 
 import pytest
 
@@ -88,12 +89,38 @@ def test_anchors_and_merges(tmp_path):
     ("text", "message"),
     [
         ("a: [1\nb: 2\n", r"file.yaml:2: not valid YAML"),
-        ("a: &x [*x]\n", r"file.yaml:1: not valid YAML: an alias that repeats itself"),
+        ("a: &x [*x]\n", r"file.yaml:1: not valid YAML: an alias that contains itself"),
         ("a: !!python/object/apply:os.system [id]\n", r"file.yaml:1: .*python/object"),
+        ("a: &x\n  <<: *x\n", r"file.yaml:1: not valid YAML: an alias that contains itself"),
+        ("a:\n  b: !!int abc\n", r"file.yaml:2: not valid YAML: 'abc' cannot be read as int"),
+        ("a: !!timestamp x\n", r"file.yaml:1: not valid YAML: 'x' cannot be read as timestamp"),
+        ("a: !!bool x\n", r"file.yaml:1: not valid YAML: 'x' cannot be read as bool"),
+        ("a: " + "9" * 400, r"file.yaml:1: .*an integer of 400 characters is beyond 64 bits"),
+        ("a: 0x" + "f" * 20, r"file.yaml:1: .*beyond 64 bits"),
+        ("a: " + "[" * 3000 + "]" * 3000, r"nest"),
+        ("a: 'x\\0'\n".replace("'", '"'), r"file.yaml:1: .*null character"),
+        ("".join(f"k{i}: 1\n" for i in range(20000)), r"file.yaml:10001: .*more than 10,000 values"),
+        ("#" * 2**20 + "\n", r"has more than 1,048,576 bytes"),
         ("- a\n", r"expected sections such as Global and Arch, got \['a'\]"),
         ("", "expected sections such as Global and Arch, got None"),
     ],
-    ids=["syntax", "endless alias", "python object", "list", "empty"],
+    ids=[
+        "syntax",
+        "endless alias",
+        "python object",
+        "merged with itself",
+        "no int",
+        "no timestamp",
+        "no bool",
+        "400 digits",
+        "beyond 64 bits",
+        "deep",
+        "null character",
+        "20,000 keys",
+        "1 MiB",
+        "list",
+        "empty",
+    ],
 )
 def test_unusable_file(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
@@ -103,8 +130,26 @@ def test_unusable_file(tmp_path, text, message):
 def test_aliases_cannot_blow_up(tmp_path):
     text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
     text += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9))
-    with pytest.raises(ConfigError, match="alias that repeats itself"):
+    with pytest.raises(ConfigError, match="10,000 values, or grows so far through aliases"):
         read(tmp_path, text)
+
+
+def test_what_is_no_regular_file_is_named(tmp_path):
+    """Opening a named pipe would wait for a writer without end."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match="pipe.yaml is a named pipe; expected a regular file"):
+        read_yaml(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match="/dev/zero is a device"):
+        read_yaml("/dev/zero")
+    with pytest.raises(ConfigError, match=f"{tmp_path} is a folder"):
+        read_yaml(tmp_path)
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path):
+    path = tmp_path / "file.yaml"
+    path.write_bytes("a: 花".encode("gbk"))
+    with pytest.raises(ConfigError, match=r"file.yaml is not UTF-8 \(byte 3: 0x"):
+        read_yaml(path)
 
 
 def test_missing_file(tmp_path):

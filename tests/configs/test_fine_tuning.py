@@ -5,7 +5,7 @@ import pytest
 import yaml
 from recipe_files import CONFIGS, read, reduce
 
-from ppcls_ext.config.loading import load_config
+from ppcls_ext.config import load_config
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.logger import start_logging
 from ppcls_ext.engine.train.trainer import Trainer

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from recipe_files import CONFIGS, read, reduce, relative
 
-from ppcls_ext.config.loading import ConfigError, load_config
+from ppcls_ext.config import ConfigError, load_config
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.logger import start_logging
 from ppcls_ext.engine.train.trainer import Trainer

@@ -14,7 +14,7 @@ import pytest
 from cifar_files import Archive, as_python_reads_it, rows
 
 from ppcls_ext import cli
-from ppcls_ext.config.loading import ConfigError, load_config
+from ppcls_ext.config import ConfigError, load_config
 from ppcls_ext.data import Cifar10, Cifar100, DataFileError, build_dataloader, build_dataset, cifar, inspect_labels
 
 RAW = [{"NormalizeImage": {"scale": 1.0, "mean": [0, 0, 0], "std": [1, 1, 1], "order": ""}}]
@@ -187,7 +187,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "configs" / "CIFAR10" / "DilateFo
     "override, message",
     (
         ("Arch.class_num=10", None),
-        ("Arch.class_num=9", "set Arch.class_num to 10, or mend the list"),
+        ("Arch.class_num=9", "set Arch.class_num to 10, or correct the list"),
         ("DataLoader.Train.dataset.data_file=absent.tar.gz", "prepare_cifar.py --dataset cifar10 fetches it from"),
         ("DataLoader.Train.dataset.mode=validation", "validation"),
         ("DataLoader.Train.dataset.download=True", "fetch the archive by python tools/prepare_cifar.py"),

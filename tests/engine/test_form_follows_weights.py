@@ -10,43 +10,41 @@ import shutil
 import numpy as np
 import paddle
 import pytest
+from toy_family import register_toy
 
 from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import make_factory
 from ppcls_ext.arch.backbone.res2net import Res2Net
 from ppcls_ext.arch.backbone.resnet import ResNet
 from ppcls_ext.arch.backbone.swin_transformer import SwinTransformer
-from ppcls_ext.config.loading import ConfigError, load_config
+from ppcls_ext.config import ConfigError, load_config
 from ppcls_ext.engine.deploy.exporter import export
 from ppcls_ext.engine.deploy.predictor import Runner, find_graph
 from ppcls_ext.engine.evaluator import evaluate
 from ppcls_ext.engine.model import load_trained
 from ppcls_ext.engine.train.checkpoint import CheckpointError, CheckpointStore
-from ppcls_ext.plugin import create_backbone
+from ppcls_ext.factory import create_backbone
 from ppcls_ext.utils.state_dict import state_arrays
 from ppcls_ext.weights.conversion import convert_file
 from ppcls_ext.weights.errors import ConversionError
-from ppcls_ext.weights.files.reader import read_pdparams
+from ppcls_ext.weights.files.reader import find_weights, read_weights
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained, load_state
 
 TINY = {"depths": [2, 1], "planes": [8, 8], "form": "paddleclas"}
-TOYS = {  # name: (class, arguments, family, layout of the published weights, which are of the official form)
-    "Toy_Res2Net": (Res2Net, {**TINY, "base_width": 32, "scale": 2}, "Res2Net", "res2net"),
-    "Toy_ResNet": (ResNet, {**TINY, "block": "basic"}, "ResNet", "torchvision"),
+TOYS = {  # name: (class, arguments, source of the published weights, which are of the official form)
+    "Toy_Res2Net": (Res2Net, {**TINY, "base_width": 32, "scale": 2}, "res2net"),
+    "Toy_ResNet": (ResNet, {**TINY, "block": "basic"}, "torchvision"),
 }
 IMAGES = np.random.default_rng(0).standard_normal((3, 3, 16, 16)).astype(np.float32)
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
+def published(tmp_path, monkeypatch, restored_registry):
     """Backbones whose names mean PaddleClas's form, with published weights of the official one in the cache."""
     monkeypatch.setenv("PPCLS_EXT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PPCLS_EXT_OFFLINE", "1")
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
-    for name, (cls, variant, family, layout) in TOYS.items():
+    for name, (cls, variant, layout) in TOYS.items():
         weights = (registry.Weights(f"https://host.example/{name}.safetensors", layout, "Toy Licence 1.0"),)
-        factory = make_factory(cls, name, variant, "A toy.", weights)
-        registry.add(registry.BackboneSpec(name, family, factory, "A toy, arXiv 0000.00000", 1, 1, weights=weights))
+        register_toy(name, cls, variant, weights)
         folder = tmp_path / "home" / "weights" / name
         folder.mkdir(parents=True)
         official = {**variant, "form": "official"}
@@ -73,7 +71,7 @@ def expected_logits(name, path, form):
     """What a model of ``form`` gives, its tensors copied from the file without any help of the loader."""
     cls, variant, _, _ = TOYS[name]
     model = cls(**{**variant, "form": form, "class_num": 10})
-    assert not load_state(model, read_pdparams(path)).problems()
+    assert not load_state(model, read_weights(find_weights(path)).tensors).problems()
     return logits(model)
 
 
@@ -96,7 +94,7 @@ def test_the_form_stays_from_training_to_export(runs, published, name):
     shutil.rmtree(published)  # nothing that was published is needed any more
     given = [f"Global.pretrained_model={best}", f"Global.save_inference_dir={runs.folder / 'inference'}"]
     np.testing.assert_array_equal(logits(load_trained(load_config(runs.write(), given, mode="eval"), "used")), expected)
-    assert evaluate(load_config(runs.write(), given, mode="eval"))["top1"] == trainer.best.metric
+    assert evaluate(load_config(runs.write(), given, mode="eval"))["top1"] == trainer.state.best.metric
     folder = export(load_config(runs.write(), [*given, "Arch.infer_add_softmax=False"], mode="export"))
     np.testing.assert_allclose(Runner(find_graph(folder), "cpu", 1)(IMAGES), expected, rtol=0, atol=1e-5)
 

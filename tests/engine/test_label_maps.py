@@ -8,7 +8,7 @@ import paddle
 import pytest
 
 from ppcls_ext import cli
-from ppcls_ext.config.loading import load_config
+from ppcls_ext.config import load_config
 from ppcls_ext.data import build_dataset
 from ppcls_ext.data.label_list import read_label_list
 from ppcls_ext.data.token_label import read_label_map

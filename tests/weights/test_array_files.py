@@ -55,7 +55,7 @@ def test_arrays_of_numpy(tmp_path, save):
         (b"", "damaged or is in no known format"),
         (b"<!DOCTYPE html><html>", "it is a web page"),
         (b"\n  <html>", "it is a web page"),
-        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
         (b"\x1f\x8b\x08\x00", "compressed by gzip; unpack it first"),
         (b"ustar" * 100, "damaged or is in no known format"),
         (b"PK\x05\x06" + b"\0" * 18, "its members are none"),

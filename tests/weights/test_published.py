@@ -9,10 +9,10 @@ import textwrap
 import numpy as np
 import paddle
 import pytest
+import toy_family
 from file_server import FileServer, Served
 
 from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import make_factory
 from ppcls_ext.arch.backbone.sequencer import Sequencer2D
 from ppcls_ext.weights import download as download_module
 from ppcls_ext.weights.conversion import convert_file
@@ -35,18 +35,13 @@ LICENCE = "Toy Licence 1.0"
 def register_toy(url, **options):
     """Enter a small Sequencer2D with published weights at ``url`` into the registry."""
     weights = (registry.Weights(url, "sequencer", LICENCE, **options),)
-    variant = {**TOY, "img_size": 8}
-    factory = make_factory(Sequencer2D, "Toy_S", variant, "A toy.", weights)
-    spec = registry.BackboneSpec("Toy_S", "Sequencer", factory, "A toy, arXiv 0000.00000", 1, 1, weights=weights)
-    registry._SPECS["Toy_S"] = spec
-    return spec
+    return toy_family.register_toy("Toy_S", Sequencer2D, {**TOY, "img_size": 8}, weights)
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(tmp_path, monkeypatch, restored_registry):
     monkeypatch.setenv("PPCLS_EXT_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("PPCLS_EXT_OFFLINE", raising=False)
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
     monkeypatch.setattr(download_module.time, "sleep", lambda seconds: None)
     return tmp_path / "home" / "weights" / "Toy_S"
 
@@ -133,7 +128,7 @@ def test_wrong_hash_and_not_found(toy, home):
 
 PROCESS = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]
 import numpy as np
 from test_published import logits, register_toy
 print(repr(logits(register_toy(sys.argv[2]).factory(pretrained=True)).tolist()))
@@ -171,7 +166,7 @@ def test_which_of_several_files():
     assert choose("ViP_Toy", files) is files[0] and choose("ViP_Toy", files, "timm") is files[1]
     with pytest.raises(ValueError, match="pretrained_layout='jax': the weights of ViP_Toy have vip, timm"):
         choose("ViP_Toy", files, "jax")
-    with pytest.raises(ValueError, match="pretrained_layout='timm' goes with pretrained=True, got pretrained=False"):
+    with pytest.raises(ValueError, match="pretrained_source='timm' requires pretrained=True, got pretrained=False"):
         registry.get_spec("Sequencer2D_S").factory(pretrained_layout="timm")
 
 

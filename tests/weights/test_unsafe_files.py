@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import pickle
 import struct
+import time
 import zipfile
 
 import numpy as np
@@ -11,7 +13,8 @@ import pytest
 import torch_writer as writer
 from torch_writer import Build, Call, Global, Raw
 
-from ppcls_ext.weights.files.reader import DamagedFileError, UnsafeFileError, read_pickle, read_weights
+from ppcls_ext.utils.files import NotRegularFileError
+from ppcls_ext.weights.files.reader import DamagedFileError, UnsafeFileError, find_weights, read_pickle, read_weights
 
 W = np.ones(4, dtype=np.float32)
 NDARRAY, DTYPE = Global("numpy", "ndarray"), Global("numpy", "dtype")
@@ -103,6 +106,16 @@ def test_every_real_pickle_by_reduce(tmp_path):
                 read(tmp_path / "m.pdparams")
 
 
+def long(number):
+    return b"\x8a\x20" + number.to_bytes(32, "little", signed=True)
+
+
+def colliding(count):
+    """A dictionary of integers that Python hashes alike, as a set of instructions."""
+    step = (1 << 61) - 1
+    return b"}(" + b"".join(long(step * i) + b"N" for i in range(1, count + 1)) + b"u"
+
+
 HUGE = 1 << 50
 SIZES = {
     "array": (array((HUGE,), "f4", b"1234"), "damaged"),
@@ -116,6 +129,7 @@ SIZES = {
     "integer": (Raw(b"\x8b" + struct.pack("<i", 1 << 20) + b"\x01" * (1 << 20)), "an integer of 1048576 bytes"),
     "integer as text": (Raw(b"L" + b"9" * 100_000 + b"L\n"), "an integer of 100000 digits"),
     "memo": (Raw(b"}r\xff\xff\xff\x7f"), None),
+    "array of 70 axes": (array((1,) * 70, "f4", b"1234"), "an array of 70 axes; expected at most 32"),
     "hash of nested tuples": (Raw(b"}" + b")" + b"2\x86" * 200 + b"K\x01s"), "a tuple as a key"),
 }
 
@@ -155,9 +169,9 @@ def test_many_views_cannot_fill_the_memory(tmp_path):
     [
         (b"X" + struct.pack("<I", 1 << 20) + b"x" * (1 << 20), b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"),
         (b"(" + b"N" * (1 << 18) + b"l", b"cbuiltins\ntuple\nh\x00\x85R"),
-        (b"(" + b"K\x01" * (1 << 18) + b"l", b"cbuiltins\nset\nh\x00\x85R"),
+        (b"(" + b"U\x01a" * (1 << 18) + b"l", b"cbuiltins\nset\nh\x00\x85R"),
         (
-            b"(" + b"".join(b"J" + struct.pack("<i", i) + b"N\x86" for i in range(1 << 15)) + b"l",
+            b"(" + b"".join(b"U\x05%05dN\x86" % i for i in range(1 << 15)) + b"l",
             b"cbuiltins\ndict\nh\x00\x85R",
         ),
     ],
@@ -193,7 +207,7 @@ def test_a_member_that_inflates_beyond_its_declared_size(tmp_path):
     true, said = struct.pack("<L", 8000 + 128), struct.pack("<L", 200)
     assert data.count(true) >= 1
     (tmp_path / "m.npz").write_bytes(data.replace(true, said))
-    with pytest.raises(DamagedFileError, match="another length than the 200 bytes declared"):
+    with pytest.raises(DamagedFileError, match="is not 200 bytes long, as it declares"):
         read_weights(tmp_path / "m.npz")
 
 
@@ -293,3 +307,81 @@ def test_random_damage_never_escapes_as_another_error(tmp_path):
                 assert "damaged" in str(error)
             except ValueError as error:  # read, but no weights
                 assert "holds" in str(error)
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        colliding(60_000),
+        # Known text, and the same colliding keys copied again and again.
+        colliding(4000) + b"q\x00(" + b"cbuiltins\ndict\nh\x00\x85R" * 1000 + b"l",
+        b"cbuiltins\nset\n(" + b"".join(long(((1 << 61) - 1) * i) for i in range(60_000)) + b"l\x85R",
+        colliding(4000) + b"q\x00(" + b"cargparse\nNamespace\n)Rh\x00b" * 1000 + b"l",
+        b"}(" + b"(" + b"K\x01" * 100_000 + b"tq\x01N" + b"h\x01N" * 100_000 + b"u",
+    ],
+    ids=["dict", "copies", "set", "state", "long tuples"],
+)
+def test_no_choice_of_keys_takes_long(tmp_path, pickled):
+    """The time is in proportion to the file, not to the square of the number of its keys."""
+    (tmp_path / "m.pdparams").write_bytes(b"\x80\x02" + pickled + b".")
+    start = time.process_time()
+    with pytest.raises((UnsafeFileError, DamagedFileError), match="more than 5,000 keys that are not text|a tuple of"):
+        read_weights(tmp_path / "m.pdparams")
+    assert time.process_time() - start < 2
+
+
+def test_integers_as_keys_are_read(tmp_path):
+    """As in the state of PyTorch's optimizers."""
+    content = {"model": {"w": W}, "optimizer": {"state": {index: {"step": 1} for index in range(2000)}}}
+    (tmp_path / "m.pdparams").write_bytes(pickle.dumps(content, 2))
+    assert read_pickle(tmp_path / "m.pdparams")["optimizer"]["state"][1999] == {"step": 1}
+
+
+def test_tensors_of_70_axes(tmp_path):
+    tensors = {"w": writer.tensor(W, "0", sizes=(1,) * 70, strides=(1,) * 70)}
+    for write in (writer.write_zip, writer.write_legacy):
+        write(tmp_path / "m.pth", tensors, {"0": W})
+        with pytest.raises(DamagedFileError, match="its tensor has 70 axes; expected at most 32"):
+            read_weights(tmp_path / "m.pth")
+    with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {(1,) * 70}}}"
+        archive.writestr("a.npy", npy(header, b"1234"))
+    with pytest.raises(DamagedFileError, match="its array 'a' has 70 axes"):
+        read_weights(tmp_path / "m.npz")
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"1234")
+    with pytest.raises(DamagedFileError, match="its tensor 'w' has 70 axes"):
+        read_weights(tmp_path / "m.safetensors")
+
+
+def test_a_name_of_megabytes_is_not_repeated(tmp_path):
+    header = json.dumps({"w" * (5 << 20): {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"1")
+    with pytest.raises((UnsafeFileError, DamagedFileError)) as error:
+        read_weights(tmp_path / "m.safetensors")
+    assert len(str(error.value)) < 2000
+
+
+def test_depth_is_no_traceback(tmp_path):
+    """Lists in lists: built without recursion, and named where a number is meant."""
+    deep = b"(" * 50_000 + b"K\x01" + b"l" * 50_000
+    (tmp_path / "m.pdparams").write_bytes(b"\x80\x02}X\x01\x00\x00\x00w" + deep + b"s.")
+    with pytest.raises((DamagedFileError, ValueError), match="m.pdparams"):
+        read_weights(tmp_path / "m.pdparams")
+    size = Raw(deep)
+    writer.write_zip(tmp_path / "m.pth", {"w": writer.tensor(W, "0", sizes=(size,), strides=(1,))}, {"0": W})
+    with pytest.raises(DamagedFileError, match="m.pth is damaged"):
+        read_weights(tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize("read", [read_pickle, read_weights, find_weights])
+def test_pipes_devices_and_folders_are_named(tmp_path, read):
+    """Reading them would never end."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero.pdparams").symlink_to("/dev/zero")
+    (tmp_path / "random").symlink_to("/dev/random")
+    (tmp_path / "folder").mkdir()
+    kinds = {"pipe": "a named pipe", "zero.pdparams": "a device", "random": "a device", "folder": "a folder"}
+    for name, kind in kinds.items():
+        with pytest.raises(NotRegularFileError, match=f"{name} is {kind}; expected a regular file"):
+            read(tmp_path / name)

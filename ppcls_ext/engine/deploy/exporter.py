@@ -22,9 +22,10 @@ import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
+from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.engine.class_names import prediction_labels
 from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig, portable_transforms
 from ppcls_ext.engine.deploy.pdmodel_format import legacy_tracing
-from ppcls_ext.engine.deploy.postprocess import read_class_id_map
 from ppcls_ext.engine.deploy.predictor import GRAPH_SUFFIXES, PREFIX, Runner, find_graph
 from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import load_trained, logits_of
@@ -128,7 +129,8 @@ def _export(cfg, folder: Path) -> None:
         logger.warning("the model gives the same output for every input, so comparing outputs proves little")
     other = _samples_at_another_size(model, (channels, height, width))
     _re_parameterize(model)
-    _fold_constants(model)
+    if isinstance(model.backbone, Backbone):
+        model.backbone.fold(height, width)
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
@@ -163,18 +165,10 @@ def _labels(cfg, class_num: int) -> list[str]:
     expected = cfg.Arch.class_num
     if expected is not None and class_num != expected:
         raise ExportError(f"the model has {class_num} outputs, but Arch.class_num is {expected}")
-    post_process = cfg.Infer.PostProcess if cfg.Infer is not None else None
-    label_file = post_process.class_id_map_file if post_process is not None else None
-    if not label_file:
-        logger.warning("Infer.PostProcess.class_id_map_file is not given: inference.yml names the classes by their ids")
-        return [str(class_id) for class_id in range(class_num)]
-    names = read_class_id_map(label_file, post_process.delimiter)
-    if len(names) != class_num:
-        raise ExportError(
-            f"the model has {class_num} classes (Arch.class_num), but {label_file} "
-            f"(Infer.PostProcess.class_id_map_file) names {len(names)}"
-        )
-    return names
+    try:
+        return prediction_labels(cfg, class_num)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
 
 
 def _sample(model: nn.Layer, batch_size: int, shape: tuple) -> Sample:
@@ -205,13 +199,6 @@ def _re_parameterize(model: nn.Layer) -> None:
     for layer in model.sublayers():
         if hasattr(layer, "re_parameterize") and not getattr(layer, "is_repped", False):
             layer.re_parameterize()
-
-
-def _fold_constants(model: nn.Layer) -> None:
-    """Let layers that compute with their weights alone, such as resampling them, put the results into the graph."""
-    for layer in model.sublayers():
-        if hasattr(layer, "fold_when_traced"):
-            layer.fold_when_traced = True
 
 
 def _try(model: nn.Layer, folder: Path, shape: tuple, samples: list[Sample]) -> Optional[str]:

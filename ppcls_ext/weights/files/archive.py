@@ -1,4 +1,4 @@
-"""Zip archives read as data: nothing is unpacked to disk, and what a member declares is held against the file."""
+"""Zip archives read as data: nothing is unpacked to disk, and what a member declares is checked against the file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Archive:
         data: its bytes, mapped into memory.
 
     Raises:
-        UnsafeFileError: for a name that points outside, or one that comes twice.
+        UnsafeFileError: for a name that points outside the archive, or that occurs twice.
         DamagedFileError: if the file contradicts itself.
     """
 
@@ -39,7 +39,9 @@ class Archive:
             if member.filename in self._members:
                 raise UnsafeFileError(f"it has two members named {member.filename!r}")
             if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise DamagedFileError(f"its member {member.filename!r} is encrypted, or compressed by no known method")
+                raise DamagedFileError(
+                    f"its member {member.filename!r} is encrypted or compressed by an unknown method"
+                )
             self._members[member.filename] = member
 
     def __iter__(self):
@@ -56,7 +58,7 @@ class Archive:
         """
         for name, member in self._members.items():
             if member.compress_type != zipfile.ZIP_STORED:
-                raise UnsafeFileError(f"its member {name!r} is compressed, as no such file's members are")
+                raise UnsafeFileError(f"its member {name!r} is compressed, which torch.save never does")
 
     def read(self, name: str, budget: MemoryBudget) -> memoryview:
         """Return the content of a member: a view of the file if it is stored, new memory if it is compressed.
@@ -78,7 +80,7 @@ class Archive:
                 raise DamagedFileError(f"its member {name!r} does not inflate: {error}") from error
             raw = memoryview(content)
         if len(raw) != member.file_size:
-            raise DamagedFileError(f"its member {name!r} has another length than the {member.file_size} bytes declared")
+            raise DamagedFileError(f"its member {name!r} is not {member.file_size} bytes long, as it declares")
         # PyTorch can be told to leave the checksum out, and writes 0.
         if member.CRC and zlib.crc32(raw) != member.CRC:
             raise DamagedFileError(f"the checksum of its member {name!r} is wrong")
@@ -93,7 +95,7 @@ class Archive:
         start += _LOCAL_HEADER.size
         name = member.orig_filename.encode("utf-8" if member.flag_bits & 0x800 else "cp437")
         if bytes(self._data[start : start + name_length]) != name:
-            raise DamagedFileError(f"its member {member.filename!r} has another name in its own header")
+            raise DamagedFileError(f"its member {member.filename!r} has a different name in its own header")
         start += name_length + extra_length
         if start + member.compress_size > len(self._data):
             raise DamagedFileError(f"its member {member.filename!r} lies outside the file")
@@ -101,6 +103,6 @@ class Archive:
 
 
 def _check_name(name: str) -> None:
-    """Check a member's name, although nothing is ever unpacked: such a file was made to do harm elsewhere."""
+    """Refuse a name that points outside; nothing is ever unpacked, but such a file was made to do harm."""
     if name.startswith("/") or "\\" in name or ":" in name[:2] or "\0" in name or ".." in PurePosixPath(name).parts:
         raise UnsafeFileError(f"its member {name!r} points outside the archive")

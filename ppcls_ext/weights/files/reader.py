@@ -1,26 +1,34 @@
 """Reading files of weights as data, never as code: the front door.
 
-``.pdparams`` and ``.pth`` files are pickles, and a pickle may call any function it names; here it is read by a machine
-that builds arrays, numbers, strings and containers, and refuses every other name. Zip members, headers, sizes and
-strides are held against the file before memory is taken. So a file from anywhere can be opened safely.
+``.pdparams`` and ``.pth`` files are pickles, and a pickle may call any function it names. The unpickler here builds
+arrays, numbers, strings and containers, and refuses every other name. Zip members, headers, sizes and strides are
+checked against the file before memory is allocated. So a file from anywhere can be opened safely.
 
-The format is told by the content, never by the suffix.
+The content tells the format, never the suffix.
 """
 
 from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Optional, Union
 
 import numpy as np
 
-from ppcls_ext.utils.safe_pickle import DAMAGE, DamagedFileError, MemoryBudget, UnsafeFileError
+from ppcls_ext.utils.files import check_regular, open_regular
+from ppcls_ext.utils.safe_pickle import (
+    DAMAGE,
+    Bytes,
+    DamagedFileError,
+    DataUnpickler,
+    MemoryBudget,
+    UnsafeFileError,
+)
 from ppcls_ext.weights.files import array_files, torch_file
 from ppcls_ext.weights.files.archive import Archive
-from ppcls_ext.weights.files.paddle_file import as_numbers, read_paddle
 from ppcls_ext.weights.files.unwrap import unwrap
 
 __all__ = [
@@ -28,8 +36,6 @@ __all__ = [
     "UnsafeFileError",
     "WeightFile",
     "find_weights",
-    "pdparams_path",
-    "read_pdparams",
     "read_pickle",
     "read_tensor",
     "read_weights",
@@ -38,22 +44,27 @@ __all__ = [
 #: Formats, as they are recorded.
 TORCH_ZIP, TORCH_LEGACY, SAFETENSORS, NPZ, PADDLE = "torch (zip)", "torch (legacy)", "safetensors", "npz", "paddle"
 
+#: Suffixes that a path of weights may lack.
+SUFFIXES = (".pdparams", ".safetensors")
+
+_MESSAGE = 1000  # characters of an error that quotes the file
+
 _NOT_WEIGHTS = {  # first bytes of what is often downloaded instead
     b"<": "a web page",
-    b"version https://git-lfs": "a pointer of Git LFS, not the file that it points to",
+    b"version https://git-lfs": "a Git LFS pointer, not the file that it points to",
     b"\x1f\x8b": "compressed by gzip; unpack it first",
 }
 
 
 @dataclass
 class WeightFile:
-    """Named tensors of a file, as arrays (those of PyTorch and safetensors files are views of the file)."""
+    """The named tensors of a file as arrays; those of PyTorch and safetensors files are views of the file."""
 
     tensors: dict[str, np.ndarray]
     format: str
-    wrapper: str = ""  # the key under which they lie
-    prefix: str = ""  # what was taken off every name
-    skipped: list[str] = field(default_factory=list)  # what lies beside them
+    wrapper: str = ""  # the key that holds them
+    prefix: str = ""  # removed from every name
+    skipped: list[str] = field(default_factory=list)  # what the file holds besides
     metadata: dict = field(default_factory=dict)  # of a safetensors file
 
 
@@ -65,10 +76,10 @@ def read_weights(path: Union[str, Path], ema: Optional[bool] = None) -> WeightFi
         ema: which weights of a training checkpoint that holds two sets: True the moving average, False the others.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        OSError: if there is no such file, or it is no regular file.
         UnsafeFileError: if it asks for anything but data; the message names what it asked for.
         DamagedFileError: if it is cut off, contradicts itself or is in none of these formats.
-        ValueError: if it holds something else than named tensors, or two sets and ``ema`` does not say which.
+        ValueError: if it holds anything but named tensors, or two sets and ``ema`` does not say which.
     """
     path = Path(path)
     metadata: dict = {}
@@ -77,18 +88,18 @@ def read_weights(path: Union[str, Path], ema: Optional[bool] = None) -> WeightFi
     try:
         found = unwrap(tree, ema)
     except ValueError as error:
-        raise ValueError(f"{path} {error}") from None
+        raise ValueError(f"{path} {_short(error)}") from None
     if format == PADDLE:
-        found.tensors = {name: as_numbers(array) for name, array in found.tensors.items()}
+        found.tensors = {name: _as_numbers(array) for name, array in found.tensors.items()}
     return WeightFile(found.tensors, format, found.wrapper, found.prefix, found.skipped, metadata)
 
 
 def read_tensor(path: Union[str, Path]) -> np.ndarray:
-    """Return the tensor that a file of PyTorch (zip or legacy) holds alone.
+    """Return the only tensor in a file of PyTorch (zip or legacy).
 
     Raises:
-        FileNotFoundError, UnsafeFileError, DamagedFileError: see :func:`read_weights`.
-        ValueError: if it holds something else.
+        OSError, UnsafeFileError, DamagedFileError: see :func:`read_weights`.
+        ValueError: if it holds anything else.
     """
     path = Path(path)
     with _opened(path, "is in no known format") as data:
@@ -119,76 +130,64 @@ def _read(path: Path, data: memoryview, metadata: dict) -> tuple[str, Any]:
     for signature, what in _NOT_WEIGHTS.items():
         if start.lstrip().startswith(signature):
             raise DamagedFileError(f"it is {what}")
-    return PADDLE, read_paddle(data)
+    return PADDLE, _read_paddle(data)
+
+
+def _read_paddle(data: memoryview) -> Any:
+    """Return what ``paddle.save`` wrote, its tensors as arrays of their own."""
+    return DataUnpickler(Bytes(data), MemoryBudget(len(data))).load()
+
+
+def _as_numbers(array: np.ndarray) -> np.ndarray:
+    """Return the numbers of a tensor of Paddle, which stores bfloat16 as ``uint16``."""
+    return array_files.bfloat16_to_float32(array) if array.dtype == np.uint16 else np.asarray(array)
 
 
 @contextlib.contextmanager
 def _opened(path: Path, otherwise: str) -> Iterator[memoryview]:
     """Map ``path`` into memory, and turn what goes wrong into an error that names it."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         try:
             # An empty file cannot be mapped. Arrays that are views of the mapping keep it alive.
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
             yield memoryview(mapped)
         except UnsafeFileError as error:
-            raise UnsafeFileError(f"{path} is refused: {error}") from None
+            raise UnsafeFileError(f"{path} is refused: {_short(error)}") from None
         except DAMAGE as error:
-            raise DamagedFileError(f"{path} is damaged or {otherwise}: {error}") from error
+            raise DamagedFileError(f"{path} is damaged or {otherwise}: {_short(error)}") from error
+
+
+def _short(error: Exception) -> str:
+    """Return the message, which may quote what the file holds, at a length that a person reads."""
+    text = str(error)
+    return text if len(text) <= _MESSAGE else f"{text[:_MESSAGE]}…"
 
 
 def read_pickle(path: Union[str, Path]) -> Any:
     """Return what ``paddle.save`` wrote, with every Tensor as a NumPy array.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        OSError: if there is no such file, or it is no regular file.
         UnsafeFileError: if the file asks for anything but data; the message names what it asked for.
         DamagedFileError: if the file is cut off or is no pickle.
     """
     with _opened(Path(path), "was not written by paddle.save") as data:
-        return read_paddle(data)
+        return _read_paddle(data)
 
 
-def read_pdparams(path: Union[str, Path]) -> dict[str, np.ndarray]:
-    """Return the tensors of a ``.pdparams`` file by name.
-
-    The suffix may be left out, as everywhere in PaddleClas. bfloat16 tensors, which Paddle stores as ``uint16``, come
-    back as ``float32``.
+def find_weights(path: Union[str, Path], suffixes: tuple = SUFFIXES) -> Path:
+    """Return the file that ``path`` means: itself, or with the first of ``suffixes`` that makes it a file.
 
     Raises:
-        FileNotFoundError: naming the path.
-        UnsafeFileError, DamagedFileError: see :func:`read_pickle`.
-        ValueError: if the file holds something else than named tensors.
-    """
-    path = pdparams_path(path)
-    state = read_pickle(path)
-    if not isinstance(state, dict):
-        raise ValueError(f"{path} holds a {type(state).__name__}; expected a mapping of names to tensors")
-    # Files of old Paddle versions carry a second naming under this key.
-    state.pop("StructuredToParameterName@@", None)
-    for name, value in state.items():
-        if not isinstance(value, (np.ndarray, np.generic)):
-            raise ValueError(f"{path}: {name!r} is a {type(value).__name__}; expected a tensor")
-    return {name: as_numbers(value) for name, value in state.items()}
-
-
-def pdparams_path(path: Union[str, Path]) -> Path:
-    """Return ``path`` with ``.pdparams`` added where it is missing.
-
-    Raises:
-        FileNotFoundError: if neither spelling exists.
-    """
-    return find_weights(path, (".pdparams",))
-
-
-def find_weights(path: Union[str, Path], suffixes: tuple = (".pdparams", ".safetensors")) -> Path:
-    """Return ``path``, with the first of ``suffixes`` added that makes it a file if it is none itself.
-
-    Raises:
-        FileNotFoundError: if no spelling exists.
+        FileNotFoundError: naming every spelling, if there is no such file.
+        NotRegularFileError: if there is something else of that name.
     """
     path = Path(path)
-    candidates = [path, *(path.with_name(path.name + suffix) for suffix in suffixes)]
+    candidates = [path, *(path.with_name(path.name + suffix) for suffix in suffixes if path.name)]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+    for candidate in candidates:
+        if candidate.exists():
+            check_regular(candidate)
     raise FileNotFoundError(f"no weights at {path} (nor at {' or '.join(map(str, candidates[1:]))})")

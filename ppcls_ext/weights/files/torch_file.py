@@ -1,7 +1,7 @@
 """Reading what ``torch.save`` wrote, without PyTorch: the zip format of 1.6 and later, and the format before it.
 
 Both hold a pickle in which a tensor is a view (offset, sizes, strides) of a storage, and the storages' bytes. The
-arrays returned are views of the file's bytes wherever NumPy has the type; bfloat16, which it has not, becomes float32.
+arrays returned are views of the file's bytes wherever NumPy has the type; bfloat16, which it lacks, becomes float32.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ppcls_ext.utils.safe_pickle import (
     record,
 )
 from ppcls_ext.weights.files.archive import Archive
-from ppcls_ext.weights.files.bfloat16 import bfloat16_to_float32
+from ppcls_ext.weights.files.array_files import bfloat16_to_float32, check_axes
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little") + b"."
@@ -106,7 +106,7 @@ def read_zip(archive: Archive, budget: MemoryBudget) -> Any:
 
     def find(kind: _Type, key: str, count: int, view: Any) -> _Storage:
         if view is not None:
-            raise DamagedFileError("it has a view of a storage, which this format does not know")
+            raise DamagedFileError("it has a view of a storage, which this format does not allow")
         if key not in storages:
             data = archive.read(f"{folder}/data/{key}", budget)
             storages[key] = _Storage(data, kind, count, order)
@@ -171,7 +171,7 @@ def _unpickle(source: Bytes, find_storage: Any, budget: MemoryBudget) -> Any:
 
 
 class _TorchUnpickler(DataUnpickler):
-    """Adds PyTorch's tensors to what the pickle machine builds."""
+    """Adds PyTorch's tensors to what :class:`DataUnpickler` builds."""
 
     def __init__(self, source: Bytes, find_storage: Any, budget: MemoryBudget):
         tensor = functools.partial(_tensor, budget)
@@ -200,6 +200,7 @@ def _tensor(
     if not isinstance(storage, _Storage):
         raise DamagedFileError(f"it has a tensor without a storage, but with a {type(storage).__name__}")
     _check_integers(offset, *sizes, *strides)
+    check_axes(sizes, "its tensor")
     if len(sizes) != len(strides):
         raise DamagedFileError(f"it has a tensor of {len(sizes)} sizes and {len(strides)} strides")
     if storage.data is None:
@@ -244,8 +245,9 @@ def _size(sizes: Any = ()) -> tuple:
 
 
 def _check_integers(*values: Any) -> None:
-    if any(isinstance(value, bool) or not isinstance(value, int) or value < 0 for value in values):
-        raise DamagedFileError(f"it has a size, stride or offset among {values[:8]} that is none")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise DamagedFileError(f"it has the size, stride or offset {value!r}; expected an integer from 0")
 
 
 _NAMES: dict = {

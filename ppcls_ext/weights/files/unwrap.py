@@ -1,4 +1,4 @@
-"""Finding the weights in what a training script saved around them."""
+"""Finding the weights among what a training script saved with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 #: Keys under which training scripts keep the weights, and their moving average.
 RAW_KEYS = ("state_dict", "model", "model_state", "model_state_dict", "net", "network", "module", "params", "weights")
 EMA_KEYS = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "model_ema_state_dict", "params_ema")
-_PREFIXES = ("module.", "_orig_mod.")  # of torch.nn.DataParallel, of torch.compile
+_PREFIXES = ("module.", "_layers.", "_orig_mod.")  # of PyTorch's and Paddle's DataParallel, of torch.compile
 _OLD_PADDLE_KEY = "StructuredToParameterName@@"  # a second naming in files of old Paddle versions
 
 
@@ -21,7 +21,7 @@ class Unwrapped:
     tensors: dict[str, np.ndarray]
     wrapper: str = ""  # "state_dict_ema", or "checkpoint.model" for a wrapper in a wrapper
     prefix: str = ""  # "module."
-    skipped: list[str] = field(default_factory=list)  # what lay beside them: "optimizer", "epoch", …
+    skipped: list[str] = field(default_factory=list)  # what else the file holds: "optimizer", "epoch", …
 
 
 def unwrap(tree: Any, ema: Optional[bool] = None) -> Unwrapped:
@@ -29,10 +29,10 @@ def unwrap(tree: Any, ema: Optional[bool] = None) -> Unwrapped:
 
     Args:
         tree: what the file holds.
-        ema: take the moving average (True) or the weights themselves (False); None takes the one that is there.
+        ema: True takes the moving average, False the weights themselves, None whichever the file holds.
 
     Raises:
-        ValueError: if there are no tensors, or the choice is not clear.
+        ValueError: if there are no tensors, or the choice is ambiguous.
     """
     path: list[str] = []
     skipped: list[str] = []
@@ -66,7 +66,7 @@ def unwrap(tree: Any, ema: Optional[bool] = None) -> Unwrapped:
 
 
 def _choose(tree: dict, ema: Optional[bool]) -> Optional[str]:
-    """Return the key that the weights lie under, None if they are here."""
+    """Return the key that holds the weights, None if ``tree`` itself does."""
     raw, averaged = ([key for key in keys if _holds_tensors(tree.get(key))] for keys in (RAW_KEYS, EMA_KEYS))
     if ema is None and raw and averaged:
         raise ValueError(

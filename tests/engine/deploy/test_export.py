@@ -10,7 +10,7 @@ import pytest
 import yaml
 from paddle import nn
 
-from ppcls_ext.config.loading import load_config
+from ppcls_ext.config import load_config
 from ppcls_ext.engine.deploy import exporter
 from ppcls_ext.engine.deploy.exporter import ExportError, export, uses_pir
 from ppcls_ext.engine.deploy.inference_yml import portable_transforms
