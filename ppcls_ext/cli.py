@@ -529,7 +529,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         arguments.arch,
         arguments.src,
         arguments.dst,
-        layout=arguments.layout,
+        source=arguments.layout,
         to=arguments.to,
         backbone_only=arguments.backbone_only,
         class_num=arguments.class_num,

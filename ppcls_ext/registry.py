@@ -44,7 +44,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Weights:
-    """A published checkpoint: where it is, which key layout it has, and its licence.
+    """A published checkpoint: where it is, whose key names it has, and its licence.
 
     ``sha256`` is the published hash, whole or the first digits of it, which a file's name may carry.
     ``manual`` says that ``url`` is a page for people, such as a drive folder, and not the file itself.
@@ -52,11 +52,17 @@ class Weights:
     """
 
     url: str
-    layout: str
+    source: str
     licence: str
     sha256: Optional[str] = None
     manual: bool = False
     arguments: Optional[dict] = field(default=None, hash=False)
+    ssld: bool = False
+
+    @property
+    def layout(self) -> str:
+        """The older word for :attr:`source`."""
+        return self.source
 
 
 @dataclass(frozen=True)

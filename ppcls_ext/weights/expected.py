@@ -11,9 +11,9 @@ import paddle
 
 from ppcls_ext import registry
 from ppcls_ext.arch.axis_linear import AxisLinear
+from ppcls_ext.utils.key_rules import Structure
 from ppcls_ext.utils.spelling import nearest
 from ppcls_ext.utils.state_dict import unique_tensors
-from ppcls_ext.weights.key_rules import Structure
 
 _LINEAR = (paddle.nn.Linear, AxisLinear)  # layers whose weight is [in, out]
 _BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")

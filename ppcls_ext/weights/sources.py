@@ -1,10 +1,4 @@
-"""The table of published layouts: how each family's tensors are named elsewhere, and how here.
-
-A family lists its layouts; the first is the one to write when PyTorch's names are asked for. A layout is a list of
-rules, ``(published name, our name)``; the first that matches applies, in either direction. What a rule may say besides
-is in :mod:`ppcls_ext.weights.key_rules`. Renaming PyTorch's batch norm buffers and turning the weights of linear layers
-is done for every layout and is no rule.
-"""
+"""How the tensors of each family are named by publishers; :mod:`ppcls_ext.utils.key_rules` explains the rules."""
 
 from __future__ import annotations
 
@@ -12,9 +6,9 @@ from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ppcls_ext.weights.key_rules import OURS, PADDLE, Layout, Rule, Structure, Transform
+from ppcls_ext.utils.key_rules import OWN_SOURCE, PADDLE, Rule, Source, Structure, Transform
 
-_SEQUENCER = Layout(
+_SEQUENCER = Source(
     "sequencer",
     "okojoalg/sequencer, PyTorch",
     (
@@ -27,7 +21,7 @@ _SEQUENCER = Layout(
         Rule("head.{rest}", "head.{rest}"),
     ),
 )
-_SEQUENCER_TIMM = Layout(
+_SEQUENCER_TIMM = Source(
     "timm",
     "timm, PyTorch",
     (
@@ -51,7 +45,7 @@ def _dilated(structure: Structure) -> list:
     return [s for s, dilated in enumerate(structure.config["dilate_attention"]) if dilated]
 
 
-_DILATEFORMER = Layout(
+_DILATEFORMER = Source(
     "dilateformer",
     "JIAOJIAYUASD/dilateformer, PyTorch",
     (
@@ -78,8 +72,8 @@ _VIP_RULES = (
     Rule("head.{rest}", "head.{rest}"),
     Rule("aux_head.{rest}", "aux_head.{rest}"),
 )
-_VIP = Layout("vip", "houqb/VisionPermutator, PyTorch", _VIP_RULES)
-_VIP_PADDLEVIT = Layout("paddlevit", "BR-IDL/PaddleViT, Paddle", _VIP_RULES, PADDLE)
+_VIP = Source("vip", "houqb/VisionPermutator, PyTorch", _VIP_RULES)
+_VIP_PADDLEVIT = Source("paddlevit", "BR-IDL/PaddleViT, Paddle", _VIP_RULES, PADDLE)
 
 _VIT_RULES = (
     Rule("cls_token", "stem.cls_token"),
@@ -90,8 +84,8 @@ _VIT_RULES = (
     Rule("pre_logits.fc.{rest}", "pre_logits.0.{rest}"),
     Rule("head.{rest}", "head.{rest}"),
 )
-_VIT_TIMM = Layout("timm", "timm, PyTorch", _VIT_RULES)
-_VIT_PADDLECLAS = Layout("paddleclas", "PaddleClas, Paddle", _VIT_RULES, PADDLE)
+_VIT_TIMM = Source("timm", "timm, PyTorch", _VIT_RULES)
+_VIT_PADDLECLAS = Source("paddleclas", "PaddleClas, Paddle", _VIT_RULES, PADDLE)
 
 
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -107,7 +101,7 @@ _ENCODER, _BLOCK = "Transformer/encoderblock_{block}", "stages.{s}.blocks.{i}"
 _ATTENTION = f"{_ENCODER}/MultiHeadDotProductAttention_1"
 
 #: Linear layers are [in, out] in JAX, as in Paddle.
-_VIT_JAX = Layout(
+_VIT_JAX = Source(
     "jax",
     "google-research/vision_transformer, JAX",
     (
@@ -153,9 +147,9 @@ _SWIN_RULES = (
 )
 #: What the code computes anew from the size of the window and of the image.
 _SWIN_COMPUTED = (r".*\.relative_position_index", r".*\.relative_position_bias", r".*\.attn_mask")
-_SWIN = Layout("swin", "microsoft/Swin-Transformer, PyTorch", _SWIN_RULES, dropped=_SWIN_COMPUTED)
-_SWIN_PADDLECLAS = Layout("paddleclas", "PaddleClas, Paddle", _SWIN_RULES, PADDLE, _SWIN_COMPUTED)
-_SWIN_TIMM = Layout(
+_SWIN = Source("swin", "microsoft/Swin-Transformer, PyTorch", _SWIN_RULES, dropped=_SWIN_COMPUTED)
+_SWIN_PADDLECLAS = Source("paddleclas", "PaddleClas, Paddle", _SWIN_RULES, PADDLE, _SWIN_COMPUTED)
+_SWIN_TIMM = Source(
     "timm",
     "timm, PyTorch",
     (
@@ -207,13 +201,13 @@ _TORCH_DEEP = (
     *_layers("layer{s+1}.{i}.", f"{_BLOCK_OF_RESNET}.shortcut", "downsample.1", "downsample.2"),
     *_TORCH_BLOCKS,
 )
-_TORCHVISION = Layout("torchvision", "torchvision and timm, PyTorch", _TORCH_PLAIN, needs=_form("official"))
-_RES2NET = Layout("res2net", "Res2Net/Res2Net-PretrainedModels, PyTorch", _TORCH_PLAIN, needs=_form("official"))
-_RES2NET_V1B = Layout(
+_TORCHVISION = Source("torchvision", "torchvision and timm, PyTorch", _TORCH_PLAIN, needs=_form("official"))
+_RES2NET = Source("res2net", "Res2Net/Res2Net-PretrainedModels, PyTorch", _TORCH_PLAIN, needs=_form("official"))
+_RES2NET_V1B = Source(
     "res2net_v1b", "Res2Net/Res2Net-PretrainedModels (v1b), PyTorch", _TORCH_DEEP, needs=_form("official")
 )
 
-_RESNET_PADDLECLAS = Layout(
+_RESNET_PADDLECLAS = Source(
     "paddleclas",
     "PaddleClas, Paddle",
     (
@@ -225,7 +219,7 @@ _RESNET_PADDLECLAS = Layout(
     PADDLE,
     needs=_form("paddleclas"),
 )
-_RESNEXT_PADDLECLAS = Layout(
+_RESNEXT_PADDLECLAS = Source(
     "paddleclas_resnext",
     "PaddleClas, Paddle",
     (
@@ -236,7 +230,7 @@ _RESNEXT_PADDLECLAS = Layout(
     ),
     PADDLE,
 )
-_WSL_PADDLECLAS = Layout(
+_WSL_PADDLECLAS = Source(
     "paddleclas_wsl",
     "PaddleClas, Paddle",
     (
@@ -260,14 +254,14 @@ _RES2NET_BLOCKS = (
     *_layers("bb_{s}_{i}.short.", f"{_BLOCK_OF_RESNET}.shortcut", "_conv", "_batch_norm"),
     Rule("out.{rest}", "head.{rest}"),
 )
-_RES2NET_PADDLECLAS = Layout(
+_RES2NET_PADDLECLAS = Source(
     "paddleclas",
     "PaddleClas, Paddle",
     (*_layers("conv1.", "stem.0", "_conv", "_batch_norm"), *_RES2NET_BLOCKS),
     PADDLE,
     needs=_form("paddleclas"),
 )
-_RES2NET_VD_PADDLECLAS = Layout(
+_RES2NET_VD_PADDLECLAS = Source(
     "paddleclas_vd",
     "PaddleClas (vd), Paddle",
     (*_layers("conv1_{k+1}.", "stem.{k}", "_conv", "_batch_norm"), *_RES2NET_BLOCKS),
@@ -295,7 +289,7 @@ def _path(number: int, steps: int) -> str:
     return "".join(f"tree{(number >> step & 1) + 1}." for step in reversed(range(steps)))
 
 
-_RES2NET_DLA = Layout(
+_RES2NET_DLA = Source(
     "res2net_dla",
     "Res2Net/Res2Net-PretrainedModels (DLA), PyTorch",
     (
@@ -308,8 +302,8 @@ _RES2NET_DLA = Layout(
     dropped=(r"level3\.project\..*", r"level4\.(tree1\.)?project\..*"),  # the trees inside have their own
 )
 
-#: family (as in the registry): its published layouts
-LAYOUTS: dict = {
+#: family (as in the registry): its published sources
+SOURCES: dict = {
     "Sequencer": (_SEQUENCER, _SEQUENCER_TIMM),
     "VisionPermutator": (_VIP, _VIP_PADDLEVIT),
     "DilateFormer": (_DILATEFORMER,),
@@ -319,10 +313,7 @@ LAYOUTS: dict = {
     "SwinTransformer": (_SWIN, _SWIN_TIMM, _SWIN_PADDLECLAS),
 }
 
-#: Our own names, which every family has.
-OWN_LAYOUT = Layout(OURS, "ppcls_ext, Paddle", (Rule("{rest}", "{rest}"),), PADDLE)
 
-
-def layouts_of(family: str) -> tuple:
-    """Return the layouts that a file of ``family`` may have: the published ones, then ours."""
-    return (*LAYOUTS.get(family, ()), OWN_LAYOUT)
+def sources_of(family: str) -> tuple:
+    """Return the sources that a file of ``family`` may have: the published ones, then this package's own."""
+    return (*SOURCES.get(family, ()), OWN_SOURCE)

@@ -30,7 +30,7 @@ from ppcls_ext.weights.files.reader import find_weights, read_weights
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained, load_state
 
 TINY = {"depths": [2, 1], "planes": [8, 8], "form": "paddleclas"}
-TOYS = {  # name: (class, arguments, family, layout of the published weights, which are of the official form)
+TOYS = {  # name: (class, arguments, family, source of the published weights, which are of the official form)
     "Toy_Res2Net": (Res2Net, {**TINY, "base_width": 32, "scale": 2}, "Res2Net", "res2net"),
     "Toy_ResNet": (ResNet, {**TINY, "block": "basic"}, "ResNet", "torchvision"),
 }
@@ -43,8 +43,8 @@ def published(tmp_path, monkeypatch):
     monkeypatch.setenv("PPCLS_EXT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PPCLS_EXT_OFFLINE", "1")
     monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
-    for name, (cls, variant, family, layout) in TOYS.items():
-        weights = (registry.Weights(f"https://host.example/{name}.safetensors", layout, "Toy Licence 1.0"),)
+    for name, (cls, variant, family, source) in TOYS.items():
+        weights = (registry.Weights(f"https://host.example/{name}.safetensors", source, "Toy Licence 1.0"),)
         factory = make_factory(cls, name, variant, "A toy.", weights)
         registry.add(registry.BackboneSpec(name, family, factory, "A toy, arXiv 0000.00000", 1, 1, weights=weights))
         folder = tmp_path / "home" / "weights" / name
@@ -52,13 +52,13 @@ def published(tmp_path, monkeypatch):
         official = {**variant, "form": "official"}
         paddle.seed(0)
         paddle.save(cls(**official).state_dict(), str(tmp_path / "official.pdparams"))
-        source = folder / f"{name}.safetensors"
-        convert_file(name, tmp_path / "official.pdparams", source, to="torch", layout=layout, arguments=official)
+        file = folder / f"{name}.safetensors"
+        convert_file(name, tmp_path / "official.pdparams", file, to="torch", source=source, arguments=official)
     return tmp_path / "home"
 
 
 def config_of(runs, name):
-    runs.config["Arch"] = {"name": name, "class_num": 10, "pretrained": True, "pretrained_layout": TOYS[name][3]}
+    runs.config["Arch"] = {"name": name, "class_num": 10, "pretrained": True, "pretrained_source": TOYS[name][3]}
     runs.config["Global"].update(epochs=1, iter_per_epoch=1)
     return runs.config["Arch"]
 
@@ -85,7 +85,7 @@ def test_the_form_stays_from_training_to_export(runs, published, name):
     A file that was parted from its manifest is still that of a run which began from the published weights.
     """
     arch = config_of(runs, name)
-    del arch["pretrained_layout"]  # it is the only one
+    del arch["pretrained_source"]  # it is the only one
     trainer, _ = runs.train()
     assert trainer.model.config()["form"] == "official"
     best = runs.output_dir / "best_model"
@@ -152,7 +152,7 @@ def test_a_run_whose_config_names_no_weights_follows_the_checkpoint(runs, publis
     np.testing.assert_array_equal(used(best), expected)
     alone = runs.folder / "alone.pdparams"
     alone.write_bytes(best.with_suffix(".pdparams").read_bytes())
-    np.testing.assert_array_equal(used(alone, pretrained_layout=arch["pretrained_layout"]), expected)
+    np.testing.assert_array_equal(used(alone, pretrained_source=arch["pretrained_source"]), expected)
     np.testing.assert_array_equal(used(alone, form="official"), expected)
 
 
@@ -172,7 +172,7 @@ def test_in_code_the_form_follows_the_weights(published):
 
 def test_names_of_one_form_are_not_written_for_another(published, tmp_path):
     paddle.save(registry.get_spec("Toy_Res2Net").factory().state_dict(), str(tmp_path / "in.pdparams"))
-    with pytest.raises(ConversionError, match="the res2net layout is of models with form='official', this one has"):
+    with pytest.raises(ConversionError, match="the res2net source is of models with form='official', this one has"):
         convert_file("Toy_Res2Net", tmp_path / "in.pdparams", tmp_path / "out.safetensors", to="torch")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ppcls_ext import cli
 from ppcls_ext.weights.conversion_record import ConversionRecord
-from ppcls_ext.weights.sources import LAYOUTS
+from ppcls_ext.weights.sources import SOURCES
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -29,10 +29,10 @@ def test_both_languages_show_the_same_code():
 
 
 @pytest.mark.parametrize("language", ["en", "zh_CN"])
-def test_every_layout_and_key_of_the_record_is_on_the_page(language):
+def test_every_source_and_key_of_the_record_is_on_the_page(language):
     text = page(language)
-    for family, layouts in LAYOUTS.items():
-        assert all(f"| {family} | `{layout.name}` | " in text for layout in layouts)
+    for family, sources in SOURCES.items():
+        assert all(f"| {family} | `{source.name}` | " in text for source in sources)
     section = text.partition('<a name="6"></a>')[2].partition('<a name="7"></a>')[0]
     assert set(re.findall(r"`(\w+)`", section)) == set(ConversionRecord.__dataclass_fields__)
 

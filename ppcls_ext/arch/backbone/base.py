@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import os
 from typing import Callable, Iterable, Optional, Sequence
 
 import paddle
@@ -350,7 +349,7 @@ def make_factory(
     weights = tuple(weights)
     valid = [parameter for parameter in inspect.signature(cls.__init__).parameters if parameter != "self"]
 
-    def factory(pretrained=False, use_ssld=False, pretrained_layout=None, **kwargs):
+    def factory(pretrained=False, use_ssld=False, pretrained_source=None, pretrained_layout=None, **kwargs):
         unknown = [key for key in kwargs if key not in valid and key not in THESEUS_ARGUMENTS]
         if unknown:
             hint = nearest(unknown[0], [*valid, *THESEUS_ARGUMENTS], count=1)
@@ -358,19 +357,15 @@ def make_factory(
                 f"{name}() got an unexpected keyword argument {unknown[0]!r}"
                 + (f"; did you mean {hint[0]}?" if hint else f"; it takes {', '.join(valid)}")
             )
-        if use_ssld:
-            raise ValueError(f"use_ssld: there are no SSLD weights of {name}")
-        outputs = {key: kwargs.pop(key) for key in THESEUS_ARGUMENTS if key in kwargs}
-        path = _weights_path(name, pretrained, weights, pretrained_layout, factory.arguments, kwargs)
-        if path is None:
-            model = cls(**{**variant, **kwargs})
-        else:
-            from ppcls_ext.weights.conversion_record import form_in, recorded_arguments
-            from ppcls_ext.weights.files.reader import find_weights
-            from ppcls_ext.weights.loading import load_pretrained  # rooms above this one: only when asked for
+        from ppcls_ext.weights.loading import load_pretrained  # rooms above this one, until factories move there
+        from ppcls_ext.weights.resolver import chosen_source, plan_weights
 
-            path = find_weights(path)
-            model = cls(**{**variant, **form_in(recorded_arguments(path), valid), **kwargs})
+        outputs = {key: kwargs.pop(key) for key in THESEUS_ARGUMENTS if key in kwargs}
+        source = chosen_source(pretrained_source, pretrained_layout)
+        plan = plan_weights(factory, kwargs, pretrained, source, use_ssld)
+        path = plan.fetch()
+        model = cls(**{**variant, **plan.arguments, **kwargs})
+        if path is not None:
             load_pretrained(model, path)
         model.set_outputs(**outputs)
         return model
@@ -380,6 +375,7 @@ def make_factory(
         for parameter in inspect.signature(cls.__init__).parameters.values()
         if parameter.name != "self"
     }
+    factory.weights = weights
     factory.__name__ = factory.__qualname__ = name
     factory.__module__ = cls.__module__
     factory.__doc__ = f"""{doc}
@@ -388,9 +384,10 @@ def make_factory(
         pretrained: Path of a checkpoint to load strictly; True for the published weights, which are downloaded and
             converted once; or False. A classifier of another class count stays fresh.
         use_ssld: PaddleClas's switch for distilled weights; there are none, so it must be False.
-        pretrained_layout: Which of several published files ``pretrained=True`` means, by its layout, such as
-            ``timm``; by default the first that ``ppcls_ext info`` lists. Where publishers' models differ, the argument
-            that chooses between them, ``form``, follows the weights if it is not given.
+        pretrained_source: Which of several published files ``pretrained=True`` means, by its source, such as ``timm``;
+            by default the first that ``ppcls_ext info`` lists. Where publishers' models differ, the argument that
+            chooses between them, ``form``, follows the weights if it is not given.
+        pretrained_layout: The old name of ``pretrained_source``.
         **kwargs: Arguments of :class:`{cls.__name__}` ({", ".join(valid)}) and PaddleClas's
             {", ".join(THESEUS_ARGUMENTS)}.
 
@@ -421,21 +418,3 @@ def register_variant(
     factory = make_factory(cls, name, variant, doc, facts.get("weights", ()))
     registry.add(registry.BackboneSpec(name, family, factory, paper=paper, params=params, macs=macs, **facts))
     return factory
-
-
-def _weights_path(
-    name: str, pretrained, weights: Sequence[Weights], layout: Optional[str], defaults: dict, given: dict
-) -> Optional[str]:
-    """Return the path in ``pretrained``, that of the published weights for True, or None for False."""
-    if layout is not None and pretrained is not True:
-        raise ValueError(f"pretrained_layout={layout!r} goes with pretrained=True, got pretrained={pretrained!r}")
-    if pretrained is None or pretrained is False:
-        return None
-    if isinstance(pretrained, (str, os.PathLike)):
-        return os.fspath(pretrained)
-    if pretrained is not True:
-        raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")
-    from ppcls_ext.weights import pretrained as published  # a room above this one: only when asked for
-
-    published.published_form(name, published.choose(name, weights, layout), defaults, given)  # before the download
-    return os.fspath(published.pretrained_path(name, weights, layout))
