@@ -9,8 +9,8 @@ from ppcls_ext.utils import cpu_settings
 cpu_settings.set_cpu_defaults()  # before anything imports Paddle, which reads its CPU settings once
 
 from ppcls_ext import registry  # noqa: E402
-from ppcls_ext.arch import backbone as _families  # noqa: E402, F401
-from ppcls_ext.plugin import create_backbone, register  # noqa: E402
+from ppcls_ext.factory import create_backbone  # noqa: E402
+from ppcls_ext.plugin import register  # noqa: E402
 from ppcls_ext.registry import backbone_info, list_backbones  # noqa: E402
 from ppcls_ext.utils.spelling import nearest  # noqa: E402
 from ppcls_ext.version import __version__  # noqa: E402

@@ -23,14 +23,13 @@ from typing import Callable, Optional
 from paddle import nn
 
 from ppcls_ext import registry
-from ppcls_ext.utils.spelling import nearest
+from ppcls_ext.registry import NAMESPACE
 
 #: The packages that may hold a PaddleClas, the one that trains first.
 CHECKOUT, WHEEL = "ppcls", "paddleclas.ppcls"
 PACKAGES = (CHECKOUT, WHEEL)
 #: Environment variable: the root of a checkout to use, put first on ``sys.path`` when ppcls_ext is imported.
 CHECKOUT_VARIABLE = "PPCLS_EXT_CHECKOUT"
-NAMESPACE = "ppcls_ext"
 
 # Not the module `warnings`: importing a checkout switches that off for the whole process.
 _log = logging.getLogger(__name__)
@@ -235,48 +234,42 @@ def paddleclas_factory(name: str) -> Optional[Callable]:
     return None
 
 
+def paddleclas_address(factory: Callable, arguments: dict) -> Optional[str]:
+    """Return the address of the weights that PaddleClas's ``factory`` means by ``pretrained=True``; None if of none.
+
+    Only PaddleClas's own code knows: it runs up to where it would download the file, and no further, since its loader
+    drops without a word what does not fit.
+
+    Args:
+        factory: One of PaddleClas's backbones.
+        arguments: Of the factory; some, such as ``use_ssld``, choose between files.
+    """
+
+    def stop(url: str, *_others, **_more) -> str:
+        raise _Located(url)
+
+    loader = importlib.import_module(f"{factory.__module__.partition('.arch.')[0]}.utils.save_load")
+    original = loader.get_weights_path_from_url
+    loader.get_weights_path_from_url = stop
+    try:
+        factory(**{**arguments, "pretrained": True})
+    except _Located as located:
+        return located.url
+    except KeyError:  # its table of addresses lacks the name
+        return None
+    finally:
+        loader.get_weights_path_from_url = original
+    return None
+
+
+class _Located(Exception):
+    """Ends a call of PaddleClas once it is known what it would download."""
+
+    def __init__(self, url: str):
+        super().__init__(url)
+        self.url = url
+
+
 def paddleclas_names() -> list[str]:
     """Return the names of PaddleClas's own backbones, sorted; empty without PaddleClas."""
     return sorted({name for tree in trees() for name in tree.table if paddleclas_factory(name)})
-
-
-def create_backbone(name: str, **kwargs) -> nn.Layer:
-    """Build a backbone.
-
-    Args:
-        name: ``ppcls_ext.<Name>`` or ``<Name>`` of ours, or any name in PaddleClas's table. A bare name that both have
-            is PaddleClas's, as in a YAML file, unless :func:`register` has replaced it.
-        **kwargs: Go to the factory, for example ``class_num``.
-
-    Raises:
-        KeyError: with the nearest names, if there is no such backbone.
-    """
-    factory = None if name.startswith(f"{NAMESPACE}.") else paddleclas_factory(name)
-    return (factory or _our_factory(name))(**kwargs)
-
-
-def is_ours(name: str) -> bool:
-    """Return whether ``name`` means a backbone of ours, by the rule of :func:`create_backbone`."""
-    prefix, _, bare = name.rpartition(".")
-    if bare not in registry.factories() or prefix not in ("", NAMESPACE):
-        return False
-    return bool(prefix) or paddleclas_factory(bare) is None
-
-
-def backbone_factory(name: str) -> Optional[Callable]:
-    """Return what builds the backbone ``name``, by the rule of :func:`create_backbone`; None if nothing does."""
-    return registry.factories()[name.rpartition(".")[2]] if is_ours(name) else paddleclas_factory(name)
-
-
-def _our_factory(name: str) -> Callable:
-    bare = name[len(NAMESPACE) + 1 :] if name.startswith(f"{NAMESPACE}.") else name
-    ours = registry.factories()
-    if bare in ours:
-        return ours[bare]
-    message = f"unknown backbone {name!r}"
-    hint = nearest(bare, [*ours, *paddleclas_names()])
-    if hint:
-        message += f"; did you mean {', '.join(hint)}?"
-    if not trees():
-        message += "; PaddleClas is not installed, so its own backbones are not available"
-    raise KeyError(message)

@@ -1,19 +1,23 @@
-"""The registry: every backbone of ours under its name, with the facts about it.
+"""The registry: every backbone of this package under its name, with the facts about it.
 
-One model, one truth: reported parameter counts, MACs, accuracies, preprocessing and weights live here and nowhere
-else; tests recompute them, documentation tables and ``tools/benchmark.py`` read them.
+One model, one truth: reported parameter counts, MACs, accuracies, preprocessing and weights are stated in the family's
+file, as one :class:`Family` with a :class:`Variant` for each name, and are looked up here. Tests recompute them;
+``python -m ppcls_ext.analysis.model_table`` prints the documentation's tables from them.
+
+Nothing here needs Paddle: a variant is plain data, which JSON can hold.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Callable, Optional
 
 from ppcls_ext.utils.spelling import nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+NAMESPACE = "ppcls_ext"
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A *published* accuracy in percent, never one of ours; ``source`` says where it was published."""
+    """A *published* accuracy in percent, never one measured here; ``source`` says where it was published."""
 
     top1: float
     source: str
@@ -46,9 +50,15 @@ class Accuracy:
 class Weights:
     """A published checkpoint: where it is, whose key names it has, and its licence.
 
-    ``sha256`` is the published hash, whole or the first digits of it, which a file's name may carry.
-    ``manual`` says that ``url`` is a page for people, such as a drive folder, and not the file itself.
-    ``arguments`` are the constructor arguments of the model that it is of, where they are not the name's own.
+    Attributes:
+        url: Address of the file; with ``manual`` that of a page to download it from, such as a drive folder.
+        source: Name of the form in which the publisher writes its keys, one of the family's ``sources``.
+        licence: Of the weights.
+        sha256: The published hash, whole or the first digits of it, which a file's name may carry.
+        manual: Whether a person has to download it in a browser.
+        arguments: Constructor arguments of the model that the weights belong to, where they are not the variant's own.
+        ssld: Whether these are PaddleClas's weights distilled by SSLD, which ``use_ssld=True`` asks for.
+        accuracy: Published with these weights, where it is not the variant's.
     """
 
     url: str
@@ -58,6 +68,7 @@ class Weights:
     manual: bool = False
     arguments: Optional[dict] = field(default=None, hash=False)
     ssld: bool = False
+    accuracy: Optional[Accuracy] = None
 
     @property
     def layout(self) -> str:
@@ -66,89 +77,164 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class BackboneSpec:
-    """One row of the registry."""
+class Variant:
+    """One named model of a family: a row of the registry.
+
+    Attributes:
+        name: Of its factory, as users write it.
+        params: Trainable elements, with the variant's own number of classes.
+        macs: Multiply-adds at ``preprocessing.input_size``; norms, activations and biases are not counted.
+        arguments: Constructor arguments that make this variant, JSON's types only.
+        accuracy: Published for the first of ``weights``, or in the paper.
+        preprocessing: That of the published figures.
+        weights: Published checkpoints; ``pretrained=True`` means the first that can be downloaded directly.
+        notes: What a user should know besides.
+        paper: "Title, arXiv id"; by default the family's.
+        network: Name of the class that is built; by default the first of the family's.
+        family: Name of the family; filled in when the family is added.
+    """
 
     name: str
-    family: str
-    factory: Callable = field(repr=False)
-    paper: str  # "Title, arXiv id"
-    params: int  # trainable elements, with the variant's own number of classes
-    macs: int  # multiply-adds at preprocessing.input_size; norms, activations and biases are not counted
-    preprocessing: Preprocessing = Preprocessing()
+    params: int
+    macs: int
+    arguments: dict = field(default_factory=dict, hash=False)
     accuracy: Optional[Accuracy] = None
+    preprocessing: Preprocessing = Preprocessing()
     weights: tuple = ()
     notes: str = ""
+    paper: str = ""
+    network: str = ""
+    family: str = ""
+
+    @property
+    def factory(self) -> Callable:
+        """The function that builds it, made by :mod:`ppcls_ext.factory`."""
+        return _FACTORIES[self.name]
 
 
-_SPECS: dict[str, BackboneSpec] = {}
-_GENERIC: dict[str, Callable] = {}
+@dataclass(frozen=True)
+class Family:
+    """What one file of ``ppcls_ext/arch/backbone`` has to say of its models.
+
+    Attributes:
+        name: Of the family; files may share one (Res2Net has three).
+        networks: The classes, all hyper-parameters open; each is also a backbone under its own name.
+        paper: "Title, arXiv id".
+        variants: The named models.
+        sources: How publishers name the tensors, as :class:`ppcls_ext.utils.key_rules.Source`; the first is the one to
+            write when PyTorch's names are asked for.
+    """
+
+    name: str
+    networks: tuple
+    paper: str
+    variants: tuple
+    sources: tuple = ()
 
 
-def add(spec: BackboneSpec) -> BackboneSpec:
-    """Enter ``spec``.
+#: The older name of :class:`Variant`.
+BackboneSpec = Variant
+
+_FAMILIES: list[Family] = []
+_SPECS: dict[str, Variant] = {}
+_FACTORIES: dict[str, Callable] = {}
+
+
+def add(family: Family) -> None:
+    """Add a family and its variants.
 
     Raises:
-        ValueError: if the name is taken.
+        ValueError: if the name of a variant is taken.
     """
-    if spec.name in factories():
-        raise ValueError(f"backbone {spec.name!r} is registered already")
-    _SPECS[spec.name] = spec
-    return spec
+    rows = [
+        replace(
+            variant,
+            family=family.name,
+            paper=variant.paper or family.paper,
+            network=variant.network or family.networks[0].__name__,
+        )
+        for variant in family.variants
+    ]
+    for row in rows:
+        if row.name in _SPECS or row.name in _FACTORIES:
+            raise ValueError(f"backbone {row.name!r} is registered already")
+    _FAMILIES.append(family)
+    _SPECS.update({row.name: row for row in rows})
 
 
-def add_generic(name: str, factory: Callable) -> Callable:
-    """Enter a family's generic factory: every hyper-parameter open, so there are no facts to state.
+def add_factory(name: str, factory: Callable) -> None:
+    """Add the function that builds the backbone ``name``.
 
     Raises:
-        ValueError: if the name is taken.
+        ValueError: if the name has one.
     """
-    if name in factories():
+    if name in _FACTORIES:
         raise ValueError(f"backbone {name!r} is registered already")
-    _GENERIC[name] = factory
-    return factory
+    _FACTORIES[name] = factory
 
 
-def factories() -> dict[str, Callable]:
-    """Return every factory by name: the variants in the order in which they were entered, then the generic ones."""
-    return {**{name: spec.factory for name, spec in _SPECS.items()}, **_GENERIC}
+def families() -> tuple[Family, ...]:
+    """Return all families in the order in which they were added."""
+    return tuple(_FAMILIES)
 
 
-def specs() -> tuple[BackboneSpec, ...]:
-    """Return all rows in the order in which they were entered."""
-    return tuple(_SPECS.values())
-
-
-def list_backbones(pattern: str = "*") -> list[str]:
-    """Return the names of our variants that match the shell pattern, in registry order; case matters not.
-
-    The generic names (``Sequencer2D`` …) are no variants; :func:`factories` has them too.
-    """
-    return [name for name in _SPECS if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
-
-
-def get_spec(name: str) -> BackboneSpec:
-    """Return the row of ``name`` (``Name`` or ``ppcls_ext.Name``).
+def family_of(name: str) -> Family:
+    """Return the family of a variant or of a class of networks (``Name`` or ``ppcls_ext.Name``).
 
     Raises:
         KeyError: with the nearest names, if there is none.
     """
-    bare = name[len("ppcls_ext.") :] if name.startswith("ppcls_ext.") else name
+    bare = bare_name(name)
+    for family in _FAMILIES:
+        if any(bare == variant.name for variant in family.variants):
+            return family
+        if any(bare == network.__name__ for network in family.networks):
+            return family
+    raise KeyError(_unknown(name, [*_SPECS, *_FACTORIES]))
+
+
+def factories() -> dict[str, Callable]:
+    """Return every factory by name: the variants in registry order, then the classes of networks."""
+    variants = {name: _FACTORIES[name] for name in _SPECS if name in _FACTORIES}
+    return {**variants, **_FACTORIES}
+
+
+def specs() -> tuple[Variant, ...]:
+    """Return all variants in the order in which they were added."""
+    return tuple(_SPECS.values())
+
+
+def list_backbones(pattern: str = "*") -> list[str]:
+    """Return the names of the variants that match the shell pattern, case-insensitively, in registry order.
+
+    The names of classes (``Sequencer2D`` …) are no variants; :func:`factories` has them too.
+    """
+    return [name for name in _SPECS if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
+
+
+def get_spec(name: str) -> Variant:
+    """Return the variant ``name`` (``Name`` or ``ppcls_ext.Name``).
+
+    Raises:
+        KeyError: with the nearest names, if there is none.
+    """
+    bare = bare_name(name)
     if bare not in _SPECS:
-        hint = nearest(bare, _SPECS)
-        raise KeyError(f"unknown backbone {name!r}" + (f"; did you mean {', '.join(hint)}?" if hint else ""))
+        raise KeyError(_unknown(name, _SPECS))
     return _SPECS[bare]
 
 
-def backbone_info(name: str) -> dict:
-    """Return what is known of a backbone as plain data.
+def bare_name(name: str) -> str:
+    """Return ``Name`` of ``Name`` or ``ppcls_ext.Name``."""
+    prefix = f"{NAMESPACE}."
+    return name[len(prefix) :] if name.startswith(prefix) else name
 
-    The keys are the fields of :class:`BackboneSpec` but ``factory``: ``params`` counts trainable elements, ``macs``
-    multiply-adds at the native size, ``accuracy`` is as published, with its source.
-    """
-    spec = get_spec(name)
-    info = {key: value for key, value in vars(spec).items() if key != "factory"}
-    info["preprocessing"] = asdict(spec.preprocessing)
-    info["accuracy"] = asdict(spec.accuracy) if spec.accuracy else None
-    info["weights"] = [asdict(weights) for weights in spec.weights]
-    return info
+
+def backbone_info(name: str) -> dict:
+    """Return what is known of a backbone as plain data: the fields of :class:`Variant`."""
+    return asdict(get_spec(name))
+
+
+def _unknown(name: str, known) -> str:
+    hint = nearest(bare_name(name), known)
+    return f"unknown backbone {name!r}" + (f"; did you mean {', '.join(hint)}?" if hint else "")

@@ -5,6 +5,8 @@ import signal
 
 import pytest
 
+from ppcls_ext import registry
+
 # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that: tests send it to theirs.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,3 +21,10 @@ def fresh_logger():
         logger.removeHandler(handler)
         handler.close()
     logger.propagate = True
+
+
+@pytest.fixture
+def restored_registry(monkeypatch):
+    """Forget at the end of a test what it adds to the registry."""
+    for table in ("_FAMILIES", "_SPECS", "_FACTORIES"):
+        monkeypatch.setattr(registry, table, getattr(registry, table).copy())

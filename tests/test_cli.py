@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ppcls_ext import cli, registry
+from ppcls_ext.cli.training import launch_command
 from ppcls_ext.data.digits import prepare_digits
 from ppcls_ext.version import __version__
 
@@ -22,28 +23,27 @@ COMMANDS = (
     "train",
     "eval",
     "infer",
+    "launch",
     "export",
     "predict",
+    "convert",
     "prepare-digits",
     "prepare-cifar",
     "make-label-maps",
     "convert-label-maps",
     "write-shards",
     "index-shards",
+    "recipes",
     "paddleclas",
     "quick-start",
 )
-TOOLS = (
-    "train",
-    "eval",
-    "infer",
-    "export_model",
-    "predict",
-    "prepare_digits",
-    "prepare_cifar",
-    "write_shards",
-    "index_shards",
-)
+#: Scripts in tools/ that are not named after their command.
+TOOLS = {
+    "list": "list_backbones",
+    "info": "backbone_info",
+    "export": "export_model",
+    "convert": "convert_weights",
+}
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
@@ -78,14 +78,15 @@ def test_help_of_the_program_lists_the_commands(capsys):
     assert run(capsys, "--version")[1].strip() == f"ppcls_ext {__version__}"
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-def test_the_tools_are_the_commands(capsys, monkeypatch, tool):
-    path = ROOT / "tools" / f"{tool}.py"
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - {"launch", "paddleclas"}))
+def test_every_command_has_its_tool(capsys, monkeypatch, command):
+    """But two: Paddle's launcher is a program itself, and run_paddleclas.py is tested with the plugin."""
+    path = ROOT / "tools" / f"{TOOLS.get(command, command.replace('-', '_'))}.py"
     monkeypatch.setattr(sys, "argv", [str(path), "--help"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(path), run_name="__main__")
     assert stop.value.code == 0
-    assert f"usage: ppcls_ext {tool.replace('_model', '').replace('_', '-')} " in capsys.readouterr().out
+    assert f"usage: ppcls_ext {command} " in capsys.readouterr().out
 
 
 def test_the_tools_run_from_a_plain_clone(tmp_path):
@@ -94,6 +95,71 @@ def test_the_tools_run_from_a_plain_clone(tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "train.py"), "--help"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "exit codes:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--class-num", "7", "--backbone-only", "--no-ema"], {"class_num": 7, "backbone_only": True, "ema": False}),
+        (["--class_num=7", "--backbone_only", "--no_ema"], {"class_num": 7, "backbone_only": True, "ema": False}),
+        (["--ema", "-o", "a-b=--c-d"], {"ema": True, "override": ["a-b=--c-d"]}),
+    ],
+)
+def test_options_may_be_spelt_with_hyphens_or_underscores(words, expected):
+    parsed = vars(cli.build_parser().parse_args(["convert", "--arch", "A", "--src", "b", "--dst", "c-d", *words]))
+    assert {name: parsed[name] for name in expected} == expected and parsed["dst"] == Path("c-d")
+
+
+def test_the_words_of_other_programs_stay_as_they_are():
+    parse = cli.build_parser().parse_args
+    script = parse(["paddleclas", "train.py", "-c", "x.yaml", "--some-option", "--help"])
+    assert script.arguments == ["-c", "x.yaml", "--some-option", "--help"]
+    words = ["--nproc_per_node", "2", "--log-dir", "eval", "train", "-c", "x.yaml", "-o", "a=b"]
+    assert parse(["launch", *words]).arguments == words
+
+
+def test_launch_starts_what_a_launcher_can_start(tmp_path):
+    """Paddle's launcher has no -m: it runs a file, here without an installation and from anywhere."""
+    command = launch_command(["--gpus", "0,1", "train", "-c", "eval"])
+    assert command[1:5] == ["-m", "paddle.distributed.launch", "--gpus", "0,1"]
+    script, *words = command[5:]
+    assert words == ["train", "-c", "eval"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, script, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2 and "'eval' is neither a file nor a recipe" in done.stderr
+
+
+# ---- recipes ------------------------------------------------------------------------------------------------------
+
+
+def test_recipes_are_listed_and_shown(capsys):
+    rows = json.loads(run(capsys, "recipes", "list", "--json")[1])
+    files = sorted((ROOT / "configs").rglob("*.yaml"))
+    assert [row["name"] for row in rows] == sorted(str(path.relative_to(ROOT / "configs"))[:-5] for path in files)
+    assert all(row["title"] for row in rows)
+    listed = run(capsys, "recipes", "list", "cifar10/*")[1].split()
+    assert [word for word in listed if "/" in word] == ["CIFAR10/DilateFormer_Tiny", "CIFAR10/Sequencer2D_S"]
+    text = (ROOT / "configs/ImageNet/ResNet/ResNet50.yaml").read_text()
+    for name in ("ImageNet/ResNet/ResNet50", "ResNet/ResNet50", "ResNet50", "ResNet50.yaml"):
+        assert run(capsys, "recipes", "show", name)[1] == text
+
+
+def test_a_recipe_is_copied_once(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "configs/ImageNet/ResNet/ResNet50.yaml").read_bytes()
+    assert run(capsys, "recipes", "copy", "ResNet50")[0] == 0 and Path("ResNet50.yaml").read_bytes() == text
+    assert run(capsys, "recipes", "copy", "ResNet50", "my.yaml")[0] == 0 and Path("my.yaml").read_bytes() == text
+    code, _, err = run(capsys, "recipes", "copy", "CIFAR10/Sequencer2D_S", "my.yaml")
+    assert code == 2 and "my.yaml exists" in err and Path("my.yaml").read_bytes() == text
+    code, _, err = run(capsys, "recipes", "copy", "ResNet50", tmp_path / "gone" / "my.yaml")
+    assert code == 2 and f"no such folder: {tmp_path / 'gone'}" in err
+
+
+def test_a_recipe_is_a_config_by_its_name(capsys):
+    code, _, err = run(capsys, "eval", "-c", "ResNet50", "-o", "Global.output_dri=x")
+    assert code == 2 and "Global.output_dir" in err and "ResNet50" in err
 
 
 # ---- list, info ---------------------------------------------------------------------------------------------------
@@ -105,7 +171,18 @@ def test_list(capsys):
     assert code == 0 and [row["name"] for row in rows] == registry.list_backbones()
     assert rows[0]["params"] == registry.get_spec(rows[0]["name"]).params
     code, out, _ = run(capsys, "list", "SEQUENCER2D_[sml]")
-    assert code == 0 and "Sequencer2D_S" in out and "27.65" in out and "GRU" not in out
+    assert code == 0 and "GRU" not in out
+    assert next(line.split() for line in out.splitlines() if "Sequencer2D_S" in line) == [
+        *("Sequencer2D_S", "Sequencer", "27.65", "8.33", "82.34", "yes"),
+    ]
+
+
+def test_list_of_what_has_published_weights(capsys):
+    rows = json.loads(run(capsys, "list", "--pretrained", "--json")[1])
+    assert [row["name"] for row in rows] == [spec.name for spec in registry.specs() if spec.weights]
+    assert {row["weights"] for row in rows} == {"yes", "manual"}
+    code, _, err = run(capsys, "list", "VSequencer_S", "--pretrained")
+    assert code == 2 and "no backbone that matches 'VSequencer_S' has published weights" in err
 
 
 def test_list_all_has_the_backbones_of_paddleclas(capsys):
@@ -121,6 +198,17 @@ def test_info(capsys):
     assert code == 0 and "params: 27,651,688" in out and "2205.01972" in out and "licence" in out
 
 
+def test_info_knows_what_list_all_shows(capsys):
+    pytest.importorskip("paddleclas", reason="PaddleClas is not installed")
+    for name in ("PPLCNet_x1_0", "paddleclas.PPLCNet_x1_0"):
+        info = json.loads(run(capsys, "info", name, "--json")[1])
+        assert (info["name"], info["family"]) == ("PPLCNet_x1_0", "PaddleClas")
+        assert round(info["params"] / 1e6, 1) == 3.0  # as PaddleClas's table of PP-LCNet states
+        assert info["weights"][0]["url"].endswith("PPLCNet_x1_0_pretrained.pdparams")
+    code, _, err = run(capsys, "info", "PPLCNet_x1")
+    assert code == 2 and "unknown backbone 'PPLCNet_x1'; did you mean PPLCNet_x1_0" in err
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -129,7 +217,14 @@ def test_info(capsys):
         (["info"], "the following arguments are required: name"),
         (["download", "Sequencer2DS"], "unknown backbone 'Sequencer2DS'; did you mean Sequencer2D_S"),
         (["download", "Sequencer2D_S", "VSequencer_S"], "no weights of VSequencer_S are published"),
-        (["trian"], "invalid choice: 'trian'"),
+        (["trian"], "invalid choice: 'trian'; did you mean train?"),
+        (["convert", "--to", "pytorch"], "invalid choice: 'pytorch'; did you mean torch?"),
+        (["info", "Sequencer2D_S", "--jsn"], "unrecognized arguments: --jsn; did you mean --json?"),
+        (["launch", "--gpus", "0"], "expected [options of Paddle's launcher] train | eval [arguments]"),
+        (["recipes", "show", "ResNet500"], "'ResNet500' is neither a file nor a recipe; did you mean"),
+        (["recipes", "show", "Sequencer2D_S"], "several recipes: CIFAR10/Sequencer2D_S, CIFAR100/Sequencer2D_S, "),
+        (["recipes", "list", "Alex*"], "no recipe matches 'Alex*'"),
+        (["train", "-c", "ResNet500"], "'ResNet500' is neither a file nor a recipe; did you mean"),
         ([], "the following arguments are required: <command>"),
     ],
 )
@@ -262,7 +357,7 @@ def test_shards_are_written_and_indexed(capsys, tmp_path):
     written_index = Path(f"{prefix}-000003.tar.index").read_text()
     Path(f"{prefix}-000003.tar.index").unlink()
     code, out, _ = run(capsys, "index-shards", pattern, "--quiet")
-    assert code == 0 and "360 samples are indexed" in out
+    assert code == 0 and "indexed 360 samples" in out
     assert Path(f"{prefix}-000003.tar.index").read_text() == written_index
     code, _, err = run(capsys, "index-shards", f"{prefix}-{{000000..000004}}.tar", "--quiet")
     assert code != 0 and "val-000004.tar" in err
@@ -345,13 +440,13 @@ def raiser(error):
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), KeyError("a bug"), ValueError("a bug elsewhere")])
 def test_what_is_not_ours_keeps_its_call_stack(monkeypatch, error):
-    monkeypatch.setattr(cli, "_list", raiser(error))
+    monkeypatch.setattr("ppcls_ext.cli.models.run_list", raiser(error))
     with pytest.raises(type(error), match="a bug"):
         cli.main(["list"])
 
 
 def test_ctrl_c_and_a_saved_checkpoint_have_their_exit_codes(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_list", raiser(KeyboardInterrupt()))
+    monkeypatch.setattr("ppcls_ext.cli.models.run_list", raiser(KeyboardInterrupt()))
     assert run(capsys, "list")[0] == 130
-    monkeypatch.setattr(cli, "_list", raiser(SystemExit(143)))  # what training raises after SIGTERM
+    monkeypatch.setattr("ppcls_ext.cli.models.run_list", raiser(SystemExit(143)))  # what training raises after SIGTERM
     assert run(capsys, "list")[0] == 143

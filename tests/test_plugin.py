@@ -13,6 +13,7 @@ from paddle import nn
 
 import ppcls_ext
 from ppcls_ext import plugin, registry
+from ppcls_ext.factory import backbone_factory
 
 needs_wheel = pytest.mark.skipif(
     sys.version_info >= (3, 12) and importlib.util.find_spec("paddleclas") is None,
@@ -40,9 +41,8 @@ def arch():
 
 
 @pytest.fixture
-def restored(monkeypatch):
+def restored(restored_registry):
     """Undo at the end what a test does to the registry and to PaddleClas's table."""
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
     modules = [module for tree in plugin.trees() for module in tree.namespaces]
     before = [dict(vars(module)) for module in modules]
     lists = [(tree.backbone.__all__, list(tree.backbone.__all__)) for tree in plugin.trees()]
@@ -61,7 +61,7 @@ def enter(name: str):
         return nn.Sequential(nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(3, class_num))
 
     factory.__name__ = name
-    registry.add(registry.BackboneSpec(name, "Test", factory, paper="none", params=4 * 1000, macs=3000))
+    registry.add_factory(name, factory)
     return factory
 
 
@@ -154,8 +154,9 @@ def test_paddleclas_keeps_its_own_names(arch, restored):
     assert getattr(arch, "ppcls_ext.VGG11") is ours
     assert eval("ppcls_ext.VGG11", vars(arch)) is ours  # noqa: S307
     assert plugin.paddleclas_factory("VGG11") is theirs
-    assert type(ppcls_ext.create_backbone("VGG11", class_num=5)).__name__ == "VGGNet"
-    assert type(ppcls_ext.create_backbone("ppcls_ext.VGG11", class_num=5)).__name__ == "Sequential"
+    assert backbone_factory("VGG11") is theirs and backbone_factory("ppcls_ext.VGG11") is ours  # in a YAML file
+    for name, built in (("VGG11", "Sequential"), ("ppcls_ext.VGG11", "Sequential"), ("paddleclas.VGG11", "VGGNet")):
+        assert type(ppcls_ext.create_backbone(name, class_num=5)).__name__ == built
 
 
 @needs_wheel
@@ -166,7 +167,7 @@ def test_override_replaces_paddleclass_own(arch, restored):
         assert arch.VGG11 is arch.backbone.VGG11 is sys.modules["paddleclas"].VGG11 is ours
         assert arch.backbone.__all__.count("VGG11") == 1
         assert "VGG11" not in plugin.paddleclas_names()
-        assert type(ppcls_ext.create_backbone("VGG11", class_num=5)).__name__ == "Sequential"
+        assert backbone_factory("VGG11") is ours
         ppcls_ext.register()  # does not bring PaddleClas's back
 
 
@@ -182,9 +183,32 @@ def test_create_backbone_of_ours(name):
 
 @needs_wheel
 def test_create_backbone_of_paddleclas(arch):
-    model = ppcls_ext.create_backbone("PPLCNet_x0_25", class_num=5)
-    assert type(model).__module__ == "paddleclas.ppcls.arch.backbone.legendary_models.pp_lcnet"
-    assert model(paddle.randn([2, 3, 32, 32])).shape == [2, 5]
+    for name in ("PPLCNet_x0_25", "paddleclas.PPLCNet_x0_25"):
+        model = ppcls_ext.create_backbone(name, class_num=5)
+        assert type(model).__module__ == "paddleclas.ppcls.arch.backbone.legendary_models.pp_lcnet"
+        assert model(paddle.randn([2, 3, 32, 32])).shape == [2, 5]
+
+
+@needs_wheel
+def test_a_checkpoint_is_loaded_strictly_whoever_owns_the_backbone(arch, tmp_path):
+    """PaddleClas's loader takes what fits and drops the rest without an error; a bare name both have is not its."""
+    small = {"class_num": 5, "depths": [1, 1, 1, 1], "planes": [8, 8, 8, 8]}
+    ours = ppcls_ext.create_backbone("ResNet18", **small)
+    assert type(ours).__module__ == "ppcls_ext.arch.backbone.resnet"
+    paddle.save(ours.state_dict(), str(tmp_path / "ours.pdparams"))
+    again = ppcls_ext.create_backbone("ResNet18", pretrained=str(tmp_path / "ours.pdparams"), **small)
+    ours.eval()
+    again.eval()
+    x = paddle.randn([1, 3, 32, 32])
+    assert (again(x) == ours(x)).all()
+    theirs = ppcls_ext.create_backbone("PPLCNet_x0_25", class_num=5)
+    paddle.save(theirs.state_dict(), str(tmp_path / "theirs.pdparams"))
+    again = ppcls_ext.create_backbone("PPLCNet_x0_25", class_num=5, pretrained=tmp_path / "theirs.pdparams")
+    for name, tensor in theirs.state_dict().items():
+        assert (again.state_dict()[name] == tensor).all(), name
+    for name in ("PPLCNet_x0_25", "paddleclas.ResNet18"):
+        with pytest.raises(ValueError, match="does not fit"):
+            ppcls_ext.create_backbone(name, class_num=5, pretrained=str(tmp_path / "ours.pdparams"))
 
 
 @needs_wheel
@@ -206,6 +230,7 @@ def test_paddleclas_names_are_the_table_without_ours(arch):
         ("ppcls_ext.Sequencer2DS", "Sequencer2D_S"),
         pytest.param("ResNet_50", "ResNet50", marks=needs_wheel),
         pytest.param("PPLCNet_0_25", "PPLCNet_x0_25", marks=needs_wheel),
+        pytest.param("paddleclas.ResNet_50", "paddleclas.ResNet50", marks=needs_wheel),
     ],
 )
 def test_a_wrong_name_suggests_the_nearest_of_both_tables(wrong, nearest):

@@ -167,7 +167,7 @@ from ppcls_ext import registry
 def toy_small(**kwargs):
     return "ours"
 
-registry.add(registry.BackboneSpec("toy_small", "Test", toy_small, paper="none", params=0, macs=0))
+registry.add_factory("toy_small", toy_small)
 ppcls_ext.register()
 """,
         encoding="utf-8",

@@ -9,7 +9,8 @@ import ppcls_ext
 from ppcls_ext import registry
 
 FIELDS = {
-    *("name", "family", "paper", "params", "macs", "preprocessing", "accuracy", "weights", "notes"),
+    *("name", "family", "network", "arguments", "paper", "params", "macs"),
+    *("preprocessing", "accuracy", "weights", "notes"),
 }
 
 
@@ -37,8 +38,10 @@ def test_a_wrong_name_suggests_the_nearest(typo):
 
 def test_a_name_can_be_entered_once():
     spec = registry.get_spec("Sequencer2D_S")
+    again = registry.Family("Again", networks=(dict,), paper="none", variants=(spec,))
     with pytest.raises(ValueError, match="'Sequencer2D_S' is registered already"):
-        registry.add(spec)
+        registry.add(again)
+    assert again not in registry.families()
 
 
 @pytest.mark.parametrize("name", registry.list_backbones())
@@ -56,7 +59,7 @@ def test_facts_are_plain_and_complete(name):
         assert re.match(
             r"https://\S+" if weights["manual"] else r"https://\S+\.(pth|npz|safetensors|pdparams)$", weights["url"]
         )
-        assert weights["licence"] and weights["layout"]
+        assert weights["licence"] and weights["source"]
         assert weights["sha256"] is None or re.match(r"[0-9a-f]{8,64}$", weights["sha256"])
 
 
@@ -79,6 +82,6 @@ def test_generic_name_builds_with_every_hyper_parameter_open(name):
 
 def test_generic_name_cannot_be_taken_twice():
     with pytest.raises(ValueError, match="'Sequencer2D' is registered already"):
-        registry.add_generic("Sequencer2D", lambda: None)
+        registry.add_factory("Sequencer2D", lambda: None)
     with pytest.raises(ValueError, match="'Sequencer2D_S' is registered already"):
-        registry.add_generic("Sequencer2D_S", lambda: None)
+        registry.add_factory("Sequencer2D_S", lambda: None)

@@ -15,10 +15,8 @@ from typing import Iterator, Sequence
 import paddle
 from paddle import nn
 
-from ppcls_ext.arch.backbone.sequencer import PositionEmbedding
-
 #: Layers that own parameters and do no multiply-adds by the definition above.
-FREE = (nn.LayerNorm, nn.BatchNorm2D, nn.GroupNorm, PositionEmbedding)
+FREE = (nn.LayerNorm, nn.BatchNorm2D, nn.GroupNorm)
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 
 

@@ -1,7 +1,4 @@
-"""Network architectures: backbones, one file per family, and the layers that several families share.
-
-Importing this package enters every backbone of ours into :mod:`ppcls_ext.registry`.
-"""
+"""Network architectures: backbones, one file per family, and the layers that several families share."""
 
 from __future__ import annotations
 

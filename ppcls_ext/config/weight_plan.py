@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from ppcls_ext.config.config import Config
-from ppcls_ext.plugin import backbone_factory
+from ppcls_ext.factory import backbone_factory
 from ppcls_ext.weights.resolver import WeightPlan, chosen_source, plan_weights
 
 

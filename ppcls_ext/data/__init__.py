@@ -2,7 +2,7 @@
 
 from ppcls_ext.data.build import build_dataloader, build_dataset
 from ppcls_ext.data.cifar import Cifar10, Cifar100
-from ppcls_ext.data.datasets import ImageFolder, ImageNetDataset
+from ppcls_ext.data.datasets import ImageNetDataset
 from ppcls_ext.data.errors import (
     BadImageError,
     DataFileError,
@@ -11,6 +11,7 @@ from ppcls_ext.data.errors import (
     TransformError,
     WorkerDiedError,
 )
+from ppcls_ext.data.image_folder import ImageFolder, class_names_of, label_file_problem
 from ppcls_ext.data.loader import Loader
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops, operator_arguments
 from ppcls_ext.data.sample import BadImage, Batch, Sample
@@ -36,6 +37,8 @@ __all__ = [
     "build_dataset",
     "build_transforms",
     "check_transform_ops",
+    "class_names_of",
     "inspect_labels",
+    "label_file_problem",
     "operator_arguments",
 ]

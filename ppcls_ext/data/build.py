@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import Optional
+from typing import Optional, Sequence
 
 from ppcls_ext.data.batch_ops import build_batch_transforms
 from ppcls_ext.data.cifar import Cifar10, Cifar100
-from ppcls_ext.data.datasets import ClassificationDataset, ImageFolder, ImageNetDataset
+from ppcls_ext.data.datasets import ClassificationDataset, ImageNetDataset
+from ppcls_ext.data.image_folder import ImageFolder
 from ppcls_ext.data.loader import Loader
 from ppcls_ext.data.sampler import EpochSampler, RASampler
 from ppcls_ext.data.shards import ShardDataset, ShardSampler
@@ -57,7 +58,14 @@ def unknown_name(kind: str, name, known, paddleclas_only) -> str:
     return f"unknown {kind} {name!r}; " + (f"did you mean {hint[0]!r}?" if hint else f"there are {', '.join(known)}")
 
 
-def build_dataset(section: dict, mode: str, *, seed: int = 0, check_files: bool = True) -> ClassificationDataset:
+def build_dataset(
+    section: dict,
+    mode: str,
+    *,
+    seed: int = 0,
+    check_files: bool = True,
+    class_names: Optional[Sequence[str]] = None,
+) -> ClassificationDataset:
     """Build the dataset of one mode.
 
     Args:
@@ -66,6 +74,7 @@ def build_dataset(section: dict, mode: str, *, seed: int = 0, check_files: bool 
         mode: "Train" (unreadable images are left out and reported) or "Eval" or "Test" (they are errors).
         seed: of the random operators.
         check_files: look for every image file first.
+        class_names: names of the classes by id in training, which number the folders of an ImageFolder.
 
     Raises:
         ValueError: if the section holds a mistake.
@@ -85,6 +94,8 @@ def build_dataset(section: dict, mode: str, *, seed: int = 0, check_files: bool 
     for argument, parameter in allowed.items():
         if parameter.default is parameter.empty and argument not in arguments:
             raise ValueError(f"{name} needs the argument {argument!r}")
+    if class_names is not None and DATASETS[name] is ImageFolder:
+        arguments["class_names"] = class_names
     dataset = DATASETS[name](**arguments, skip_bad=mode == "Train", seed=seed)
     if check_files:
         dataset.check_files()
@@ -100,6 +111,7 @@ def build_dataloader(
     world_size: int = 1,
     places=None,
     class_num: Optional[int] = None,
+    class_names: Optional[Sequence[str]] = None,
 ) -> Loader:
     """Build the loader of one mode and rank.
 
@@ -111,12 +123,15 @@ def build_dataloader(
         world_size: number of processes.
         places: device for the tensors, default Paddle's current one.
         class_num: number of classes; batch operators need it.
+        class_names: see :func:`build_dataset`.
 
     Raises:
         ValueError: if the section holds a mistake.
         FileNotFoundError: if the list, the folder, or an image file does not exist.
     """
-    dataset = build_dataset(section["dataset"], mode, seed=seed)
+    dataset = build_dataset(section["dataset"], mode, seed=seed, class_names=class_names)
+    if rank == 0:
+        dataset.describe()
     batch_ops = section["dataset"].get("batch_transform_ops")
     if batch_ops and mode != "Train":
         raise ValueError(f"batch_transform_ops: expected none in {mode}, mixed images and labels cannot be evaluated")
@@ -130,7 +145,9 @@ def build_dataloader(
     if isinstance(dataset, ShardDataset):
         if name != "DistributedBatchSampler":
             raise ValueError(f"sampler.name: {name} jumps between shards; expected DistributedBatchSampler")
-        sampler = ShardSampler(dataset.shard_lengths, buffer=dataset.shuffle_buffer, **options)
+        sampler = ShardSampler(
+            dataset.shard_lengths, buffer=dataset.shuffle_buffer, fingerprint=dataset.fingerprint, **options
+        )
     else:
         sampler = SAMPLERS[name](len(dataset), **options)
     loader = dict(section.get("loader") or {})

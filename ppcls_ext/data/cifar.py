@@ -18,8 +18,8 @@ import numpy as np
 from ppcls_ext.data.datasets import ClassificationDataset
 from ppcls_ext.data.errors import DataFileError
 from ppcls_ext.data.preprocess import DecodeImage
-from ppcls_ext.data.preprocess.arguments import choice
 from ppcls_ext.utils.safe_pickle import DAMAGE, Bytes, DataUnpickler, MemoryBudget, UnsafeFileError
+from ppcls_ext.utils.validate import choice
 
 SIDE = 32
 SPLITS = ("train", "test")

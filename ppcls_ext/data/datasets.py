@@ -1,9 +1,8 @@
-"""Datasets: a label list beside an image folder, or one folder a class."""
+"""Datasets: what all of them share, and the label list beside an image folder."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Optional, Sequence, Union
 
 import numpy as np
@@ -12,10 +11,11 @@ from ppcls_ext.data.errors import BadImageError, DecodeError, LabelFileError, Tr
 from ppcls_ext.data.label_list import SHOWN, read_label_list, relabelled
 from ppcls_ext.data.preprocess import CHW, build_transforms
 from ppcls_ext.data.sample import BadImage, Sample
+from ppcls_ext.data.text_files import printable
 from ppcls_ext.data.token_label import TokenLabels, read_label_map, token_scores
+from ppcls_ext.utils.files import open_regular
 
 NOT_TRACEABLE = "AugMix blends several views of an image, which one label map cannot follow; use another policy"
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 class ClassificationDataset:
@@ -38,6 +38,8 @@ class ClassificationDataset:
 
     #: Whether :meth:`read` gives the bytes of a file rather than pixels.
     from_bytes = True
+    #: The names of the classes by their ids, where the dataset knows them.
+    class_names: Optional[list[str]] = None
     #: How labels of tokens are made, and the files of the label maps; see :meth:`use_token_labels`.
     token_labels: Optional[TokenLabels] = None
     label_maps: Sequence[str] = ()
@@ -83,6 +85,9 @@ class ClassificationDataset:
             raise ValueError(f"token_label: {outside} is not below {image_root}, so its label map has no place")
         self.label_maps = [self.token_labels.path_of(name) for name in names]
 
+    def describe(self) -> None:
+        """Log what is to be known of the dataset before it is used; most have nothing to say."""
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -110,7 +115,7 @@ class ClassificationDataset:
         Raises:
             OSError: if it cannot be read.
         """
-        with open(self.paths[index], "rb") as stream:
+        with open_regular(self.paths[index]) as stream:
             return stream.read()
 
     def load(self, index: int, epoch: int, repeat: int = 0, normalize: bool = True) -> Union[Sample, BadImage]:
@@ -144,9 +149,9 @@ class ClassificationDataset:
             reason = f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
             if self.skip_bad:
                 return BadImage(index, path, reason)
-            raise BadImageError(f"{path} (sample {index}): {reason}") from error
+            raise BadImageError(f"{printable(path)} (sample {index}): {reason}") from error
         except TransformError as error:
-            raise TransformError(f"sample {index}, {path}, {error}") from error.__cause__
+            raise TransformError(f"sample {index}, {printable(path)}, {error}") from error.__cause__
         if transforms.layout != CHW:
             image = image.transpose(2, 0, 1)
         tokens = None
@@ -181,7 +186,7 @@ class ClassificationDataset:
         """
         missing = self.missing_files()
         if missing:
-            shown = "\n".join(f"  {path}" for path in missing[:SHOWN])
+            shown = "\n".join(f"  {printable(path)}" for path in missing[:SHOWN])
             files = "image files and label maps" if self.label_maps else "image files"
             count = len(self.paths) + len(self.label_maps)
             raise FileNotFoundError(f"{len(missing)} of {count} {files} do not exist, the first:\n{shown}")
@@ -220,7 +225,7 @@ class ImageNetDataset(ClassificationDataset):
     ):
         if not os.path.isdir(image_root):
             raise FileNotFoundError(f"image_root {str(image_root)!r} is not a folder")
-        names, labels = read_label_list(cls_label_path, delimiter)
+        names, labels = read_label_list(cls_label_path, delimiter, image_root)
         paths = [os.path.join(image_root, name) for name in names]
         self.original_classes = tuple(int(label) for label in np.unique(labels))
         labels = relabelled(labels) if relabel else labels
@@ -229,76 +234,3 @@ class ImageNetDataset(ClassificationDataset):
             if relabel:
                 raise ValueError("token_label: a teacher knows the classes of the list; expected relabel: False")
             self.use_token_labels(token_label, image_root)
-
-
-class ImageFolder(ClassificationDataset):
-    """One folder a class: ``image_root/<class>/**/<image>``. Classes are numbered in the sorted order of their names.
-
-    Args:
-        image_root: the folder of class folders.
-        transform_ops: operators as in YAML.
-        class_id_map_file: lines ``<id> <folder name>``, to number the classes otherwise.
-        token_label: arguments of :class:`ppcls_ext.data.token_label.TokenLabels`, for a label of each token.
-        skip_bad: see :class:`ClassificationDataset`.
-        seed: see :class:`ClassificationDataset`.
-
-    Raises:
-        FileNotFoundError: if the folder or the map does not exist.
-        LabelFileError: if there is no class folder, a class folder holds no image, or the map lacks a class.
-        ValueError: if the operators are wrong.
-    """
-
-    def __init__(
-        self,
-        image_root: str,
-        transform_ops: Optional[Sequence[dict]] = None,
-        class_id_map_file: Optional[str] = None,
-        token_label: Optional[dict] = None,
-        *,
-        skip_bad: bool = False,
-        seed: int = 0,
-    ):
-        if not os.path.isdir(image_root):
-            raise FileNotFoundError(f"image_root {str(image_root)!r} is not a folder")
-        with os.scandir(image_root) as entries:
-            folders = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-        if not folders:
-            raise LabelFileError(f"image_root {str(image_root)!r} holds no class folder")
-        class_ids = _read_class_ids(class_id_map_file) if class_id_map_file else {n: i for i, n in enumerate(folders)}
-        self.classes = folders
-        paths, labels = [], []
-        for folder in folders:
-            if folder not in class_ids:
-                raise LabelFileError(f"class folder {folder!r} has no line in {class_id_map_file}")
-            images = _images_below(os.path.join(image_root, folder))
-            if not images:
-                raise LabelFileError(f"class folder {os.path.join(image_root, folder)!r} holds no image")
-            paths.extend(images)
-            labels.extend([class_ids[folder]] * len(images))
-        self.original_classes = tuple(sorted(set(labels)))
-        super().__init__(paths, np.array(labels, np.int64), transform_ops, skip_bad=skip_bad, seed=seed)
-        if token_label is not None:
-            self.use_token_labels(token_label, image_root)
-
-
-def _images_below(folder: str) -> list[str]:
-    """Return the image files in ``folder`` and below, sorted."""
-    found = []
-    for parent, _, names in os.walk(folder, followlinks=True):
-        found.extend(os.path.join(parent, name) for name in names if name.lower().endswith(IMAGE_EXTENSIONS))
-    return sorted(found)
-
-
-def _read_class_ids(path: str) -> dict[str, int]:
-    """Read lines ``<id> <name>``, the form of Infer.PostProcess.class_id_map_file."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"class_id_map_file {str(path)!r} does not exist")
-    ids = {}
-    for count, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if not line.strip():
-            continue
-        number, _, name = line.strip().partition(" ")
-        if not number.isdigit() or not name.strip():
-            raise LabelFileError(f'{os.path.basename(path)}:{count}: expected "<id> <name>", got "{line.strip()}"')
-        ids[name.strip()] = int(number)
-    return ids

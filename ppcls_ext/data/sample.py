@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
+from ppcls_ext.data.text_files import printable
+
 if TYPE_CHECKING:
     import paddle
 
@@ -36,7 +38,7 @@ class BadImage:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path} (sample {self.index}): {self.reason}"
+        return f"{printable(self.path)} (sample {self.index}): {self.reason}"
 
 
 @dataclass

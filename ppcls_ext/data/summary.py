@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Sequence
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class LabelSummary:
     missing: tuple  # the first few files that do not exist
     relabel: bool
     original_classes: tuple  # the distinct labels as the files have them, before any relabelling
+    class_names: Optional[tuple] = None  # by id, where the dataset knows them
 
     def problem(self, class_num: int) -> Optional[str]:
         """Return a sentence if the labels do not fit a model with ``class_num`` classes, else None."""
@@ -31,7 +32,7 @@ class LabelSummary:
         text = f"labels go from {self.min} to {self.max}, but class_num {class_num} allows 0 to {class_num - 1}"
         if self.min == 1 and self.max == class_num:
             return f"{text}; the labels look 1-based: subtract 1, or set dataset.relabel: True"
-        return f"{text}; set Arch.class_num to {self.max + 1}, or mend the list"
+        return f"{text}; set Arch.class_num to {self.max + 1}, or correct the list"
 
 
 def relabel_problem(train: LabelSummary, other: LabelSummary) -> Optional[str]:
@@ -50,19 +51,22 @@ def relabel_problem(train: LabelSummary, other: LabelSummary) -> Optional[str]:
     return f"relabel numbers the classes of each list by itself, so both must relabel and hold the same classes{found}"
 
 
-def inspect_labels(section: dict, check_files: bool = True) -> LabelSummary:
+def inspect_labels(
+    section: dict, check_files: bool = True, class_names: Optional[Sequence[str]] = None
+) -> LabelSummary:
     """Read the label list (or the class folders) of a ``dataset`` section.
 
     Args:
         section: ``DataLoader.<mode>.dataset``; its ``transform_ops`` are not looked at.
         check_files: also look for every image file (each folder is listed once).
+        class_names: names of the classes by id in training, which number the folders of an ImageFolder.
 
     Raises:
         FileNotFoundError: if the list or the folder does not exist.
         ValueError: if the section or the list is malformed; lines are named as ``file:line``.
     """
     section = {**section, "transform_ops": [{"DecodeImage": None}]}
-    dataset = build_dataset(section, "Eval", check_files=False)
+    dataset = build_dataset(section, "Eval", check_files=False, class_names=class_names)
     missing = dataset.missing_files() if check_files else []
     labels = dataset.labels
     return LabelSummary(
@@ -74,4 +78,5 @@ def inspect_labels(section: dict, check_files: bool = True) -> LabelSummary:
         missing=tuple(missing[:SHOWN]),
         relabel=bool(section.get("relabel")),
         original_classes=dataset.original_classes,
+        class_names=None if dataset.class_names is None else tuple(dataset.class_names),
     )

@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
 from multiprocessing import connection, reduction, util
 from typing import Iterator, Optional
@@ -186,6 +187,7 @@ def _work(
     _leave_signals_to_the_parent()
     _use_one_thread()
     parent = multiprocessing.parent_process().sentinel
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     known_epoch, batches = None, []
     while pipe in connection.wait([pipe, parent]):
         try:
@@ -200,6 +202,12 @@ def _work(
             _send(pipe, loaded, shared)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
+
+
+def _end_with(parent: int) -> None:
+    """Wait for the parent's end, then end this process, even where it is blocked in a read of a slow or hung disk."""
+    connection.wait([parent])
+    os._exit(1)
 
 
 @contextlib.contextmanager

@@ -10,10 +10,11 @@ from typing import Optional
 import numpy as np
 import paddle
 
+from ppcls_ext.data.image_files import list_images
 from ppcls_ext.data.preprocess import build_transforms
-from ppcls_ext.engine.deploy.image_files import list_images
+from ppcls_ext.engine.class_names import prediction_labels
 from ppcls_ext.engine.deploy.pipeline import classify, failures
-from ppcls_ext.engine.deploy.postprocess import Topk, read_class_id_map
+from ppcls_ext.engine.deploy.postprocess import Topk
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import load_trained, logits_of
@@ -21,7 +22,7 @@ from ppcls_ext.engine.model import load_trained, logits_of
 logger = logging.getLogger("ppcls_ext")
 
 
-def infer(cfg) -> list[dict]:
+def infer(cfg, random_weights: bool = False) -> list[dict]:
     """Classify the images of ``Infer.infer_imgs`` and ``Infer.infer_list``.
 
     The model gives logits, and the softmax is taken here, once. With ``Infer.save_dir`` the results are also written as
@@ -29,6 +30,7 @@ def infer(cfg) -> list[dict]:
 
     Args:
         cfg: the validated config; ``Global.pretrained_model`` names the weights.
+        random_weights: accept a config that names no weights; the model then has its initial ones.
 
     Returns:
         One result an image, as :func:`ppcls_ext.engine.deploy.pipeline.classify` gives them.
@@ -36,7 +38,8 @@ def infer(cfg) -> list[dict]:
     Raises:
         ValueError: the model has another number of classes than the label file, no image is named, or ``save_dir`` is
             not a name for a JSON file.
-        WeightMismatchError: the weights do not fit the model, its classifier included.
+        MissingWeightsError, WeightMismatchError, NonFiniteWeightsError: see
+            :func:`ppcls_ext.engine.model.load_trained`.
         FileNotFoundError: the images or the label file are not there.
     """
     session = Session(cfg.Global.device)
@@ -49,23 +52,13 @@ def infer(cfg) -> list[dict]:
     target = _json_path(cfg.Infer.save_dir)
     images = list_images(cfg.Infer.infer_imgs, cfg.Infer.infer_list)
     post_process = cfg.Infer.PostProcess
-    model = load_trained(cfg, "used")
+    labels = prediction_labels(cfg, cfg.Arch.class_num)
+    model = load_trained(cfg, "used", random_weights)
 
     def score(batch: np.ndarray) -> np.ndarray:
         with paddle.no_grad():
             return paddle.nn.functional.softmax(logits_of(model(paddle.to_tensor(batch))), axis=-1).numpy()
 
-    class_num = cfg.Arch.class_num
-    if post_process.class_id_map_file:
-        labels = read_class_id_map(post_process.class_id_map_file, post_process.delimiter)
-        if len(labels) != class_num:
-            raise ValueError(
-                f"Arch.class_num is {class_num}, but {post_process.class_id_map_file} "
-                f"(Infer.PostProcess.class_id_map_file) names {len(labels)} classes"
-            )
-    else:
-        logger.warning("Infer.PostProcess.class_id_map_file is not given: classes are named by their ids")
-        labels = [str(class_id) for class_id in range(class_num)]
     topk = Topk(post_process.topk, labels)
     results = classify(images, build_transforms(cfg.Infer.transforms), score, topk, cfg.Infer.batch_size)
     for result in failures(results):
@@ -77,9 +70,10 @@ def infer(cfg) -> list[dict]:
 
 
 def save_json(results: list[dict], path: Path) -> None:
-    """Write results as a JSON list."""
+    """Write results as a JSON list; a file name that is not UTF-8 gets JSON's own escapes, which Python reads back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(results, ensure_ascii=False, indent=1) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _json_path(save_dir: object) -> Optional[Path]:

@@ -9,9 +9,8 @@ import paddle
 
 from ppcls_ext.config.weight_plan import plan_of
 from ppcls_ext.engine.train.checkpoint import Checkpoint
-from ppcls_ext.plugin import backbone_factory
+from ppcls_ext.factory import backbone_factory, build_backbone
 from ppcls_ext.weights.errors import MissingWeightsError, WeightMismatchError
-from ppcls_ext.weights.loading import load_pretrained
 from ppcls_ext.weights.resolver import WeightPlan
 
 logger = logging.getLogger("ppcls_ext")
@@ -37,17 +36,12 @@ def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer
 
 
 def _build(cfg, plan: WeightPlan, arguments: dict) -> paddle.nn.Layer:
-    path = plan.fetch()
-    if plan.by_owner:
-        arguments = {**arguments, "pretrained": True}
-    model = backbone_factory(cfg.Arch.name)(**{**plan.arguments, **arguments})
+    model = build_backbone(backbone_factory(cfg.Arch.name), plan, arguments)
     if cfg.Arch.use_sync_bn:
         if paddle.get_device() == "cpu":
             logger.warning("Arch.use_sync_bn needs a GPU; on CPU each process keeps its own batch statistics")
         else:
             model = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    if path is not None:
-        load_pretrained(model, path, class_num=cfg.Arch.class_num)
     return model
 
 

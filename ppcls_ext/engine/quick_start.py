@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ppcls_ext.config import load_config
+from ppcls_ext.config.recipes import find_recipe
 from ppcls_ext.data import build_dataset
 from ppcls_ext.data.digits import prepare_digits
 from ppcls_ext.engine.deploy.exporter import export
@@ -25,7 +26,7 @@ from ppcls_ext.engine.deploy.predictor import Predictor
 from ppcls_ext.engine.evaluator import evaluate
 
 DATA = Path("dataset/digits")
-DEFAULT_CONFIG = Path("configs/quick_start/Sequencer2D_digits.yaml")
+RECIPE = "quick_start/Sequencer2D_digits"
 
 
 class QuickStartError(RuntimeError):
@@ -43,11 +44,12 @@ class Result:
     train_peak_mib: float
 
 
-def quick_start(root: Path, config: Optional[Path] = None, overrides: tuple = ()) -> Result:
+def quick_start(root: Path, script: Path, config: Optional[Path] = None, overrides: tuple = ()) -> Result:
     """Prepare the digits, train, evaluate, export and predict.
 
     Args:
-        root: the repository; paths in the config are relative to it.
+        root: folder for data and results, the working directory; relative paths in the config start there.
+        script: what Paddle's launcher starts; it takes the words ``train -c …``.
         config: a config that trains on the digits; by default the small Sequencer2D.
         overrides: ``key=value`` pairs, as after ``-o``.
 
@@ -55,7 +57,7 @@ def quick_start(root: Path, config: Optional[Path] = None, overrides: tuple = ()
         QuickStartError: if training fails, or the exported model's accuracy is not the evaluated one's.
     """
     console = Console()
-    config = config or root / DEFAULT_CONFIG
+    config = config or find_recipe(RECIPE)
     say = lambda text: console.rule(f"[bold]{text}", align="left")  # noqa: E731
 
     say("1/5  data: scikit-learn's handwritten digits as image files")
@@ -64,7 +66,7 @@ def quick_start(root: Path, config: Optional[Path] = None, overrides: tuple = ()
     say("2/5  train, through paddle.distributed.launch")
     output_dir = root / load_config(config, overrides).Global.output_dir
     command = [sys.executable, "-m", "paddle.distributed.launch", "--log_dir", str(output_dir / "log")]
-    command += [str(root / "tools" / "train.py"), "-c", str(config)]
+    command += [str(script), "train", "-c", str(config)]
     for override in overrides:
         command += ["-o", override]
     console.print("[dim]" + " ".join(command), soft_wrap=True)

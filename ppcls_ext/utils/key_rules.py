@@ -219,5 +219,10 @@ def _format(template: str, values: dict, structure: Structure) -> str:
     return _TOKEN.sub(fill, template)
 
 
+def unchanged(*layers: str) -> tuple:
+    """Return the rules of top-level layers that have the same name in both places."""
+    return tuple(Rule(f"{layer}.{{rest}}", f"{layer}.{{rest}}") for layer in layers)
+
+
 #: This package's own names, which every family has.
 OWN_SOURCE = Source(OURS, "ppcls_ext, Paddle", (Rule("{rest}", "{rest}"),), PADDLE)

@@ -33,33 +33,23 @@ def tensor_to_array(tensor: paddle.Tensor) -> np.ndarray:
     return (tensor.astype("float32") if tensor.dtype == paddle.bfloat16 else tensor).numpy()
 
 
+@paddle.no_grad()
 def non_finite_names(state: Mapping[str, Union[paddle.Tensor, np.ndarray]]) -> list[str]:
-    """Return the names of the floating-point tensors that hold NaN or infinity, in the order of ``state``.
+    """Return the names of the floating-point tensors and arrays that hold NaN or infinity.
 
-    Each tensor costs one sum, on the device where it is, and all sums come back in one transfer. A sum that is not
-    finite may have overflowed: only then are the elements looked at.
-
-    Args:
-        state: tensors or arrays by name, of any type and size.
+    Tensors are reduced on their device, and a single flag is copied to the host unless something is wrong.
     """
-    tensors = {name: value for name, value in state.items() if isinstance(value, paddle.Tensor) and _is_float(value)}
-    suspects = []
-    with paddle.no_grad():
-        if tensors:
-            sums = paddle.stack([value.sum().astype("float32").reshape([]) for value in tensors.values()]).numpy()
-            suspects = [name for name, finite in zip(tensors, np.isfinite(sums)) if not finite]
-        found = {name for name in suspects if not bool(paddle.isfinite(_at_least_float32(tensors[name])).all())}
-    with np.errstate(all="ignore"):
-        for name, value in state.items():
-            if isinstance(value, np.ndarray) and value.dtype.kind in "fc" and not np.isfinite(value.sum()):
-                if not np.isfinite(value).all():
-                    found.add(name)
-    return [name for name in state if name in found]
+    arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"}
+    tensors = {name: value for name, value in state.items() if paddle.is_tensor(value) and value.is_floating_point()}
+    wrong = {name for name, array in arrays.items() if not np.isfinite(array).all()}
+    if tensors:
+        flags = paddle.stack([_is_finite(tensor) for tensor in tensors.values()])
+        if not bool(flags.all()):
+            wrong.update(name for name, flag in zip(tensors, flags.numpy()) if not flag)
+    return [name for name in state if name in wrong]
 
 
-def _is_float(tensor: paddle.Tensor) -> bool:
-    return tensor.size > 0 and tensor.dtype in (paddle.float16, paddle.bfloat16, paddle.float32, paddle.float64)
-
-
-def _at_least_float32(tensor: paddle.Tensor) -> paddle.Tensor:
-    return tensor if tensor.dtype == paddle.float64 else tensor.astype("float32")
+def _is_finite(tensor: paddle.Tensor) -> paddle.Tensor:
+    """Return a truth value, a tensor without dimensions."""
+    single = tensor.astype("float32") if tensor.dtype in (paddle.float16, paddle.bfloat16) else tensor
+    return paddle.isfinite(single).all()

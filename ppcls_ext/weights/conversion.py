@@ -19,10 +19,9 @@ from ppcls_ext.utils.state_dict import non_finite_names
 from ppcls_ext.version import __version__
 from ppcls_ext.weights.conversion_record import ConversionRecord, file_facts, read_record, record_path
 from ppcls_ext.weights.errors import ConversionError, as_arguments, short
-from ppcls_ext.weights.expected import Target, bare_name, depths_of, describe, family_of, variant_with_depths
+from ppcls_ext.weights.expected import Target, depths_of, describe, variant_with_depths
 from ppcls_ext.weights.files.reader import WeightFile, read_weights
-from ppcls_ext.weights.remap import Renamed, choose_source, fill, named_source, publish, rename
-from ppcls_ext.weights.sources import sources_of
+from ppcls_ext.weights.remap import Renamed, choose_source, fill, named_source, publish, rename, sources_of
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -81,7 +80,7 @@ def convert_file(
     if layout is not None and source not in (None, layout):
         raise ValueError(f"source={source!r} and layout={layout!r} are two names of one argument; give one")
     source = layout if source is None else source
-    family = family_of(arch)
+    family = registry.family_of(arch).name
     written = named_source(source, family) if source else sources_of(family)[0]
     if to == "torch" and written.orientation != TORCH:
         raise ValueError(f"source {written.name!r} is Paddle's; --to torch takes a source of PyTorch")
@@ -103,7 +102,7 @@ def convert_file(
     shown_source = plan.source if to == "paddle" else written
     _save(shown, dst, "pd" if to == "paddle" else "pt")
     record = ConversionRecord(
-        arch=bare_name(arch),
+        arch=registry.bare_name(arch),
         family=family,
         arguments=plan.arguments,
         needs=plan.needs,
@@ -158,7 +157,7 @@ def _plan(
     """
     arguments = dict(arguments or {})
     target = describe(arch, arguments)
-    chosen = choose_source(file, family_of(arch), target, source)
+    chosen = choose_source(file, registry.family_of(arch).name, target, source)
     renamed = rename(file.tensors, chosen, target)
     config = target.structure.config
     adaptation: list = []
@@ -171,8 +170,8 @@ def _plan(
         _check_depths(arch, depths, target.structure.depths, arguments)
         found["depths"] = list(depths)
         adaptation.append(
-            f"the file has depths {list(depths)}, {bare_name(arch)} has {list(target.structure.depths)}: build the "
-            f"model with depths={list(depths)}"
+            f"the file has depths {list(depths)}, {registry.bare_name(arch)} has {list(target.structure.depths)}: "
+            f"build the model with depths={list(depths)}"
         )
     classes = _classes(renamed, chosen)
     left_out = [name for name in renamed.arrays if name.startswith("head.")]
@@ -253,7 +252,7 @@ def _classes(renamed: Renamed, source: Source) -> int:
 
 
 def _licence(arch: str, source: str) -> str:
-    spec = next((spec for spec in registry.specs() if spec.name == bare_name(arch)), None)
+    spec = next((spec for spec in registry.specs() if spec.name == registry.bare_name(arch)), None)
     weights = spec.weights if spec else ()
     for item in weights:
         if item.source == source:

@@ -122,6 +122,29 @@ def fetch(name: str, item: Weights) -> Path:
     return target
 
 
+def fetch_paddleclas(name: str, url: Optional[str]) -> Path:
+    """Return PaddleClas's published weights of its own backbone, a file of Paddle that needs no conversion.
+
+    Raises:
+        NoPublishedWeightsError: if there is no address.
+        DownloadError: see :func:`fetch`.
+    """
+    if url is None:
+        raise NoPublishedWeightsError(
+            f"pretrained=True: PaddleClas publishes no weights of its {name}; give pretrained=<path of a .pdparams "
+            "file>"
+        )
+    folder = weights_folder() / f"paddleclas.{name}"
+    path = folder / unquote(Path(urlsplit(url).path).name)
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with _one_process(folder / ".lock", name):
+            if not path.is_file():
+                _download(url, path, None)
+    logger.info("the weights of PaddleClas's %s are from %s", name, url)
+    return path
+
+
 def converted_path(name: str, item: Weights) -> Path:
     """Return the path of the converted file of ``item``, which may not be there yet."""
     file = unquote(Path(urlsplit(item.url).path).name)
@@ -137,16 +160,20 @@ def _fetch_and_convert(name: str, item: Weights, downloaded: Path, target: Path)
     if downloaded.is_file():
         check_sha256(downloaded, item.sha256)
     else:
-        by_hand = f"put {downloaded.name} into {downloaded.parent} and it will be converted"
-        if is_offline():
-            raise DownloadError(f"{item.url} is needed and {OFFLINE} is set; {by_hand}")
-        logger.info("downloading %s into %s", item.url, downloaded.parent)
-        try:
-            download(item.url, downloaded, item.sha256)
-        except DownloadError as error:
-            raise DownloadError(f"{error}. Without a network, {by_hand}") from None
+        _download(item.url, downloaded, item.sha256)
     convert_file(arch=name, src=downloaded, dst=target, source=item.source, arguments=item.arguments)
     downloaded.unlink()
+
+
+def _download(url: str, path: Path, sha256: Optional[str]) -> None:
+    by_hand = f"put {path.name} into {path.parent} and it will be taken"
+    if is_offline():
+        raise DownloadError(f"{url} is needed and {OFFLINE} is set; {by_hand}")
+    logger.info("downloading %s into %s", url, path.parent)
+    try:
+        download(url, path, sha256)
+    except DownloadError as error:
+        raise DownloadError(f"{error}. Without a network, {by_hand}") from None
 
 
 @contextmanager

@@ -9,13 +9,13 @@ from typing import Optional
 
 import numpy as np
 
-from ppcls_ext.utils.key_rules import OURS, PADDLE, TORCH, Rule, Source, Structure
+from ppcls_ext import registry
+from ppcls_ext.utils.key_rules import OURS, OWN_SOURCE, PADDLE, TORCH, Rule, Source, Structure
 from ppcls_ext.utils.spelling import nearest
 from ppcls_ext.weights.errors import ConversionError, listed, short
 from ppcls_ext.weights.expected import Target, TensorSpec
 from ppcls_ext.weights.files.reader import NPZ, SAFETENSORS, WeightFile
 from ppcls_ext.weights.files.reader import PADDLE as PADDLE_FORMAT
-from ppcls_ext.weights.sources import sources_of
 
 _ORIENTATIONS = {"pt": TORCH, "pd": PADDLE}  # by the key "format" of a safetensors file's metadata
 
@@ -64,6 +64,12 @@ def _without_copies(arrays: list, rule: Rule) -> list:
     if len(rule.published) == 1 and all(np.array_equal(arrays[0], other) for other in arrays[1:]):
         return arrays[:1]
     return arrays
+
+
+def sources_of(family: str) -> tuple:
+    """Return the sources that a file of ``family`` may have: the publishers', then this package's own."""
+    found = {source.name: source for item in registry.families() if item.name == family for source in item.sources}
+    return (*found.values(), OWN_SOURCE)
 
 
 def choose_source(file: WeightFile, family: str, target: Target, wanted: Optional[str] = None) -> Source:

@@ -6,17 +6,19 @@ of a configuration make the same plan as the run that follows; :meth:`WeightPlan
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Optional, Union
 
+from ppcls_ext import registry
+from ppcls_ext.plugin import paddleclas_address
 from ppcls_ext.registry import Weights
 from ppcls_ext.weights.conversion_record import RecordedFacts, read_record
 from ppcls_ext.weights.errors import RecordError, WeightPlanError, as_arguments
-from ppcls_ext.weights.expected import family_of
 from ppcls_ext.weights.files.reader import find_weights
-from ppcls_ext.weights.pretrained import choose, converted_path, fetch
+from ppcls_ext.weights.pretrained import choose, converted_path, fetch, fetch_paddleclas
 from ppcls_ext.weights.remap import named_source
 
 #: The constructor argument that chooses between implementations of one network: its tensors are the same, or nearly,
@@ -36,7 +38,7 @@ class WeightPlan:
         arguments: Constructor arguments that follow the weights, since the caller did not give them.
         class_num: Classes of the weights' classifier, 0 without one; None if that is not recorded.
         licence: Of the weights; "" if it is not known.
-        by_owner: PaddleClas's own published weights are wanted; only PaddleClas knows where they are.
+        address: Asks PaddleClas's own factory where the published weights of its backbone are; None for others.
     """
 
     name: str = ""
@@ -46,19 +48,22 @@ class WeightPlan:
     arguments: dict = field(default_factory=dict, hash=False)
     class_num: Optional[int] = None
     licence: str = ""
-    by_owner: bool = False
+    address: Optional[Callable[[], Optional[str]]] = None
 
     @property
     def has_weights(self) -> bool:
         """Whether anything is to be loaded."""
-        return self.path is not None or self.by_owner
+        return self.path is not None or self.address is not None
 
     def fetch(self) -> Optional[Path]:
         """Return the file to load, which is downloaded and converted if it is not there yet; None without one.
 
         Raises:
             DownloadError: if that is not possible.
+            NoPublishedWeightsError: if PaddleClas publishes none of its backbone.
         """
+        if self.address is not None:
+            return fetch_paddleclas(self.name, self.address())
         return self.path if self.published is None else fetch(self.name, self.published)
 
 
@@ -100,7 +105,7 @@ def plan_weights(
         message = f"pretrained_source={source!r}: {name} is PaddleClas's, whose weights have one source"
         raise WeightPlanError([("pretrained_source", message)])
     if known is None and loads_published:
-        return WeightPlan(name, by_owner=True)
+        return WeightPlan(name, address=functools.partial(paddleclas_address, factory, given))
 
     # Weights without a record may be those of a run that began from published ones.
     published, form = None, {}
@@ -152,7 +157,7 @@ def _published_form(name: str, item: Weights, known: dict, given: dict) -> dict:
     Raises:
         WeightPlanError: naming every argument that was given otherwise, or has to be given.
     """
-    needs = named_source(item.source, family_of(name)).needs({**known, **given})
+    needs = named_source(item.source, registry.family_of(name).name).needs({**known, **given})
     weights = f"the {item.source} weights of {name} are of a model with"
     problems = []
     for key, value in needs.items():

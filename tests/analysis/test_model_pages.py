@@ -42,6 +42,19 @@ def test_every_family_has_a_page():
 
 
 @every_family
+def test_the_readme_states_the_ranges_of_the_registry(family):
+    specs = [spec for spec in registry.specs() if spec.family == family]
+    values = (
+        [spec.accuracy.top1 for spec in specs if spec.accuracy],
+        [spec.params / 1e6 for spec in specs],
+        [spec.macs / 1e9 for spec in specs],
+    )
+    cells = [str(len(specs)), *(f"{min(of):.1f} – {max(of):.1f}" for of in values)]
+    row = f"(docs/en/models/ImageNet1k/{PAGES[family]}) | {' | '.join(cells)} |"
+    assert row in (ROOT / "README.md").read_text(encoding="utf-8"), row
+
+
+@every_family
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_pages_hold_the_generated_table(family, language):
     assert model_table(family) in page(family, language), f"run python -m ppcls_ext.analysis.model_table {family}"

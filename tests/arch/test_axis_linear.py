@@ -8,7 +8,7 @@ import pytest
 from paddle.nn import functional as F
 from PIL import Image
 
-from ppcls_ext.arch.axis_linear import RULES, AxisLinear, interpolation
+from ppcls_ext.arch.layers.axis_linear import RULES, AxisLinear, interpolation
 from ppcls_ext.engine.train.ema import ModelEMA
 
 NATIVE, WIDTH = 6, 3
@@ -335,89 +335,69 @@ def test_half_precision_weights_are_resampled_in_single_precision():
 # ---- static graph ------------------------------------------------------------------------------------------------
 
 
-class Outer(paddle.nn.Layer):
-    """A layer that knows how to use one: it prepares from outside."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x):
-        self.inner.prepare(x.shape[-1] // WIDTH)
-        return self.inner(x)
-
-
 def traced(model, length):
     spec = [paddle.static.InputSpec([None, length * WIDTH], "float32")]
     return paddle.jit.to_static(model, input_spec=spec, full_graph=True)
 
 
 @pytest.mark.compat
-def test_exported_weights_are_constants(tmp_path):
+def test_folded_weights_are_constants(tmp_path):
     """A graph holds the resampled weight and not the native one; a second export, after a change, the changed one."""
     made = layer()
-    made.fold_when_traced = True
-    model = Outer(made)
-    model.eval()
+    made.eval()
     for attempt, length in enumerate((9, 4, 9)):
         set_value(made) if attempt == 2 else None
+        made.fold(length)
         path = str(tmp_path / f"{attempt}")
-        paddle.jit.save(traced(model, length), path)
+        paddle.jit.save(traced(made, length), path)
         loaded = paddle.jit.load(path)
         shapes = sorted(tuple(tensor.shape) for tensor in loaded.state_dict().values())
         assert shapes == [(length * WIDTH,), (length * WIDTH, length * WIDTH)]
         x = tokens(length)
         np.testing.assert_allclose(loaded(x).numpy(), expected(made, x), atol=2e-5)
-    assert set(model.state_dict()) == {"inner.weight", "inner.bias"}
+    assert set(made.state_dict()) == {"weight", "bias"}
 
 
-def test_a_failed_trace_leaves_nothing_behind():
+def test_folding_changes_nothing_without_a_graph():
     made = layer()
-    made.fold_when_traced = True
-
-    class Failing(Outer):
-        def forward(self, x):
-            self.inner.prepare(x.shape[-1] // WIDTH)
-            raise ValueError("between preparing and running")
-
-    model = Failing(made)
-    model.eval()
-    with pytest.raises(ValueError, match="between preparing and running"):
-        traced(model, 9).forward.concrete_program  # noqa: B018 - tracing happens on access
+    made.eval()
+    made.fold(9)
     set_value(made)
-    np.testing.assert_allclose(made(tokens(9)).numpy(), expected(made, tokens(9)), atol=2e-5)
+    with paddle.no_grad():
+        for length in (9, 4, NATIVE):
+            np.testing.assert_allclose(made(tokens(length)).numpy(), expected(made, tokens(length)), atol=2e-5)
 
 
 @pytest.mark.compat
 def test_a_graph_that_is_not_exported_follows_the_weights():
     """Traced in evaluation and run again after a change, as in a training that evaluates through a graph."""
     made = layer()
-    model = Outer(made)
-    model.eval()
-    static = traced(model, 9)
+    made.eval()
+    static = traced(made, 9)
     x = tokens(9)
     for change in (set_value, adam, bias_alone):
         with paddle.no_grad():
             np.testing.assert_allclose(static(x).numpy(), expected(made, x), atol=2e-5)
         change(made)
     made.clear_gradients()
-    model.train()
+    made.train()
     static(x).sum().backward()
     assert all(np.abs(parameter.grad.numpy()).max() > 0 for parameter in made.parameters())
 
 
 @pytest.mark.compat
-@pytest.mark.parametrize("prepared", [True, False])
-def test_a_graph_for_training_resamples_itself(prepared):
+@pytest.mark.parametrize("folded", [True, False])
+def test_a_graph_for_training_resamples_itself(folded):
     """Gradients flow to the native weight, as without a graph."""
     made = layer()
-    model = Outer(made) if prepared else made
-    model.train()
+    made.train()
     x = tokens(9)
     made(x).pow(2).sum().backward()
     reference = [parameter.grad.numpy() for parameter in made.parameters()]
     made.clear_gradients()
-    static = traced(model, 9)
+    if folded:
+        made.fold(9)
+    static = traced(made, 9)
     output = static(x)
     np.testing.assert_allclose(output.numpy(), expected(made, x), atol=2e-5)
     output.pow(2).sum().backward()

@@ -17,7 +17,9 @@ import paddle
 import pytest
 from paddle import nn
 
+import ppcls_ext
 from ppcls_ext import registry
+from ppcls_ext.arch import backbone
 from ppcls_ext.arch.backbone import base
 from ppcls_ext.arch.layers import DropPath
 
@@ -516,6 +518,7 @@ def test_factory_is_what_paddleclas_expects(spec):
     factory = spec.factory
     assert inspect.isfunction(factory) and factory.__name__ == factory.__qualname__ == spec.name
     assert getattr(sys.modules[factory.__module__], spec.name) is factory
+    assert getattr(ppcls_ext, spec.name) is getattr(backbone, spec.name) is factory
     assert unpickled(factory) is factory
     parameters = list(inspect.signature(factory).parameters.values())
     assert [(p.name, p.default) for p in parameters[:2]] == [("pretrained", False), ("use_ssld", False)]
@@ -534,6 +537,14 @@ def test_every_argument_can_be_overridden(spec):
 def test_wrong_arguments(spec):
     with pytest.raises(TypeError, match=rf"{spec.name}\(\) got an unexpected .*'clas_num'; did you mean class_num"):
         spec.factory(clas_num=3)
+    for word, hint in (
+        ("num_classes", "did you mean class_num?"),
+        ("in_chans", "did you mean in_channels?"),
+        ("drop_path", "did you mean drop_path_rate?"),
+        ("features_only", "call extract_features"),
+    ):
+        with pytest.raises(TypeError, match=rf"{spec.name}\(\) got an unexpected .*{word!r}; {re.escape(hint)}"):
+            spec.factory(**{word: 1})
     with pytest.raises(TypeError, match="did you mean return_stages"):
         spec.factory(return_stage=True)
     with pytest.raises(ValueError, match="no SSLD weights"):

@@ -6,7 +6,7 @@ import pytest
 from dilated_attention_forms import unfold_module
 from paddle import nn
 
-from ppcls_ext.arch.dilated_attention import DilatedAttention, _softmax, dilated_attention
+from ppcls_ext.arch.layers.dilated_attention import DilatedAttention, _softmax, dilated_attention
 
 #: height, width, channels, heads, dilations, kernel size
 CASES = [

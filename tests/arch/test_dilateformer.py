@@ -4,9 +4,9 @@ import numpy as np
 import paddle
 import pytest
 
-from ppcls_ext.arch.backbone.dilateformer import DilateFormer, GlobalAttention, Merging, PositionEncoding
-from ppcls_ext.arch.dilated_attention import DilatedAttention
-from ppcls_ext.arch.layers import BatchNorm2D
+from ppcls_ext.arch.backbone.dilateformer import DilateFormer, Merging, PositionEncoding
+from ppcls_ext.arch.layers import BatchNorm2D, SelfAttention
+from ppcls_ext.arch.layers.dilated_attention import DilatedAttention
 
 SMALL = {
     "class_num": 3,
@@ -58,7 +58,7 @@ def test_keys_outside_the_map_take_their_part_of_the_softmax():
 
 def test_global_attention_equals_the_formula():
     paddle.seed(0)
-    attention = GlobalAttention(12, 3, True, 0.0)
+    attention = SelfAttention(12, 3)
     x = paddle.randn([2, 3, 5, 12])
     qkv = attention.qkv(x).numpy().reshape(2, 15, 3, 3, 4)
     expected = np.zeros((2, 15, 3, 4), np.float64)
@@ -72,7 +72,7 @@ def test_global_attention_equals_the_formula():
 
 
 @pytest.mark.parametrize(
-    "attention", [DilatedAttention(12, 3, [1, 2, 3], 3, True, 0.5), GlobalAttention(12, 3, True, 0.5)]
+    "attention", [DilatedAttention(12, 3, [1, 2, 3], 3, True, 0.5), SelfAttention(12, 3, attn_drop_rate=0.5)]
 )
 def test_dropout_of_probabilities(attention):
     """In training only, and unbiased."""

@@ -9,7 +9,7 @@ from scipy import stats
 
 from ppcls_ext import registry
 from ppcls_ext.analysis.macs import count_macs
-from ppcls_ext.arch.dilated_attention import DilatedAttention
+from ppcls_ext.arch.layers.dilated_attention import DilatedAttention
 
 DILATEFORMERS = [spec for spec in registry.specs() if spec.family == "DilateFormer"]
 COMPAT = {"DilateFormer_Tiny"}

@@ -4,7 +4,8 @@ import numpy as np
 import paddle
 import pytest
 
-from ppcls_ext.arch.backbone.sequencer import RNN1D, RNN2D, PositionEmbedding, Sequencer2D, VSequencer
+from ppcls_ext.arch.backbone.sequencer import RNN2D, Sequencer2D
+from ppcls_ext.arch.backbone.vsequencer import RNN1D, PositionEmbedding, VSequencer
 
 SMALL = {
     "class_num": 3,

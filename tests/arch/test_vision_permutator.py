@@ -192,7 +192,7 @@ def test_tracing_without_a_size_says_what_to_give():
 def test_the_exporter_writes_the_resampled_weights(tmp_path):
     """At 56 x 40 the two stages' grids are 14 x 10 and 7 x 5; S is 2 and 6. No native matrix is left."""
     model = perturbed(VisionPermutator(**SMALL))
-    exporter._fold_constants(model)
+    model.fold(56, 40)
     exporter._write(model, tmp_path, (3, 56, 40))
     loaded = paddle.jit.load(str(tmp_path / exporter.PREFIX))
     x = images(2, 3, 56, 40)

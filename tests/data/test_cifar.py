@@ -187,7 +187,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "configs" / "CIFAR10" / "DilateFo
     "override, message",
     (
         ("Arch.class_num=10", None),
-        ("Arch.class_num=9", "set Arch.class_num to 10, or mend the list"),
+        ("Arch.class_num=9", "set Arch.class_num to 10, or correct the list"),
         ("DataLoader.Train.dataset.data_file=absent.tar.gz", "prepare_cifar.py --dataset cifar10 fetches it from"),
         ("DataLoader.Train.dataset.mode=validation", "validation"),
         ("DataLoader.Train.dataset.download=True", "fetch the archive by python tools/prepare_cifar.py"),

@@ -110,6 +110,7 @@ DAMAGED = {
     "header_only": JPEG[:20],
     "truncated_jpeg": JPEG[: len(JPEG) * 2 // 3],
     "truncated_png": LOSSLESS["rgb_png"][0][:-40],
+    "png_with_an_end_chunk": LOSSLESS["rgb_png"][0][:-60] + LOSSLESS["rgb_png"][0][-12:],
     "truncated_bmp": LOSSLESS["rgb_bmp"][0][:-400],
     "truncated_webp": LOSSLESS["rgb_webp"][0][:60],
     "truncated_gif": LOSSLESS["palette_gif"][0][:-300],
@@ -124,6 +125,29 @@ def test_damaged_file_is_a_decode_error_with_a_reason(kind, backend):
     with pytest.raises(DecodeError) as caught:
         DecodeImage(backend=backend)(DAMAGED[kind])
     assert len(str(caught.value)) > 10
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM", "JPEG"])
+def test_the_most_pixels_are_read_from_the_header(kind, backend, monkeypatch):
+    """A PNG of 30000 x 30000 pixels may have 109 KB, and cost gigabytes."""
+    data = encode(RGB, kind)
+    monkeypatch.setenv("PPCLS_EXT_MAX_PIXELS", str(23 * 31 - 1))
+    with pytest.raises(DecodeError, match="31x23 pixels are more than 712; .*PPCLS_EXT_MAX_PIXELS"):
+        DecodeImage(backend=backend)(data)
+    monkeypatch.setenv("PPCLS_EXT_MAX_PIXELS", str(23 * 31))
+    assert DecodeImage(backend=backend)(data).shape == (23, 31, 3)
+    monkeypatch.setenv("PPCLS_EXT_MAX_PIXELS", "many")
+    with pytest.raises(ValueError, match="PPCLS_EXT_MAX_PIXELS: expected a positive integer, got 'many'"):
+        DecodeImage(backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_script_is_no_image(backend):
+    """Pillow hands EPS to Ghostscript, a program that runs what the file says."""
+    with pytest.raises(DecodeError, match="no known image format"):
+        DecodeImage(backend=backend)(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
 
 
 def test_opencv_alone_would_take_a_truncated_jpeg():

@@ -1,6 +1,5 @@
 """A small real data set, and runs on it."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ from ppcls_ext.data.digits import prepare_digits
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.logger import start_logging
 from ppcls_ext.engine.train.trainer import Trainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
 
 TRAIN_IMAGES, EVAL_IMAGES = 96, 43  # 43: no batch size but 1 divides it
 

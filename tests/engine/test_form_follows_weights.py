@@ -10,9 +10,9 @@ import shutil
 import numpy as np
 import paddle
 import pytest
+from toy_family import register_toy
 
 from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import make_factory
 from ppcls_ext.arch.backbone.res2net import Res2Net
 from ppcls_ext.arch.backbone.resnet import ResNet
 from ppcls_ext.arch.backbone.swin_transformer import SwinTransformer
@@ -22,7 +22,7 @@ from ppcls_ext.engine.deploy.predictor import Runner, find_graph
 from ppcls_ext.engine.evaluator import evaluate
 from ppcls_ext.engine.model import load_trained
 from ppcls_ext.engine.train.checkpoint import CheckpointError, CheckpointStore
-from ppcls_ext.plugin import create_backbone
+from ppcls_ext.factory import create_backbone
 from ppcls_ext.utils.state_dict import state_arrays
 from ppcls_ext.weights.conversion import convert_file
 from ppcls_ext.weights.errors import ConversionError
@@ -30,23 +30,21 @@ from ppcls_ext.weights.files.reader import find_weights, read_weights
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained, load_state
 
 TINY = {"depths": [2, 1], "planes": [8, 8], "form": "paddleclas"}
-TOYS = {  # name: (class, arguments, family, source of the published weights, which are of the official form)
-    "Toy_Res2Net": (Res2Net, {**TINY, "base_width": 32, "scale": 2}, "Res2Net", "res2net"),
-    "Toy_ResNet": (ResNet, {**TINY, "block": "basic"}, "ResNet", "torchvision"),
+TOYS = {  # name: (class, arguments, source of the published weights, which are of the official form)
+    "Toy_Res2Net": (Res2Net, {**TINY, "base_width": 32, "scale": 2}, "res2net"),
+    "Toy_ResNet": (ResNet, {**TINY, "block": "basic"}, "torchvision"),
 }
 IMAGES = np.random.default_rng(0).standard_normal((3, 3, 16, 16)).astype(np.float32)
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
+def published(tmp_path, monkeypatch, restored_registry):
     """Backbones whose names mean PaddleClas's form, with published weights of the official one in the cache."""
     monkeypatch.setenv("PPCLS_EXT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PPCLS_EXT_OFFLINE", "1")
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
-    for name, (cls, variant, family, source) in TOYS.items():
+    for name, (cls, variant, source) in TOYS.items():
         weights = (registry.Weights(f"https://host.example/{name}.safetensors", source, "Toy Licence 1.0"),)
-        factory = make_factory(cls, name, variant, "A toy.", weights)
-        registry.add(registry.BackboneSpec(name, family, factory, "A toy, arXiv 0000.00000", 1, 1, weights=weights))
+        register_toy(name, cls, variant, weights)
         folder = tmp_path / "home" / "weights" / name
         folder.mkdir(parents=True)
         official = {**variant, "form": "official"}
@@ -58,7 +56,7 @@ def published(tmp_path, monkeypatch):
 
 
 def config_of(runs, name):
-    runs.config["Arch"] = {"name": name, "class_num": 10, "pretrained": True, "pretrained_source": TOYS[name][3]}
+    runs.config["Arch"] = {"name": name, "class_num": 10, "pretrained": True, "pretrained_source": TOYS[name][2]}
     runs.config["Global"].update(epochs=1, iter_per_epoch=1)
     return runs.config["Arch"]
 
@@ -71,7 +69,7 @@ def logits(model):
 
 def expected_logits(name, path, form):
     """What a model of ``form`` gives, its tensors copied from the file without any help of the loader."""
-    cls, variant, _, _ = TOYS[name]
+    cls, variant, _ = TOYS[name]
     model = cls(**{**variant, "form": form, "class_num": 10})
     assert not load_state(model, read_weights(find_weights(path)).tensors).problems()
     return logits(model)
@@ -96,7 +94,7 @@ def test_the_form_stays_from_training_to_export(runs, published, name):
     shutil.rmtree(published)  # nothing that was published is needed any more
     given = [f"Global.pretrained_model={best}", f"Global.save_inference_dir={runs.folder / 'inference'}"]
     np.testing.assert_array_equal(logits(load_trained(load_config(runs.write(), given, mode="eval"), "used")), expected)
-    assert evaluate(load_config(runs.write(), given, mode="eval"))["top1"] == trainer.best.metric
+    assert evaluate(load_config(runs.write(), given, mode="eval"))["top1"] == trainer.state.best.metric
     folder = export(load_config(runs.write(), [*given, "Arch.infer_add_softmax=False"], mode="export"))
     np.testing.assert_allclose(Runner(find_graph(folder), "cpu", 1)(IMAGES), expected, rtol=0, atol=1e-5)
 
@@ -122,7 +120,7 @@ def test_weights_refuse_a_model_that_was_asked_for_in_another_form(runs, publish
     best, latest = runs.output_dir / "best_model", runs.output_dir / "latest"
     assert json.loads(best.with_name("best_model.manifest.json").read_text())["arguments"]["form"] == "official"
     runs.config["Arch"] = {"name": "Toy_Res2Net", "class_num": 10, "form": "paddleclas"}
-    message = r"best_model.pdparams holds weights for a model with form='official'; this Res2Net has form='paddleclas'"
+    message = r"best_model.pdparams holds weights for a model with form='official'; this Toy_Res2NetNetwork has form='paddleclas'"
     with pytest.raises(WeightMismatchError, match=message):
         load_trained(load_config(runs.write(), [f"Global.pretrained_model={best}"], mode="eval"), "used")
     with pytest.raises(CheckpointError, match="Global.checkpoints: .*latest.pdparams holds weights .*form='official'"):

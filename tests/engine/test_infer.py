@@ -12,8 +12,9 @@ import yaml
 
 from ppcls_ext.config import load_config
 from ppcls_ext.data.errors import LabelFileError
-from ppcls_ext.engine.deploy.image_files import list_images
-from ppcls_ext.engine.deploy.postprocess import Topk, read_class_id_map, softmax
+from ppcls_ext.data.image_files import list_images
+from ppcls_ext.data.label_names import read_class_id_map
+from ppcls_ext.engine.deploy.postprocess import Topk, softmax
 from ppcls_ext.engine.infer import infer
 from ppcls_ext.engine.model import build_model
 from ppcls_ext.weights.loading import WeightMismatchError

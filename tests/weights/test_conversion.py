@@ -71,6 +71,7 @@ GOLDEN = {
     "vip": ("ViP_Small_7", {"wrapper": "state_dict"}),
     "paddlevit": ("ViP_Small_7", {"paddle": True}),
     "dilateformer": ("DilateFormer_Tiny", {"wrapper": "model", "legacy": True}),
+    "dilateformer_paddle": ("DilateFormer_Tiny", {"paddle": True}),
     "vit_timm": ("ViT_S_32_224", {}),
     "vit_paddleclas": ("ViT_small_patch16_224", {"paddle": True}),
     "swin": ("SwinTransformer_tiny_patch4_window7_224", {"wrapper": "model"}),

@@ -9,18 +9,18 @@ import textwrap
 import numpy as np
 import paddle
 import pytest
+import toy_family
 from file_server import FileServer, Served
 
 from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import make_factory
 from ppcls_ext.arch.backbone.sequencer import Sequencer2D
 from ppcls_ext.weights import download as download_module
 from ppcls_ext.weights.conversion import convert_file
 from ppcls_ext.weights.download import DownloadError
 from ppcls_ext.weights.errors import NoPublishedWeightsError, WeightPlanError
 from ppcls_ext.weights.pretrained import choose, converted_path, is_offline, pretrained_path, weights_folder
+from ppcls_ext.weights.remap import sources_of
 from ppcls_ext.weights.resolver import plan_weights
-from ppcls_ext.weights.sources import SOURCES
 
 TOY = {"depths": [1, 1], "patch_sizes": [2, 2], "embed_dims": [8, 8], "hidden_sizes": [2, 2], "mlp_ratios": [1.0, 1.0]}
 LICENCE = "Toy Licence 1.0"
@@ -29,18 +29,13 @@ LICENCE = "Toy Licence 1.0"
 def register_toy(url, **options):
     """Enter a small Sequencer2D with published weights at ``url`` into the registry."""
     weights = (registry.Weights(url, "sequencer", LICENCE, **options),)
-    variant = {**TOY, "img_size": 8}
-    factory = make_factory(Sequencer2D, "Toy_S", variant, "A toy.", weights)
-    spec = registry.BackboneSpec("Toy_S", "Sequencer", factory, "A toy, arXiv 0000.00000", 1, 1, weights=weights)
-    registry._SPECS["Toy_S"] = spec
-    return spec
+    return toy_family.register_toy("Toy_S", Sequencer2D, {**TOY, "img_size": 8}, weights)
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(tmp_path, monkeypatch, restored_registry):
     monkeypatch.setenv("PPCLS_EXT_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("PPCLS_EXT_OFFLINE", raising=False)
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
     monkeypatch.setattr(download_module.time, "sleep", lambda seconds: None)
     return tmp_path / "home" / "weights" / "Toy_S"
 
@@ -127,7 +122,7 @@ def test_wrong_hash_and_not_found(toy, home):
 
 PROCESS = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]
 import numpy as np
 from test_published import logits, register_toy
 print(repr(logits(register_toy(sys.argv[2]).factory(pretrained=True)).tolist()))
@@ -183,7 +178,7 @@ def test_weights_of_other_arguments_than_the_names_own(toy, home):
 
 def test_the_registrys_weights_name_arguments_that_there_are_and_sources():
     for spec in registry.specs():
-        sources = [source.name for source in SOURCES[spec.family]]
+        sources = [source.name for source in sources_of(spec.family)]
         for item in spec.weights:
             assert item.source in sources, spec.name
             assert set(item.arguments or {}) <= set(spec.factory.arguments), spec.name

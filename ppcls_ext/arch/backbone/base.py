@@ -1,18 +1,17 @@
-"""The contract that every backbone of ours keeps, and the maker of factories with PaddleClas's signature."""
+"""The contract that every backbone of this package keeps."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
-from typing import Callable, Iterable, Optional, Sequence
+from typing import Optional, Sequence
 
 import paddle
 from paddle import nn
 
-from ppcls_ext import registry
 from ppcls_ext.arch.layers.recompute import RecomputeSequential
 from ppcls_ext.plugin import TheseusLayer
-from ppcls_ext.registry import Weights
 from ppcls_ext.utils.spelling import nearest
 from ppcls_ext.utils.state_dict import unique_tensors
 from ppcls_ext.utils.validate import check_integer
@@ -25,8 +24,8 @@ class Backbone(TheseusLayer):
     """An image classifier made of ``stem``, ``stages`` (a ``Sequential``), ``norm``, ``pool`` and ``head``.
 
     The sub-layers are registered in the order in which they run, and each takes one argument: PaddleClas's
-    ``stop_after`` and ``freeze_befor`` depend on both. A family's constructor hands ``locals()`` to this one, sets the
-    attributes below, and ends with :meth:`reset_head`.
+    ``stop_after`` and ``freeze_befor`` depend on both. A family's constructor sets the attributes below and ends with
+    :meth:`reset_head`. Its arguments are recorded for :meth:`config`, so they have to be plain data.
 
     Attributes:
         class_num: Number of classes; 0 means that the model returns pooled features.
@@ -59,9 +58,18 @@ class Backbone(TheseusLayer):
         "init",
     )
 
-    def __init__(self, arguments: dict):
+    _arguments: dict
+
+    def __new__(cls, *args, **kwargs) -> Backbone:
+        """Record the constructor's arguments."""
+        model = super().__new__(cls)
+        with contextlib.suppress(TypeError):  # of wrong arguments, which the constructor is about to refuse
+            # Not by assignment, for which nn.Layer wants its own constructor to have run.
+            model.__dict__["_arguments"] = _bound_arguments(cls, args, kwargs)
+        return model
+
+    def __init__(self):
         super().__init__()
-        self._arguments = {key: _plain(value) for key, value in arguments.items() if key not in ("self", "__class__")}
         self._outputs: dict = {}
 
     # ---- running -----------------------------------------------------------------------------------------------
@@ -110,7 +118,11 @@ class Backbone(TheseusLayer):
         for stage in list(self.stages)[: max(wanted) + 1]:
             x = stage(x)
             outputs.append(x)
-        return [self.as_map(outputs[index], images) for index in wanted]
+        return [self.as_map(self.feature_of(index, outputs[index]), images) for index in wanted]
+
+    def feature_of(self, index: int, output: paddle.Tensor) -> paddle.Tensor:
+        """Return what :meth:`extract_features` gives of the stage ``index``, from the stage's output."""
+        return output
 
     def as_map(self, output: paddle.Tensor, images: paddle.Tensor) -> paddle.Tensor:
         """Return a stage's output for ``images`` as ``[N, C, H, W]``."""
@@ -201,6 +213,13 @@ class Backbone(TheseusLayer):
     def no_weight_decay(self) -> list:
         """Return the names of the parameters to train without weight decay: norms, biases, position embeddings."""
         return [name for name, p in self.named_parameters() if p.ndim <= 1 or name in self.position_tables]
+
+    def fold(self, height: int, width: int) -> None:
+        """Let a graph that is traced in evaluation for images of this size hold what can be computed in advance.
+
+        Most networks have nothing of the kind. Such a graph does not follow later changes of the weights, so this is
+        for export, and has to be called again after a change.
+        """
 
     def set_recompute(self, enabled: bool = True) -> None:
         """Trade time for memory in training: keep the input of each block only, and run it again in backward."""
@@ -301,6 +320,17 @@ class Backbone(TheseusLayer):
             raise ValueError(f"{argument}: there is no sub-layer {pattern!r}" + (f"; nearest: {hint}" if hint else ""))
 
 
+def _bound_arguments(cls: type, args: tuple, kwargs: dict) -> dict:
+    """Return the arguments of a call of ``cls`` by name, those that are not given too.
+
+    Raises:
+        TypeError: if its constructor does not take them.
+    """
+    bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
+    bound.apply_defaults()
+    return {name: _plain(value) for name, value in list(bound.arguments.items())[1:]}
+
+
 def _plain(value):
     """Return ``value`` with its tuples as lists, which JSON has."""
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -326,95 +356,3 @@ def _rebuild(cls: type, config: dict, outputs: dict, state: dict, modes: dict) -
         if isinstance(layer, RecomputeSequential):
             layer.recompute = recompute
     return model
-
-
-def make_factory(
-    cls: type,
-    name: str,
-    variant: dict,
-    doc: str,
-    weights: Iterable[Weights] = (),
-) -> Callable:
-    """Return the function ``name(pretrained=False, use_ssld=False, **kwargs)``, PaddleClas's way to build a model.
-
-    Its attribute ``arguments`` holds the arguments that it gives to ``cls``.
-
-    Args:
-        cls: The family's class.
-        name: Name of the function.
-        variant: Constructor arguments that make this variant; the caller's own win.
-        doc: First line of its docstring.
-        weights: Published checkpoints.
-    """
-    weights = tuple(weights)
-    valid = [parameter for parameter in inspect.signature(cls.__init__).parameters if parameter != "self"]
-
-    def factory(pretrained=False, use_ssld=False, pretrained_source=None, pretrained_layout=None, **kwargs):
-        unknown = [key for key in kwargs if key not in valid and key not in THESEUS_ARGUMENTS]
-        if unknown:
-            hint = nearest(unknown[0], [*valid, *THESEUS_ARGUMENTS], count=1)
-            raise TypeError(
-                f"{name}() got an unexpected keyword argument {unknown[0]!r}"
-                + (f"; did you mean {hint[0]}?" if hint else f"; it takes {', '.join(valid)}")
-            )
-        from ppcls_ext.weights.loading import load_pretrained  # rooms above this one, until factories move there
-        from ppcls_ext.weights.resolver import chosen_source, plan_weights
-
-        outputs = {key: kwargs.pop(key) for key in THESEUS_ARGUMENTS if key in kwargs}
-        source = chosen_source(pretrained_source, pretrained_layout)
-        plan = plan_weights(factory, kwargs, pretrained, source, use_ssld)
-        path = plan.fetch()
-        model = cls(**{**variant, **plan.arguments, **kwargs})
-        if path is not None:
-            load_pretrained(model, path)
-        model.set_outputs(**outputs)
-        return model
-
-    factory.arguments = {
-        parameter.name: variant.get(parameter.name, parameter.default)
-        for parameter in inspect.signature(cls.__init__).parameters.values()
-        if parameter.name != "self"
-    }
-    factory.weights = weights
-    factory.__name__ = factory.__qualname__ = name
-    factory.__module__ = cls.__module__
-    factory.__doc__ = f"""{doc}
-
-    Args:
-        pretrained: Path of a checkpoint to load strictly; True for the published weights, which are downloaded and
-            converted once; or False. A classifier of another class count stays fresh.
-        use_ssld: PaddleClas's switch for distilled weights; there are none, so it must be False.
-        pretrained_source: Which of several published files ``pretrained=True`` means, by its source, such as ``timm``;
-            by default the first that ``ppcls_ext info`` lists. Where publishers' models differ, the argument that
-            chooses between them, ``form``, follows the weights if it is not given.
-        pretrained_layout: The old name of ``pretrained_source``.
-        **kwargs: Arguments of :class:`{cls.__name__}` ({", ".join(valid)}) and PaddleClas's
-            {", ".join(THESEUS_ARGUMENTS)}.
-
-    Raises:
-        TypeError: if a keyword is unknown.
-        ValueError: if an argument is out of range, or the weights are of a model with others than were given.
-    """
-    return factory
-
-
-def register_variant(
-    cls: type, name: str, family: str, variant: dict, paper: str, params: int, macs: int, **facts
-) -> Callable:
-    """Make the factory of a variant, enter it into the registry with what is known of it, and return it.
-
-    Args:
-        cls: The family's class.
-        name: Name of the factory and of the registry's row.
-        family: Name of the family in the registry.
-        variant: Constructor arguments that make this variant.
-        paper: "Title, arXiv id".
-        params: Trainable elements with 1,000 classes.
-        macs: Multiply-adds at the native size.
-        **facts: Further fields of :class:`ppcls_ext.registry.BackboneSpec`.
-    """
-    size = facts.get("preprocessing", registry.Preprocessing()).input_size[1]
-    doc = f"{name}: {params / 1e6:.2f} M parameters, {macs / 1e9:.2f} G multiply-adds at {size} x {size}; {paper}."
-    factory = make_factory(cls, name, variant, doc, facts.get("weights", ()))
-    registry.add(registry.BackboneSpec(name, family, factory, paper=paper, params=params, macs=macs, **facts))
-    return factory

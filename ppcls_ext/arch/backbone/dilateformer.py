@@ -10,29 +10,29 @@ is what a detector would take. Differences are listed in ``docs/en/models/ImageN
 
 from __future__ import annotations
 
-import math
-from typing import Callable, Sequence, Union
+from typing import Sequence, Union
 
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
-from paddle.nn import initializer as I
 
-from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import make_factory, register_variant
 from ppcls_ext.arch.backbone.token_label import TokenLabelBackbone
-from ppcls_ext.arch.dilated_attention import DilatedAttention
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     BatchNorm2D,
     GlobalAveragePool,
     LayerNorm,
     Mlp,
-    RecomputeSequential,
+    SelfAttention,
+    Stage,
     TransformerBlock,
-    attention,
     drop_path_rates,
+    init_like_torch,
+    init_linear,
 )
+from ppcls_ext.arch.layers.dilated_attention import DilatedAttention
+from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
+from ppcls_ext.utils.key_rules import PADDLE, Rule, Source, Structure, Transform, unchanged
 from ppcls_ext.utils.validate import (
     check_choice,
     check_flag,
@@ -47,29 +47,6 @@ PATCH_EMBEDS = ("overlapping", "nonoverlapping", "pointconv")
 MERGINGS = ("conv3_2", "conv2_2", "avgpool3_2", "avgpool2_2")
 CPES = ("block", "stage", "both", "none")
 STEM_WIDTH = 16  # channels after the stem's first convolution; they double twice
-
-
-class GlobalAttention(nn.Layer):
-    """Multi-head self-attention over all tokens of the map."""
-
-    def __init__(self, dim: int, heads: int, bias: bool, drop_rate: float):
-        super().__init__()
-        self.heads = heads
-        self.drop_rate = drop_rate
-        self.qkv = nn.Linear(dim, 3 * dim, bias_attr=None if bias else False)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take and return ``[N, H, W, C]``."""
-        size = x.shape[-1] // self.heads
-        qkv = self.qkv(x.flatten(1, 2)).reshape([0, 0, 3, self.heads, size]).transpose([2, 0, 3, 1, 4])
-        mixed = attention(qkv[0], qkv[1], qkv[2], self.drop_rate, self.training)  # [N, heads, H * W, size]
-        mixed = self.proj(mixed.transpose([0, 2, 1, 3]).flatten(2))
-        return mixed.reshape(x.shape if paddle.in_dynamic_mode() else paddle.shape(x))
-
-    def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
-        """Return the products of queries with keys, and of probabilities with values."""
-        return 2 * math.prod(output.shape) * output.shape[1] * output.shape[2]
 
 
 class PositionEncoding(nn.Conv2D):
@@ -134,20 +111,6 @@ class Stem(nn.Layer):
         return self.proj(x).transpose([0, 2, 3, 1])  # (N, C, H, W) -> (N, H, W, C)
 
 
-class DilateFormerStage(nn.Layer):
-    """Merging (none in the first stage), a position encoding if there is one per stage, and blocks."""
-
-    def __init__(self, downsample: nn.Layer, cpe: nn.Layer, blocks: Sequence[nn.Layer]):
-        super().__init__()
-        self.downsample = downsample
-        self.cpe = cpe
-        self.blocks = RecomputeSequential(*blocks)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take the previous stage's ``[N, H, W, C]``, return this one's."""
-        return self.blocks(self.cpe(self.downsample(x)))
-
-
 class DilateFormer(TokenLabelBackbone):
     """DilateFormer with every hyper-parameter open; the defaults are DilateFormer-Tiny.
 
@@ -208,7 +171,7 @@ class DilateFormer(TokenLabelBackbone):
         drop_path_rate: float = 0.0,
         token_label: bool = False,
     ):
-        super().__init__(locals())
+        super().__init__(token_label)
         depths = check_integers("depths", depths)
         count = len(depths)
         num_heads = check_integers("num_heads", num_heads, count)
@@ -240,14 +203,14 @@ class DilateFormer(TokenLabelBackbone):
                 if dilate_attention[i]:
                     attn = DilatedAttention(dim, heads, dilations, kernel_size, qkv_bias, attn_drop_rate)
                 else:
-                    attn = GlobalAttention(dim, heads, qkv_bias, attn_drop_rate)
-                encoding = PositionEncoding(dim) if cpe in ("block", "both") else nn.Identity()
+                    attn = SelfAttention(dim, heads, qkv_bias, attn_drop_rate=attn_drop_rate)
+                encoding = PositionEncoding(dim) if cpe in ("block", "both") else None
                 mlp = Mlp(dim, int(mlp_ratio * dim), activation, drop_rate)
                 blocks.append(TransformerBlock(dim, attn, mlp, epsilon, rate, cpe=encoding))
-            downsample = Merging(dims[i - 1], dim, merging) if i else nn.Identity()
+            downsample = Merging(dims[i - 1], dim, merging) if i else None
             # The first stage has none: the official code encodes positions where it merges.
-            encoding = PositionEncoding(dim) if i and cpe in ("stage", "both") else nn.Identity()
-            stages.append(DilateFormerStage(downsample, encoding, blocks))
+            encoding = PositionEncoding(dim) if i and cpe in ("stage", "both") else None
+            stages.append(Stage(blocks, downsample, encoding))
         self.stages = nn.Sequential(*stages)
         self.norm = LayerNorm(dims[-1], epsilon=epsilon)
         self.pool = GlobalAveragePool()
@@ -257,24 +220,24 @@ class DilateFormer(TokenLabelBackbone):
     def _init_weights(self) -> None:
         """Initialise as the official code does.
 
-        Its truncated normal is cut at -2 and 2, a hundred deviations off, which is a plain normal distribution. Its
-        convolutions keep PyTorch's default, uniform within 1 / sqrt(fan in), and the ``qkv`` of its dilated attention
-        is a 1 x 1 convolution. Paddle's own defaults serve for the norms (1 and 0).
+        Its convolutions keep PyTorch's default, and the ``qkv`` of its dilated attention is a 1 x 1 convolution.
+        Paddle's own defaults serve for the norms (1 and 0).
         """
-        projections = {layer.qkv for layer in self.sublayers() if isinstance(layer, DilatedAttention)}
         for layer in self.sublayers():
-            if isinstance(layer, nn.Conv2D) or layer in projections:
-                fan_in = layer.weight.shape[0] if layer in projections else math.prod(layer.weight.shape[1:])
-                uniform = I.Uniform(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
-                for parameter in layer.parameters(include_sublayers=False):
-                    uniform(parameter)
-            elif isinstance(layer, nn.Linear):
-                _init_linear(layer)
+            if isinstance(layer, nn.Conv2D):
+                init_like_torch(layer)
+            elif isinstance(layer, DilatedAttention):
+                init_like_torch(layer.qkv, fan_in=layer.qkv.weight.shape[0])
+                init_linear(layer.proj)
+            elif isinstance(layer, (SelfAttention, Mlp)):
+                for linear in layer.sublayers():
+                    if isinstance(linear, nn.Linear):
+                        init_linear(linear)
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier of small normal weights."""
         head = nn.Linear(self.num_features, class_num)
-        _init_linear(head)
+        init_linear(head)
         return head
 
     @property
@@ -296,12 +259,6 @@ class DilateFormer(TokenLabelBackbone):
                 f"{type(self).__name__} with patch_embed={self._patch_embed!r} and merging={self._merging!r} takes "
                 f"images of at least {self.min_size} x {self.min_size} pixels, got {height} x {width}"
             )
-
-
-def _init_linear(layer: nn.Linear) -> None:
-    I.Normal(std=0.02)(layer.weight)
-    if layer.bias is not None:
-        I.Constant(0.0)(layer.bias)
 
 
 def _check_attention(dims: list, num_heads: list, dilations, kernel_size, dilate_attention) -> tuple:
@@ -335,58 +292,74 @@ def _check_attention(dims: list, num_heads: list, dilations, kernel_size, dilate
 
 # ---- variants --------------------------------------------------------------------------------------------------
 
-PAPER = "DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition, arXiv 2302.01791"
-LICENCE = "none stated: the official repository has no licence file, so no rights are granted by default"
-FOLDER = "https://drive.google.com/drive/folders/1r8PDAQyccI6lKMIuaejin-AI1VW16Fvb"
-_WEIGHTS = (registry.Weights(FOLDER, "dilateformer", LICENCE, manual=True),)
-_AT_384 = registry.Preprocessing(input_size=(3, 384, 384), resize_short=438)
+_LICENCE = "none stated: the official repository has no licence file, so no rights are granted by default"
+_FOLDER = "https://drive.google.com/drive/folders/1r8PDAQyccI6lKMIuaejin-AI1VW16Fvb"
+_WEIGHTS = (Weights(_FOLDER, "dilateformer", _LICENCE, manual=True),)
 
-_SMALL = {"depths": [3, 5, 8, 3]}
 _BASE = {"depths": [4, 8, 10, 3], "embed_dim": 96}
-
-_PAPERS_COST = "the paper's Small costs 4.8 G, so its depths are others and its accuracy is not this model's"
 _BASE_DEPTHS = "the official code's depths; the released Base is reported to have 2, 2, 18, 2"
 
-#: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
-_VARIANTS = {
-    "DilateFormer_Tiny": (
-        {},
-        17_238_744,
-        3_161_946_240,
-        {
-            "weights": _WEIGHTS,
-            "accuracy": registry.Accuracy(82.1, "table of arXiv 2302.01791, as quoted in a summary of the paper"),
-        },
-    ),
-    "DilateFormer_Small": (_SMALL, 24_057_504, 4_591_068_480, {"weights": _WEIGHTS, "notes": _PAPERS_COST}),
-    "DilateFormer_Base": (_BASE, 47_432_376, 9_924_364_032, {"weights": _WEIGHTS, "notes": _BASE_DEPTHS}),
-    "DilateFormer_Base_384": (
-        _BASE,
-        47_432_376,
-        30_908_024_832,
-        {
-            "preprocessing": _AT_384,
-            "accuracy": registry.Accuracy(85.6, "abstract of arXiv 2302.01791"),
-            "notes": _BASE_DEPTHS,
-        },
-    ),
-}
+
+def _dilated(structure: Structure) -> list:
+    return [s for s, dilated in enumerate(structure.config["dilate_attention"]) if dilated]
 
 
-def _register(name: str) -> Callable:
-    """Enter a row of the table into the registry and return its factory."""
-    variant, params, macs, extra = _VARIANTS[name]
-    size = extra.get("preprocessing", registry.Preprocessing()).input_size[1]
-    variant = {"img_size": size, **variant}
-    return register_variant(DilateFormer, name, "DilateFormer", variant, PAPER, params, macs, **extra)
-
-
-registry.add_generic(
-    "DilateFormer",
-    make_factory(DilateFormer, "DilateFormer", {}, f"DilateFormer with every hyper-parameter open; {PAPER}."),
+#: A linear layer here that is a 1 x 1 convolution there; the model's layer says how to read it.
+_CONVOLUTION = Transform(
+    lambda arrays: arrays[0], lambda weight: [weight[:, :, None, None] if weight.ndim == 2 else weight]
+)
+_NAMES = (
+    Rule("patch_embed.{rest}", "stem.{rest}"),
+    # A stage ends there with the merging, and with its position encoding, with which the next one begins here.
+    Rule("stages.{s}.downsample.proj.0.{rest}", "stages.{s+1}.downsample.conv.{rest}"),
+    Rule("stages.{s}.downsample.proj.1.{rest}", "stages.{s+1}.downsample.norm.{rest}"),
+    Rule("stages.{s}.downsample.pos_embed.{rest}", "stages.{s+1}.cpe.{rest}"),
+    Rule("stages.{s}.blocks.{i}.pos_embed.{rest}", "stages.{s}.blocks.{i}.cpe.{rest}"),
+    Rule("stages.{s}.blocks.{i}.attn.qkv.weight", "stages.{s}.blocks.{i}.attn.qkv.weight", _CONVOLUTION, _dilated),
+    Rule("stages.{s}.blocks.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}"),
+    *unchanged("norm", "head", "aux_head"),
 )
 
-DilateFormer_Tiny = _register("DilateFormer_Tiny")
-DilateFormer_Small = _register("DilateFormer_Small")
-DilateFormer_Base = _register("DilateFormer_Base")
-DilateFormer_Base_384 = _register("DilateFormer_Base_384")
+FAMILY = Family(
+    name="DilateFormer",
+    sources=(
+        Source("dilateformer", "JIAOJIAYUASD/dilateformer, PyTorch", _NAMES),
+        Source("paddle", "ports of the official code to Paddle", _NAMES, PADDLE),
+    ),
+    networks=(DilateFormer,),
+    paper="DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition, arXiv 2302.01791",
+    variants=(
+        Variant(
+            "DilateFormer_Tiny",
+            params=17_238_744,
+            macs=3_161_946_240,
+            accuracy=Accuracy(82.1, "table of arXiv 2302.01791, as quoted in a summary of the paper"),
+            weights=_WEIGHTS,
+        ),
+        Variant(
+            "DilateFormer_Small",
+            arguments={"depths": [3, 5, 8, 3]},
+            params=24_057_504,
+            macs=4_591_068_480,
+            weights=_WEIGHTS,
+            notes="the paper's Small costs 4.8 G, so its depths are others and its accuracy is not this model's",
+        ),
+        Variant(
+            "DilateFormer_Base",
+            arguments=_BASE,
+            params=47_432_376,
+            macs=9_924_364_032,
+            weights=_WEIGHTS,
+            notes=_BASE_DEPTHS,
+        ),
+        Variant(
+            "DilateFormer_Base_384",
+            arguments={"img_size": 384, **_BASE},
+            params=47_432_376,
+            macs=30_908_024_832,
+            preprocessing=Preprocessing(input_size=(3, 384, 384), resize_short=438),
+            accuracy=Accuracy(85.6, "abstract of arXiv 2302.01791"),
+            notes=_BASE_DEPTHS,
+        ),
+    ),
+)

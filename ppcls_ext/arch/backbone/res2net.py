@@ -15,22 +15,26 @@ Written from the paper and checked against the official code, timm and PaddleCla
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from typing import Sequence
 
 import paddle
 from paddle import nn
 
-from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import make_factory, register_variant
 from ppcls_ext.arch.backbone.resnet import (
-    PADDLECLAS_PREPROCESSING,
-    ResidualBlock,
-    ResidualNetwork,
+    FORMS,
+    SHORTCUTS,
+    STEMS,
+    ConvolutionalNetwork,
+    OverwritingReLU,
     group_width,
-    paddleclas_weights,
+    make_shortcut,
+    make_stem,
 )
-from ppcls_ext.arch.layers import ConvBN
-from ppcls_ext.utils.validate import check_flag, check_integer
+from ppcls_ext.arch.backbone.resnet_sources import RES2NET_SOURCES
+from ppcls_ext.arch.layers import ConvBN, DropPath, GlobalAveragePool, Stage, drop_path_rates
+from ppcls_ext.arch.publishers import PADDLECLAS_PREPROCESSING, paddleclas_accuracy, paddleclas_weights
+from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
+from ppcls_ext.utils.validate import check_choice, check_flag, check_integer, check_integers, check_rate
 
 
 class SplitConvolution(nn.Layer):
@@ -80,7 +84,7 @@ class SqueezeExcitation(nn.Layer):
         return x * factors.unsqueeze([2, 3])
 
 
-class Res2Bottleneck(ResidualBlock):
+class Res2Bottleneck(nn.Layer):
     """1 x 1 to ``scale`` parts, :class:`SplitConvolution`, 1 x 1, and squeeze-and-excitation if there is any."""
 
     expansion = 4
@@ -100,11 +104,14 @@ class Res2Bottleneck(ResidualBlock):
         self.split = split
         self.conv3 = ConvBN(width, channels_out, 1, act=False)
         self.se = SqueezeExcitation(channels_out) if use_se else nn.Identity()
-        self.join(shortcut, drop_path_rate)
+        self.drop_path = DropPath(drop_path_rate)
+        self.shortcut = shortcut
+        self.act = OverwritingReLU()
 
-    def branch(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Return the residual of ``[N, C, H, W]``."""
-        return self.se(self.conv3(self.split(self.conv1(x))))
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take ``[N, channels_in, H, W]``, return ``[N, channels_out, ceil(H / stride), ceil(W / stride)]``."""
+        residual = self.se(self.conv3(self.split(self.conv1(x))))
+        return self.act(self.drop_path(residual) + self.shortcut(x))
 
 
 def check_scale(scale: int) -> int:
@@ -117,7 +124,7 @@ def check_scale(scale: int) -> int:
     return check_integer("scale", scale, minimum=2)
 
 
-class Res2Net(ResidualNetwork):
+class Res2Net(ConvolutionalNetwork):
     """Res2Net with every hyper-parameter open; the defaults are Res2Net-50 26w x 4s in the official form.
 
     Args:
@@ -159,153 +166,183 @@ class Res2Net(ResidualNetwork):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ):
-        super().__init__(locals())
+        super().__init__()
+        depths = check_integers("depths", depths)
+        planes = check_integers("planes", planes, len(depths))
         check_integer("base_width", base_width)
         check_scale(scale)
         check_integer("cardinality", cardinality)
         check_flag("use_se", use_se)
+        check_choice("stem", stem, STEMS)
+        check_choice("shortcut", shortcut, SHORTCUTS)
+        official = check_choice("form", form, FORMS) == "official"
+        check_rate("drop_rate", drop_rate)
+        rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)
 
-        def make_block(channels_in: int, planes: int, stride: int, shortcut: nn.Layer, rate: float, first: bool):
-            width = cardinality * group_width(planes, base_width)
-            official = form == "official"
-            restarts = first if official else stride == 2
-            split = SplitConvolution(width, scale, stride, cardinality, restarts, counts_padding=official)
-            channels_out = Res2Bottleneck.expansion * planes
-            return Res2Bottleneck(channels_in, channels_out, split, scale * width, shortcut, rate, use_se)
+        self.in_channels = check_integer("in_channels", in_channels)
+        self.stage_channels = [Res2Bottleneck.expansion * width for width in planes]
+        self.stage_strides = [4 * 2**s for s in range(len(depths))]
+        self.num_features = self.stage_channels[-1]
 
-        self.build(make_block, Res2Bottleneck.expansion)
+        self.stem = make_stem(stem, self.in_channels, planes[0])
+        stages, channels_in = [], planes[0]
+        for s, channels_out in enumerate(self.stage_channels):
+            width = cardinality * group_width(planes[s], base_width)
+            blocks = []
+            for i, rate in enumerate(rates[s]):
+                stride = 2 if s > 0 and i == 0 else 1
+                restarts = i == 0 if official else stride == 2
+                split = SplitConvolution(width, scale, stride, cardinality, restarts, counts_padding=official)
+                path = make_shortcut(channels_in, channels_out, stride, shortcut)
+                blocks.append(Res2Bottleneck(channels_in, channels_out, split, scale * width, path, rate, use_se))
+                channels_in = channels_out
+            stages.append(Stage(blocks))
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.Identity()
+        self.pool = GlobalAveragePool(channels_last=False)
+        self.head_drop = nn.Dropout(drop_rate)
+        self._init_weights()
+        self.reset_head(class_num)
 
 
 # ---- variants --------------------------------------------------------------------------------------------------
 
 PAPER = "Res2Net: A New Multi-scale Backbone Architecture, arXiv 1904.01169"
-LICENCE = "CC BY-NC-SA 4.0, non-commercial (of the official repository)"
-ALIYUN = "https://shanghuagao.oss-cn-beijing.aliyuncs.com/res2net/"
-TIMM = "official weights evaluated by timm, results/results-imagenet.csv"
-BILINEAR = registry.Preprocessing(interpolation="bilinear")
+#: The official code's preprocessing.
+BILINEAR = Preprocessing(interpolation="bilinear")
+_LICENCE = "CC BY-NC-SA 4.0, non-commercial (of the official repository)"
+_ALIYUN = "https://shanghuagao.oss-cn-beijing.aliyuncs.com/res2net/"
+
+_101, _200 = {"depths": [3, 4, 23, 3]}, {"depths": [3, 12, 48, 3]}
+_PADDLECLAS = {"form": "paddleclas"}
+_VD = {**_PADDLECLAS, "stem": "deep", "shortcut": "pool"}
 
 
-def official_weights(file: str, layout: str = "res2net") -> registry.Weights:
+def official_weights(file: str, source: str = "res2net") -> Weights:
     """Return the entry of the official repository's ``<file>.pth``.
 
     Names of 2019 end with the first digits of the SHA-256: the code published with them loads by PyTorch's
     ``load_url``, which compared them always until release 1.3. Of the later v1b files nobody states that.
     """
-    sha256 = None if layout == "res2net_v1b" else file.rpartition("-")[2]
-    return registry.Weights(f"{ALIYUN}{file}.pth", layout, LICENCE, sha256=sha256)
+    sha256 = None if source == "res2net_v1b" else file.rpartition("-")[2]
+    return Weights(f"{_ALIYUN}{file}.pth", source, _LICENCE, sha256=sha256)
 
 
-def official(file: str, top1: float, top5: float, layout: str = "res2net") -> dict:
-    """Return the registry's fields of a model that only the official repository has."""
-    return {
-        "accuracy": registry.Accuracy(top1, TIMM, top5),
-        "weights": (official_weights(file, layout),),
-        "preprocessing": BILINEAR,
-    }
+def official_accuracy(top1: float, top5: float) -> Accuracy:
+    """Return the accuracy of official weights."""
+    return Accuracy(top1, "official weights evaluated by timm, results/results-imagenet.csv", top5)
 
 
-def _paddleclas(name: str, top1: float, top5: float, *weights: registry.Weights) -> dict:
-    source = "PaddleClas's weights, docs/zh_CN/models/ImageNet1k/Res2Net.md"
-    return {
-        "accuracy": registry.Accuracy(top1, source, top5),
-        "weights": (paddleclas_weights(name, "paddleclas_vd" if "_vd_" in name else "paddleclas"), *weights),
-        "preprocessing": PADDLECLAS_PREPROCESSING,
-    }
-
-
-_101, _200 = {"depths": [3, 4, 23, 3]}, {"depths": [3, 12, 48, 3]}
-_PADDLECLAS = {"form": "paddleclas"}
-_VD = {**_PADDLECLAS, "stem": "deep", "shortcut": "pool"}
-_V1B_50, _V1B_101 = "res2net50_v1b_26w_4s-3cf99910", "res2net101_v1b_26w_4s-0812c246"
-
-#: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
-_VARIANTS = {
-    "Res2Net50_26w_4s": (
-        _PADDLECLAS,
-        25_699_120,
-        4_255_166_464,
-        _paddleclas("Res2Net50_26w_4s", 79.3, 94.6, official_weights("res2net50_26w_4s-06e79181")),
+FAMILY = Family(
+    name="Res2Net",
+    sources=RES2NET_SOURCES,
+    networks=(Res2Net,),
+    paper=PAPER,
+    variants=(
+        Variant(
+            "Res2Net50_26w_4s",
+            arguments=_PADDLECLAS,
+            params=25_699_120,
+            macs=4_255_166_464,
+            accuracy=paddleclas_accuracy("Res2Net", 79.3, 94.6),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(paddleclas_weights("Res2Net50_26w_4s"), official_weights("res2net50_26w_4s-06e79181")),
+        ),
+        Variant(
+            "Res2Net50_14w_8s",
+            arguments={**_PADDLECLAS, "base_width": 14, "scale": 8},
+            params=25_059_816,
+            macs=4_178_898_944,
+            accuracy=paddleclas_accuracy("Res2Net", 79.5, 94.7),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(paddleclas_weights("Res2Net50_14w_8s"), official_weights("res2net50_14w_8s-6527dddc")),
+        ),
+        Variant(
+            "Res2Net50_48w_2s",
+            arguments={"base_width": 48, "scale": 2},
+            params=25_287_304,
+            macs=4_159_832_064,
+            accuracy=official_accuracy(77.528, 93.562),
+            preprocessing=BILINEAR,
+            weights=(official_weights("res2net50_48w_2s-afed724a"),),
+        ),
+        Variant(
+            "Res2Net50_26w_6s",
+            arguments={"scale": 6},
+            params=37_051_448,
+            macs=6_295_523_328,
+            accuracy=official_accuracy(78.586, 94.120),
+            preprocessing=BILINEAR,
+            weights=(official_weights("res2net50_26w_6s-19041792"),),
+        ),
+        Variant(
+            "Res2Net50_26w_8s",
+            arguments={"scale": 8},
+            params=48_403_776,
+            macs=8_335_880_192,
+            accuracy=official_accuracy(78.950, 94.280),
+            preprocessing=BILINEAR,
+            weights=(official_weights("res2net50_26w_8s-2c7c9f12"),),
+        ),
+        Variant(
+            "Res2Net101_26w_4s",
+            arguments=_101,
+            params=45_206_688,
+            macs=8_066_974_464,
+            accuracy=official_accuracy(79.192, 94.466),
+            preprocessing=BILINEAR,
+            weights=(official_weights("res2net101_26w_4s-02a759a1"),),
+        ),
+        Variant(
+            "Res2Net50_vd_26w_4s",
+            arguments=_VD,
+            params=25_718_352,
+            macs=4_494_807_040,
+            accuracy=paddleclas_accuracy("Res2Net", 79.8, 94.9),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("Res2Net50_vd_26w_4s", "paddleclas_vd"),
+                official_weights("res2net50_v1b_26w_4s-3cf99910", "res2net_v1b"),
+            ),
+        ),
+        Variant(
+            "Res2Net101_vd_26w_4s",
+            arguments={**_VD, **_101},
+            params=45_225_920,
+            macs=8_306_615_040,
+            accuracy=paddleclas_accuracy("Res2Net", 80.6, 95.2),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("Res2Net101_vd_26w_4s", "paddleclas_vd"),
+                official_weights("res2net101_v1b_26w_4s-0812c246", "res2net_v1b"),
+            ),
+        ),
+        Variant(
+            "Res2Net200_vd_26w_4s",
+            arguments={**_VD, **_200},
+            params=76_215_536,
+            macs=15_706_007_040,
+            accuracy=paddleclas_accuracy("Res2Net", 81.2, 95.7),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(paddleclas_weights("Res2Net200_vd_26w_4s", "paddleclas_vd"),),
+        ),
+        Variant(
+            "Res2NeXt50_4s",
+            arguments={"base_width": 4, "cardinality": 8},
+            params=24_671_464,
+            macs=4_172_677_120,
+            accuracy=official_accuracy(78.238, 93.904),
+            preprocessing=BILINEAR,
+            weights=(official_weights("res2next50_4s-6ef7e7bf"),),
+        ),
+        Variant(
+            "SE_Res2Net50",
+            arguments={"use_se": True},
+            params=28_230_112,
+            macs=4_257_681_408,
+            accuracy=Accuracy(78.44, "arXiv 1904.01169, errors 21.56 and 5.94", 94.06),
+            preprocessing=BILINEAR,
+            notes="neither code nor weights are published",
+        ),
     ),
-    "Res2Net50_14w_8s": (
-        {**_PADDLECLAS, "base_width": 14, "scale": 8},
-        25_059_816,
-        4_178_898_944,
-        _paddleclas("Res2Net50_14w_8s", 79.5, 94.7, official_weights("res2net50_14w_8s-6527dddc")),
-    ),
-    "Res2Net50_48w_2s": (
-        {"base_width": 48, "scale": 2},
-        25_287_304,
-        4_159_832_064,
-        official("res2net50_48w_2s-afed724a", 77.528, 93.562),
-    ),
-    "Res2Net50_26w_6s": (
-        {"scale": 6},
-        37_051_448,
-        6_295_523_328,
-        official("res2net50_26w_6s-19041792", 78.586, 94.120),
-    ),
-    "Res2Net50_26w_8s": (
-        {"scale": 8},
-        48_403_776,
-        8_335_880_192,
-        official("res2net50_26w_8s-2c7c9f12", 78.950, 94.280),
-    ),
-    "Res2Net101_26w_4s": (_101, 45_206_688, 8_066_974_464, official("res2net101_26w_4s-02a759a1", 79.192, 94.466)),
-    "Res2Net50_vd_26w_4s": (
-        _VD,
-        25_718_352,
-        4_494_807_040,
-        _paddleclas("Res2Net50_vd_26w_4s", 79.8, 94.9, official_weights(_V1B_50, "res2net_v1b")),
-    ),
-    "Res2Net101_vd_26w_4s": (
-        {**_VD, **_101},
-        45_225_920,
-        8_306_615_040,
-        _paddleclas("Res2Net101_vd_26w_4s", 80.6, 95.2, official_weights(_V1B_101, "res2net_v1b")),
-    ),
-    "Res2Net200_vd_26w_4s": (
-        {**_VD, **_200},
-        76_215_536,
-        15_706_007_040,
-        _paddleclas("Res2Net200_vd_26w_4s", 81.2, 95.7),
-    ),
-    "Res2NeXt50_4s": (
-        {"base_width": 4, "cardinality": 8},
-        24_671_464,
-        4_172_677_120,
-        official("res2next50_4s-6ef7e7bf", 78.238, 93.904),
-    ),
-    "SE_Res2Net50": (
-        {"use_se": True},
-        28_230_112,
-        4_257_681_408,
-        {
-            "accuracy": registry.Accuracy(78.44, "arXiv 1904.01169, errors 21.56 and 5.94", 94.06),
-            "preprocessing": BILINEAR,
-            "notes": "neither code nor weights are published",
-        },
-    ),
-}
-
-
-def _register(name: str) -> Callable:
-    """Enter a row of the table into the registry and return its factory."""
-    variant, params, macs, extra = _VARIANTS[name]
-    return register_variant(Res2Net, name, "Res2Net", variant, PAPER, params, macs, **extra)
-
-
-registry.add_generic(
-    "Res2Net", make_factory(Res2Net, "Res2Net", {}, f"Res2Net with every hyper-parameter open; {PAPER}.")
 )
-
-Res2Net50_26w_4s = _register("Res2Net50_26w_4s")
-Res2Net50_14w_8s = _register("Res2Net50_14w_8s")
-Res2Net50_48w_2s = _register("Res2Net50_48w_2s")
-Res2Net50_26w_6s = _register("Res2Net50_26w_6s")
-Res2Net50_26w_8s = _register("Res2Net50_26w_8s")
-Res2Net101_26w_4s = _register("Res2Net101_26w_4s")
-Res2Net50_vd_26w_4s = _register("Res2Net50_vd_26w_4s")
-Res2Net101_vd_26w_4s = _register("Res2Net101_vd_26w_4s")
-Res2Net200_vd_26w_4s = _register("Res2Net200_vd_26w_4s")
-Res2NeXt50_4s = _register("Res2NeXt50_4s")
-SE_Res2Net50 = _register("SE_Res2Net50")

@@ -18,17 +18,16 @@ together. Differences are listed in ``docs/en/models/ImageNet1k/Res2Net.md``.
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from typing import Sequence
 
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
-from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import make_factory, register_variant
-from ppcls_ext.arch.backbone.res2net import BILINEAR, Res2Bottleneck, SplitConvolution, check_scale
-from ppcls_ext.arch.backbone.resnet import ConvolutionalNetwork, Stage, group_width
-from ppcls_ext.arch.layers import BatchNorm2D, ConvBN, RecomputeSequential, drop_path_rates
+from ppcls_ext.arch.backbone.res2net import BILINEAR, PAPER, Res2Bottleneck, SplitConvolution, check_scale
+from ppcls_ext.arch.backbone.resnet import ConvolutionalNetwork, group_width
+from ppcls_ext.arch.layers import BatchNorm2D, ConvBN, GlobalAveragePool, RecomputeSequential, Stage, drop_path_rates
+from ppcls_ext.registry import Accuracy, Family, Variant
 from ppcls_ext.utils.validate import check_integer, check_integers, check_rate
 
 
@@ -135,7 +134,7 @@ class BigLittleRes2Net(ConvolutionalNetwork):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ):
-        super().__init__(locals())
+        super().__init__()
         depths = check_integers("depths", depths)
         planes = check_integers("planes", planes, len(depths))
         check_integer("alpha", alpha)
@@ -181,40 +180,30 @@ class BigLittleRes2Net(ConvolutionalNetwork):
         stages.append(Stage(make_row(width, planes[-1], [2] + [1] * (depths[-1] - 1), rates[-1])))
         self.stage_strides.append(2 * total)
         self.stages = nn.Sequential(*stages)
-        self.finish(check_rate("drop_rate", drop_rate), class_num)
+        self.norm = nn.Identity()
+        self.pool = GlobalAveragePool(channels_last=False)
+        self.head_drop = nn.Dropout(check_rate("drop_rate", drop_rate))
+        self._init_weights()
+        self.reset_head(class_num)
 
 
 # ---- variants --------------------------------------------------------------------------------------------------
 
-PAPERS = (
-    "Res2Net: A New Multi-scale Backbone Architecture, arXiv 1904.01169; Big-Little Net: An Efficient Multi-Scale "
-    "Feature Representation for Visual and Speech Recognition, arXiv 1807.03848"
-)
-
-#: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
-_VARIANTS = {
-    "bLRes2Net50": (
-        {},
-        26_845_561,
-        2_993_782_592,
-        {
-            "accuracy": registry.Accuracy(78.32, "arXiv 1904.01169, table 1, errors 21.68 and 6.00", 94.00),
-            "preprocessing": BILINEAR,
-            "notes": "neither code nor weights are published",
-        },
+FAMILY = Family(
+    name="Res2Net",
+    networks=(BigLittleRes2Net,),
+    paper=(
+        f"{PAPER}; Big-Little Net: An Efficient Multi-Scale Feature Representation for Visual and Speech Recognition, "
+        "arXiv 1807.03848"
     ),
-}
-
-
-def _register(name: str) -> Callable:
-    """Enter a row of the table into the registry and return its factory."""
-    variant, params, macs, extra = _VARIANTS[name]
-    return register_variant(BigLittleRes2Net, name, "Res2Net", variant, PAPERS, params, macs, **extra)
-
-
-registry.add_generic(
-    "BigLittleRes2Net",
-    make_factory(BigLittleRes2Net, "BigLittleRes2Net", {}, f"bLRes2Net with every hyper-parameter open; {PAPERS}."),
+    variants=(
+        Variant(
+            "bLRes2Net50",
+            params=26_845_561,
+            macs=2_993_782_592,
+            accuracy=Accuracy(78.32, "arXiv 1904.01169, table 1, errors 21.68 and 6.00", 94.00),
+            preprocessing=BILINEAR,
+            notes="neither code nor weights are published",
+        ),
+    ),
 )
-
-bLRes2Net50 = _register("bLRes2Net50")

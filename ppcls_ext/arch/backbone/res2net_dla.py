@@ -16,22 +16,32 @@ Written from the papers and checked against the official code and timm. Differen
 from __future__ import annotations
 
 import math
-from typing import Callable, Sequence
+from typing import Iterator, Sequence
 
 import paddle
 from paddle import nn
 from paddle.nn import initializer as I
 
-from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import make_factory, register_variant
-from ppcls_ext.arch.backbone.res2net import PAPER, Res2Bottleneck, SplitConvolution, check_scale, official
+from ppcls_ext.arch.backbone.res2net import (
+    BILINEAR,
+    PAPER,
+    Res2Bottleneck,
+    SplitConvolution,
+    check_scale,
+    official_accuracy,
+    official_weights,
+)
 from ppcls_ext.arch.backbone.resnet import ConvolutionalNetwork
+from ppcls_ext.arch.backbone.resnet_sources import convolution_rules
 from ppcls_ext.arch.layers import (
     BatchNorm2D,
     ConvBN,
+    GlobalAveragePool,
     RecomputeSequential,
     drop_path_rates,
 )
+from ppcls_ext.registry import Family, Variant
+from ppcls_ext.utils.key_rules import Rule, Source
 from ppcls_ext.utils.validate import check_integer, check_integers, check_rate
 
 
@@ -122,7 +132,7 @@ class Res2NetDLA(ConvolutionalNetwork):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ):
-        super().__init__(locals())
+        super().__init__()
         levels = check_integers("levels", levels)
         channels = check_integers("channels", channels, len(levels) + 2)
         check_integer("base_width", base_width)
@@ -153,7 +163,11 @@ class Res2NetDLA(ConvolutionalNetwork):
             blocks = [make_block(width if i else width_in, width, not i, rate) for i, rate in enumerate(rates[s])]
             stages.append(DlaStage(width_in, width, blocks, merges_input=s > 0))
         self.stages = nn.Sequential(*stages)
-        self.finish(check_rate("drop_rate", drop_rate), class_num)
+        self.norm = nn.Identity()
+        self.pool = GlobalAveragePool(channels_last=False)
+        self.head_drop = nn.Dropout(check_rate("drop_rate", drop_rate))
+        self._init_weights()
+        self.reset_head(class_num)
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier; the official one is a 1 x 1 convolution and its weight is initialised as such."""
@@ -171,33 +185,61 @@ class Res2NetDLA(ConvolutionalNetwork):
 
 # ---- variants --------------------------------------------------------------------------------------------------
 
-#: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
-_VARIANTS = {
-    "Res2Net_DLA60": (
-        {},
-        20_848_072,
-        4_122_681_344,
-        official("res2net_dla60_4s-d88db7f9", 78.48, 94.204, "res2net_dla"),
+
+def _dla_rules(levels: tuple) -> Iterator[Rule]:
+    """Return the rules of trees of these heights: where the tree branches is a number in ones and zeros."""
+    for s, level in enumerate(levels):
+        for i in range(2**level):
+            tree, block = f"level{s + 2}." + _path(i, level), f"stages.{s}.blocks.{i}"
+            yield from convolution_rules(tree, f"{block}.conv{{k}}", "conv{k}", "bn{k}")
+            yield from convolution_rules(tree, f"{block}.split.convs.{{k}}", "convs.{k}", "bns.{k}")
+        for leaf in range(2 ** (level - 1)):
+            yield from convolution_rules(
+                f"level{s + 2}." + _path(leaf, level - 1) + "root.", f"stages.{s}.roots.{leaf}", "conv", "bn"
+            )
+        project = f"level{s + 2}." + _path(0, level - 1) + "project."
+        yield from convolution_rules(project, f"stages.{s}.blocks.0.shortcut", "0", "1")
+
+
+def _path(number: int, steps: int) -> str:
+    return "".join(f"tree{(number >> step & 1) + 1}." for step in reversed(range(steps)))
+
+
+_SOURCE = Source(
+    "res2net_dla",
+    "Res2Net/Res2Net-PretrainedModels (DLA), PyTorch",
+    (
+        *convolution_rules("base_layer.", "stem.0", "0", "1"),
+        *convolution_rules("level0.", "stem.1", "0", "1"),
+        *convolution_rules("level1.", "stem.2", "0", "1"),
+        *_dla_rules((1, 2, 3, 1)),
+        Rule("fc.{rest}", "head.{rest}"),
     ),
-    "Res2NeXt_DLA60": (
-        {"base_width": 4, "cardinality": 8},
-        17_032_984,
-        3_458_752_512,
-        official("res2next_dla60_4s-d327927b", 78.488, 94.144, "res2net_dla"),
-    ),
-}
-
-
-def _register(name: str) -> Callable:
-    """Enter a row of the table into the registry and return its factory."""
-    variant, params, macs, extra = _VARIANTS[name]
-    return register_variant(Res2NetDLA, name, "Res2Net", variant, PAPER, params, macs, **extra)
-
-
-registry.add_generic(
-    "Res2NetDLA",
-    make_factory(Res2NetDLA, "Res2NetDLA", {}, f"A DLA of Res2Net blocks with every hyper-parameter open; {PAPER}."),
+    dropped=(r"level3\.project\..*", r"level4\.(tree1\.)?project\..*"),  # the trees inside have their own
 )
 
-Res2Net_DLA60 = _register("Res2Net_DLA60")
-Res2NeXt_DLA60 = _register("Res2NeXt_DLA60")
+FAMILY = Family(
+    name="Res2Net",
+    networks=(Res2NetDLA,),
+    sources=(_SOURCE,),
+    paper=PAPER,
+    variants=(
+        Variant(
+            "Res2Net_DLA60",
+            params=20_848_072,
+            macs=4_122_681_344,
+            accuracy=official_accuracy(78.48, 94.204),
+            preprocessing=BILINEAR,
+            weights=(official_weights("res2net_dla60_4s-d88db7f9", "res2net_dla"),),
+        ),
+        Variant(
+            "Res2NeXt_DLA60",
+            arguments={"base_width": 4, "cardinality": 8},
+            params=17_032_984,
+            macs=3_458_752_512,
+            accuracy=official_accuracy(78.488, 94.144),
+            preprocessing=BILINEAR,
+            weights=(official_weights("res2next_dla60_4s-d327927b", "res2net_dla"),),
+        ),
+    ),
+)

@@ -16,26 +16,32 @@ Written from the papers and checked against torchvision, timm and PaddleClas. Di
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-from typing import Callable, Sequence
+import functools
+from typing import Sequence
 
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
-from paddle.nn import initializer as I
 
-from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
+from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.arch.backbone.resnet_sources import RESNET_SOURCES
 from ppcls_ext.arch.layers import (
     BatchNorm2D,
     ConvBN,
     DropPath,
     GlobalAveragePool,
-    RecomputeSequential,
+    Stage,
     drop_path_rates,
     he_normal,
+    init_like_torch,
 )
+from ppcls_ext.arch.publishers import (
+    PADDLECLAS_PREPROCESSING,
+    paddleclas_accuracy,
+    paddleclas_weights,
+    torchvision_weights,
+)
+from ppcls_ext.registry import Family, Variant
 from ppcls_ext.utils.validate import check_choice, check_integer, check_integers, check_rate
 
 BLOCKS = ("basic", "bottleneck")
@@ -63,8 +69,15 @@ class Projection(nn.Layer):
         return self.norm(self.conv(self.pool(x)))
 
 
+def make_shortcut(channels_in: int, channels_out: int, stride: int, kind: str, projects: bool = False) -> nn.Layer:
+    """Return the identity, or a projection where width or resolution change (or if it ``projects`` all the same)."""
+    if projects or stride > 1 or channels_in != channels_out:
+        return Projection(channels_in, channels_out, stride, kind)
+    return nn.Identity()
+
+
 class OverwritingReLU(nn.ReLU):
-    """ReLU in the memory of its input, which must be nobody else's: a fresh sum, say.
+    """In-place ReLU. The input must not be used elsewhere, e.g. a freshly computed sum.
 
     On a CPU new memory for a large map costs more than the comparison: every page of it is zeroed by the system first.
     """
@@ -74,26 +87,8 @@ class OverwritingReLU(nn.ReLU):
         return F.relu_(x) if paddle.in_dynamic_mode() else F.relu(x)
 
 
-class ResidualBlock(nn.Layer):
-    """relu(branch(x) + shortcut(x)); the kinds of blocks differ in their branch (arXiv 1512.03385, equation 1)."""
-
-    def join(self, shortcut: nn.Layer, drop_path_rate: float) -> None:
-        """Add what follows the layers of the branch."""
-        self.drop_path = DropPath(drop_path_rate)
-        self.shortcut = shortcut
-        self.act = OverwritingReLU()
-
-    def branch(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Return the residual of ``[N, C, H, W]``."""
-        raise NotImplementedError
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take ``[N, C, H, W]``, return ``[N, C', ceil(H / stride), ceil(W / stride)]``."""
-        return self.act(self.drop_path(self.branch(x)) + self.shortcut(x))
-
-
-class BasicBlock(ResidualBlock):
-    """Two 3 x 3 convolutions (arXiv 1512.03385, figure 5 left)."""
+class BasicBlock(nn.Layer):
+    """Two 3 x 3 convolutions and a shortcut (arXiv 1512.03385, figure 5 left)."""
 
     expansion = 1
 
@@ -101,14 +96,17 @@ class BasicBlock(ResidualBlock):
         super().__init__()
         self.conv1 = ConvBN(channels_in, planes, 3, stride)
         self.conv2 = ConvBN(planes, planes, 3, act=False)
-        self.join(shortcut, drop_path_rate)
+        self.drop_path = DropPath(drop_path_rate)
+        self.shortcut = shortcut
+        self.act = OverwritingReLU()
 
-    def branch(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Return the residual of ``[N, C, H, W]``."""
-        return self.conv2(self.conv1(x))
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take ``[N, channels_in, H, W]``, return ``[N, planes, ceil(H / stride), ceil(W / stride)]``."""
+        residual = self.conv2(self.conv1(x))
+        return self.act(self.drop_path(residual) + self.shortcut(x))
 
 
-class Bottleneck(ResidualBlock):
+class Bottleneck(nn.Layer):
     """1 x 1, 3 x 3 in ``cardinality`` groups, 1 x 1 (arXiv 1512.03385, figure 5 right; 1611.05431, figure 3c)."""
 
     expansion = 4
@@ -128,11 +126,14 @@ class Bottleneck(ResidualBlock):
         self.conv1 = ConvBN(channels_in, width, 1)
         self.conv2 = ConvBN(width, width, 3, stride, groups=cardinality)
         self.conv3 = ConvBN(width, self.expansion * planes, 1, act=False)
-        self.join(shortcut, drop_path_rate)
+        self.drop_path = DropPath(drop_path_rate)
+        self.shortcut = shortcut
+        self.act = OverwritingReLU()
 
-    def branch(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Return the residual of ``[N, C, H, W]``."""
-        return self.conv3(self.conv2(self.conv1(x)))
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take ``[N, channels_in, H, W]``, return ``[N, 4 planes, ceil(H / stride), ceil(W / stride)]``."""
+        residual = self.conv3(self.conv2(self.conv1(x)))
+        return self.act(self.drop_path(residual) + self.shortcut(x))
 
 
 def group_width(planes: int, base_width: int) -> int:
@@ -145,18 +146,6 @@ def group_width(planes: int, base_width: int) -> int:
     if not width:
         raise ValueError(f"base_width {base_width} leaves no channel to a group when planes is {planes}")
     return width
-
-
-class Stage(nn.Layer):
-    """Blocks at one resolution; the first changes resolution and width."""
-
-    def __init__(self, blocks: Sequence[nn.Layer]):
-        super().__init__()
-        self.blocks = RecomputeSequential(*blocks)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take the previous stage's ``[N, C, H, W]``, return this one's."""
-        return self.blocks(x)
 
 
 def make_stem(kind: str, channels_in: int, channels_out: int) -> nn.Layer:
@@ -175,15 +164,11 @@ class ConvolutionalNetwork(Backbone):
     It takes images of any size; odd sides are rounded up wherever the resolution is halved.
     """
 
-    def finish(self, drop_rate: float, class_num: int) -> None:
-        """Add what follows the stages, and initialise."""
-        self.norm = nn.Identity()
-        self.pool = GlobalAveragePool(channels_last=False)
-        self.head_drop = nn.Dropout(drop_rate)
+    def _init_weights(self) -> None:
+        """Initialise the convolutions; Paddle's own defaults serve for BatchNorm (1 and 0)."""
         for layer in self.sublayers():
             if isinstance(layer, nn.Conv2D):
                 he_normal(layer.weight)
-        self.reset_head(class_num)
 
     def forward_head(self, x: paddle.Tensor, pre_logits: bool = False) -> paddle.Tensor:
         """Pool the result of :meth:`forward_features` and classify it.
@@ -197,10 +182,8 @@ class ConvolutionalNetwork(Backbone):
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier with weights and biases uniform within 1 / sqrt(num_features), as PyTorch's."""
-        bound = 1 / math.sqrt(self.num_features)
         head = nn.Linear(self.num_features, class_num)
-        for parameter in (head.weight, head.bias):
-            I.Uniform(-bound, bound)(parameter)
+        init_like_torch(head, fan_in=self.num_features)
         return head
 
     def check_resolution(self, height: int, width: int) -> None:
@@ -213,51 +196,7 @@ class ConvolutionalNetwork(Backbone):
             raise ValueError(f"{type(self).__name__} takes images of at least 1 x 1 pixel, got {height} x {width}")
 
 
-class ResidualNetwork(ConvolutionalNetwork):
-    """What ResNet and the families built on it have in common: everything but the branch of a block."""
-
-    def build(self, make_block: Callable, expansion: int) -> None:
-        """Check the arguments that all such families have and build the network.
-
-        Args:
-            make_block: Makes a block from (channels that it takes, planes, stride, shortcut, drop-path rate, whether
-                it is the first of its stage).
-            expansion: Channels of a block's output over its planes.
-        """
-        given = self._arguments
-        depths = check_integers("depths", given["depths"])
-        planes = check_integers("planes", given["planes"], len(depths))
-        check_choice("stem", given["stem"], STEMS)
-        check_choice("shortcut", given["shortcut"], SHORTCUTS)
-        check_choice("form", given["form"], FORMS)
-        drop_rate = check_rate("drop_rate", given["drop_rate"])
-        rates = drop_path_rates(check_rate("drop_path_rate", given["drop_path_rate"]), depths)
-
-        self.in_channels = check_integer("in_channels", given["in_channels"])
-        self.stage_channels = [expansion * width for width in planes]
-        self.stage_strides = [4 * 2**stage for stage in range(len(depths))]
-        self.num_features = self.stage_channels[-1]
-
-        self.stem = make_stem(given["stem"], self.in_channels, planes[0])
-        stages, width = [], planes[0]
-        for s, width_out in enumerate(self.stage_channels):
-            blocks = []
-            for i, rate in enumerate(rates[s]):
-                stride = 2 if s and not i else 1
-                projects = stride > 1 or width != width_out or self.projects_anyway(s, i)
-                shortcut = Projection(width, width_out, stride, given["shortcut"]) if projects else nn.Identity()
-                blocks.append(make_block(width, planes[s], stride, shortcut, rate, not i))
-                width = width_out
-            stages.append(Stage(blocks))
-        self.stages = nn.Sequential(*stages)
-        self.finish(drop_rate, given["class_num"])
-
-    def projects_anyway(self, stage: int, index: int) -> bool:
-        """Return whether a block whose input has the right shape projects it all the same."""
-        return False
-
-
-class ResNet(ResidualNetwork):
+class ResNet(ConvolutionalNetwork):
     """ResNet and ResNeXt with every hyper-parameter open; the defaults are ResNet-50.
 
     Args:
@@ -297,8 +236,10 @@ class ResNet(ResidualNetwork):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ):
-        super().__init__(locals())
+        super().__init__()
         check_choice("block", block, BLOCKS)
+        depths = check_integers("depths", depths)
+        planes = check_integers("planes", planes, len(depths))
         check_integer("cardinality", cardinality)
         check_integer("base_width", base_width)
         if block == "basic" and (cardinality, base_width) != (1, 64):
@@ -306,168 +247,240 @@ class ResNet(ResidualNetwork):
                 "cardinality and base_width shape a bottleneck; with block='basic' they must be 1 and 64, "
                 f"got {cardinality} and {base_width}"
             )
+        check_choice("stem", stem, STEMS)
+        check_choice("shortcut", shortcut, SHORTCUTS)
+        check_choice("form", form, FORMS)
+        check_rate("drop_rate", drop_rate)
+        rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)
 
-        def make_block(channels_in: int, planes: int, stride: int, shortcut: nn.Layer, rate: float, first: bool):
-            if block == "basic":
-                return BasicBlock(channels_in, planes, stride, shortcut, rate)
-            return Bottleneck(channels_in, planes, stride, shortcut, rate, cardinality, base_width)
+        if block == "basic":
+            expansion, make_block = BasicBlock.expansion, BasicBlock
+        else:
+            expansion = Bottleneck.expansion
+            make_block = functools.partial(Bottleneck, cardinality=cardinality, base_width=base_width)
+        self.in_channels = check_integer("in_channels", in_channels)
+        self.stage_channels = [expansion * width for width in planes]
+        self.stage_strides = [4 * 2**s for s in range(len(depths))]
+        self.num_features = self.stage_channels[-1]
 
-        self.build(make_block, BasicBlock.expansion if block == "basic" else Bottleneck.expansion)
-
-    def projects_anyway(self, stage: int, index: int) -> bool:
-        """In PaddleClas's form the very first block projects."""
-        return self._arguments["form"] == "paddleclas" and stage == index == 0
+        self.stem = make_stem(stem, self.in_channels, planes[0])
+        stages, channels_in = [], planes[0]
+        for s, width in enumerate(planes):
+            blocks = []
+            for i, rate in enumerate(rates[s]):
+                stride = 2 if s > 0 and i == 0 else 1
+                projects = s == i == 0 and form == "paddleclas"
+                path = make_shortcut(channels_in, self.stage_channels[s], stride, shortcut, projects)
+                blocks.append(make_block(channels_in, width, stride, path, rate))
+                channels_in = self.stage_channels[s]
+            stages.append(Stage(blocks))
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.Identity()
+        self.pool = GlobalAveragePool(channels_last=False)
+        self.head_drop = nn.Dropout(drop_rate)
+        self._init_weights()
+        self.reset_head(class_num)
 
 
 # ---- variants --------------------------------------------------------------------------------------------------
 
-RESNET = "Deep Residual Learning for Image Recognition, arXiv 1512.03385"
-RESNEXT = "Aggregated Residual Transformations for Deep Neural Networks, arXiv 1611.05431"
-WSL = "Exploring the Limits of Weakly Supervised Pretraining, arXiv 1805.00932"
+_RESNET = "Deep Residual Learning for Image Recognition, arXiv 1512.03385"
+_RESNEXT = "Aggregated Residual Transformations for Deep Neural Networks, arXiv 1611.05431"
+_WSL = "Exploring the Limits of Weakly Supervised Pretraining, arXiv 1805.00932"
+_WSL_LICENCE = "CC BY-NC 4.0, non-commercial (of facebookresearch/WSL-Images)"
 
-BCEBOS = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/"
-PYTORCH = "https://download.pytorch.org/models/"
-PADDLECLAS_LICENCE = "Apache-2.0 (of PaddleClas; no other is stated for the weights)"
-TORCHVISION_LICENCE = "BSD-3-Clause (of torchvision)"
-WSL_LICENCE = "CC BY-NC 4.0, non-commercial (of facebookresearch/WSL-Images)"
-
-#: PaddleClas's configurations resize with OpenCV's bilinear interpolation.
-PADDLECLAS_PREPROCESSING = registry.Preprocessing(interpolation="bilinear", backend="cv2")
-
-
-def paddleclas_weights(file: str, layout: str = "paddleclas") -> registry.Weights:
-    """Return the entry of PaddleClas's ``<file>_pretrained.pdparams``."""
-    return registry.Weights(f"{BCEBOS}{file}_pretrained.pdparams", layout, PADDLECLAS_LICENCE)
-
-
-def _torchvision(*files: str) -> tuple:
-    """Return the entries of torchvision's files, whose names end with the first digits of their SHA-256.
-
-    So do the WSL files of the same server: their hub entry loads by PyTorch's ``load_state_dict_from_url``, which in
-    release 1.1, of their time, always compared them.
-    """
-    return tuple(
-        registry.Weights(f"{PYTORCH}{file}.pth", "torchvision", TORCHVISION_LICENCE, sha256=file.rpartition("-")[2])
-        for file in files
-    )
-
-
-def _facts(page: str, top1: float, top5: float, paper: str, *weights: registry.Weights) -> dict:
-    source = f"PaddleClas's weights, docs/zh_CN/models/ImageNet1k/{page}.md"
-    accuracy = registry.Accuracy(top1, source, top5)
-    return {"accuracy": accuracy, "weights": weights, "paper": paper, "preprocessing": PADDLECLAS_PREPROCESSING}
-
-
-def _resnet(depth: int, top1: float, top5: float, *files: str) -> dict:
-    weights = paddleclas_weights(f"legendary_models/ResNet{depth}")
-    return _facts("ResNet", top1, top5, RESNET, weights, *_torchvision(*files))
-
-
-def _resnext(name: str, top1: float, top5: float, *files: str) -> dict:
-    weights = paddleclas_weights(f"ResNeXt{name}", "paddleclas_resnext")
-    return _facts("ResNeXt", top1, top5, RESNEXT, weights, *_torchvision(*files))
-
-
-def _wsl(file: str, official: str, top1: float, top5: float) -> dict:
-    weights = (
-        replace(paddleclas_weights(f"ResNeXt101_{file}_wsl", "paddleclas_wsl"), licence=WSL_LICENCE),
-        replace(_torchvision(official)[0], licence=WSL_LICENCE),
-    )
-    return _facts("ResNeXt101_wsl", top1, top5, WSL, *weights)
-
-
-_PADDLECLAS_BASIC = {"block": "basic", "form": "paddleclas"}
+_BASIC = {"block": "basic", "form": "paddleclas"}
 _34, _50, _101, _152 = ({"depths": depths} for depths in ([3, 4, 6, 3], [3, 4, 6, 3], [3, 4, 23, 3], [3, 8, 36, 3]))
 _32X4D = {"cardinality": 32, "base_width": 4}
 _64X4D = {"cardinality": 64, "base_width": 4}
 
-#: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
-_VARIANTS = {
-    "ResNet18": (
-        {**_PADDLECLAS_BASIC, "depths": [2, 2, 2, 2]},
-        11_693_736,
-        1_826_918_400,
-        _resnet(18, 71.0, 89.9, "resnet18-f37072fd"),
+FAMILY = Family(
+    name="ResNet",
+    sources=RESNET_SOURCES,
+    networks=(ResNet,),
+    paper=_RESNET,
+    variants=(
+        Variant(
+            "ResNet18",
+            arguments={**_BASIC, "depths": [2, 2, 2, 2]},
+            params=11_693_736,
+            macs=1_826_918_400,
+            accuracy=paddleclas_accuracy("ResNet", 71.0, 89.9),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("legendary_models/ResNet18"),
+                torchvision_weights("resnet18-f37072fd"),
+            ),
+        ),
+        Variant(
+            "ResNet34",
+            arguments={**_BASIC, **_34},
+            params=21_801_896,
+            macs=3_676_606_464,
+            accuracy=paddleclas_accuracy("ResNet", 74.6, 92.1),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("legendary_models/ResNet34"),
+                torchvision_weights("resnet34-b627a593"),
+            ),
+        ),
+        Variant(
+            "ResNet50",
+            arguments=_50,
+            params=25_557_032,
+            macs=4_089_184_256,
+            accuracy=paddleclas_accuracy("ResNet", 76.5, 93.0),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("legendary_models/ResNet50"),
+                torchvision_weights("resnet50-0676ba61"),
+                torchvision_weights("resnet50-11ad3fa6"),
+            ),
+        ),
+        Variant(
+            "ResNet101",
+            arguments=_101,
+            params=44_549_160,
+            macs=7_801_405_440,
+            accuracy=paddleclas_accuracy("ResNet", 77.6, 93.6),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("legendary_models/ResNet101"),
+                torchvision_weights("resnet101-63fe2227"),
+                torchvision_weights("resnet101-cd907fc2"),
+            ),
+        ),
+        Variant(
+            "ResNet152",
+            arguments=_152,
+            params=60_192_808,
+            macs=11_513_626_624,
+            accuracy=paddleclas_accuracy("ResNet", 78.3, 94.0),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("legendary_models/ResNet152"),
+                torchvision_weights("resnet152-394f9c45"),
+                torchvision_weights("resnet152-f82ba261"),
+            ),
+        ),
+        Variant(
+            "ResNeXt50_32x4d",
+            arguments={**_50, **_32X4D},
+            params=25_028_904,
+            macs=4_230_479_872,
+            accuracy=paddleclas_accuracy("ResNeXt", 77.8, 93.8),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("ResNeXt50_32x4d", "paddleclas_resnext"),
+                torchvision_weights("resnext50_32x4d-7cdf4587"),
+                torchvision_weights("resnext50_32x4d-1a0047aa"),
+            ),
+            paper=_RESNEXT,
+        ),
+        Variant(
+            "ResNeXt50_64x4d",
+            arguments={**_50, **_64X4D},
+            params=45_192_488,
+            macs=7_981_236_224,
+            accuracy=paddleclas_accuracy("ResNeXt", 78.4, 94.1),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(paddleclas_weights("ResNeXt50_64x4d", "paddleclas_resnext"),),
+            paper=_RESNEXT,
+        ),
+        Variant(
+            "ResNeXt101_32x4d",
+            arguments={**_101, **_32X4D},
+            params=44_177_704,
+            macs=7_969_996_800,
+            accuracy=paddleclas_accuracy("ResNeXt", 78.7, 94.2),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(paddleclas_weights("ResNeXt101_32x4d", "paddleclas_resnext"),),
+            paper=_RESNEXT,
+        ),
+        Variant(
+            "ResNeXt101_64x4d",
+            arguments={**_101, **_64X4D},
+            params=83_455_272,
+            macs=15_460_270_080,
+            accuracy=paddleclas_accuracy("ResNeXt", 78.4, 94.5),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("ResNeXt101_64x4d", "paddleclas_resnext"),
+                torchvision_weights("resnext101_64x4d-173b62eb"),
+            ),
+            paper=_RESNEXT,
+        ),
+        Variant(
+            "ResNeXt152_32x4d",
+            arguments={**_152, **_32X4D},
+            params=59_951_400,
+            macs=11_709_513_728,
+            accuracy=paddleclas_accuracy("ResNeXt", 79.0, 94.3),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(paddleclas_weights("ResNeXt152_32x4d", "paddleclas_resnext"),),
+            paper=_RESNEXT,
+        ),
+        Variant(
+            "ResNeXt152_64x4d",
+            arguments={**_152, **_64X4D},
+            params=114_971_944,
+            macs=22_939_303_936,
+            accuracy=paddleclas_accuracy("ResNeXt", 79.5, 94.7),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(paddleclas_weights("ResNeXt152_64x4d", "paddleclas_resnext"),),
+            paper=_RESNEXT,
+        ),
+        Variant(
+            "ResNeXt101_32x8d_wsl",
+            arguments={**_101, "cardinality": 32, "base_width": 8},
+            params=88_791_336,
+            macs=16_414_015_488,
+            accuracy=paddleclas_accuracy("ResNeXt101_wsl", 82.6, 96.7),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("ResNeXt101_32x8d_wsl", "paddleclas_wsl", licence=_WSL_LICENCE),
+                torchvision_weights("ig_resnext101_32x8-c38310e5", licence=_WSL_LICENCE),
+            ),
+            paper=_WSL,
+        ),
+        Variant(
+            "ResNeXt101_32x16d_wsl",
+            arguments={**_101, "cardinality": 32, "base_width": 16},
+            params=194_026_792,
+            macs=36_163_289_088,
+            accuracy=paddleclas_accuracy("ResNeXt101_wsl", 84.2, 97.3),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("ResNeXt101_32x16_wsl", "paddleclas_wsl", licence=_WSL_LICENCE),
+                torchvision_weights("ig_resnext101_32x16-c6f796b0", licence=_WSL_LICENCE),
+            ),
+            paper=_WSL,
+        ),
+        Variant(
+            "ResNeXt101_32x32d_wsl",
+            arguments={**_101, "cardinality": 32, "base_width": 32},
+            params=468_530_472,
+            macs=87_106_781_184,
+            accuracy=paddleclas_accuracy("ResNeXt101_wsl", 85.0, 97.6),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("ResNeXt101_32x32d_wsl", "paddleclas_wsl", licence=_WSL_LICENCE),
+                torchvision_weights("ig_resnext101_32x32-e4b90b00", licence=_WSL_LICENCE),
+            ),
+            paper=_WSL,
+        ),
+        Variant(
+            "ResNeXt101_32x48d_wsl",
+            arguments={**_101, "cardinality": 32, "base_width": 48},
+            params=828_411_176,
+            macs=153_310_199_808,
+            accuracy=paddleclas_accuracy("ResNeXt101_wsl", 85.4, 97.7),
+            preprocessing=PADDLECLAS_PREPROCESSING,
+            weights=(
+                paddleclas_weights("ResNeXt101_32x48d_wsl", "paddleclas_wsl", licence=_WSL_LICENCE),
+                torchvision_weights("ig_resnext101_32x48-3e41cc8a", licence=_WSL_LICENCE),
+            ),
+            paper=_WSL,
+        ),
     ),
-    "ResNet34": ({**_PADDLECLAS_BASIC, **_34}, 21_801_896, 3_676_606_464, _resnet(34, 74.6, 92.1, "resnet34-b627a593")),
-    "ResNet50": (_50, 25_557_032, 4_089_184_256, _resnet(50, 76.5, 93.0, "resnet50-0676ba61", "resnet50-11ad3fa6")),
-    "ResNet101": (
-        _101,
-        44_549_160,
-        7_801_405_440,
-        _resnet(101, 77.6, 93.6, "resnet101-63fe2227", "resnet101-cd907fc2"),
-    ),
-    "ResNet152": (
-        _152,
-        60_192_808,
-        11_513_626_624,
-        _resnet(152, 78.3, 94.0, "resnet152-394f9c45", "resnet152-f82ba261"),
-    ),
-    "ResNeXt50_32x4d": (
-        {**_50, **_32X4D},
-        25_028_904,
-        4_230_479_872,
-        _resnext("50_32x4d", 77.8, 93.8, "resnext50_32x4d-7cdf4587", "resnext50_32x4d-1a0047aa"),
-    ),
-    "ResNeXt50_64x4d": ({**_50, **_64X4D}, 45_192_488, 7_981_236_224, _resnext("50_64x4d", 78.4, 94.1)),
-    "ResNeXt101_32x4d": ({**_101, **_32X4D}, 44_177_704, 7_969_996_800, _resnext("101_32x4d", 78.7, 94.2)),
-    "ResNeXt101_64x4d": (
-        {**_101, **_64X4D},
-        83_455_272,
-        15_460_270_080,
-        _resnext("101_64x4d", 78.4, 94.5, "resnext101_64x4d-173b62eb"),
-    ),
-    "ResNeXt152_32x4d": ({**_152, **_32X4D}, 59_951_400, 11_709_513_728, _resnext("152_32x4d", 79.0, 94.3)),
-    "ResNeXt152_64x4d": ({**_152, **_64X4D}, 114_971_944, 22_939_303_936, _resnext("152_64x4d", 79.5, 94.7)),
-    "ResNeXt101_32x8d_wsl": (
-        {**_101, "cardinality": 32, "base_width": 8},
-        88_791_336,
-        16_414_015_488,
-        _wsl("32x8d", "ig_resnext101_32x8-c38310e5", 82.6, 96.7),
-    ),
-    "ResNeXt101_32x16d_wsl": (
-        {**_101, "cardinality": 32, "base_width": 16},
-        194_026_792,
-        36_163_289_088,
-        _wsl("32x16", "ig_resnext101_32x16-c6f796b0", 84.2, 97.3),
-    ),
-    "ResNeXt101_32x32d_wsl": (
-        {**_101, "cardinality": 32, "base_width": 32},
-        468_530_472,
-        87_106_781_184,
-        _wsl("32x32d", "ig_resnext101_32x32-e4b90b00", 85.0, 97.6),
-    ),
-    "ResNeXt101_32x48d_wsl": (
-        {**_101, "cardinality": 32, "base_width": 48},
-        828_411_176,
-        153_310_199_808,
-        _wsl("32x48d", "ig_resnext101_32x48-3e41cc8a", 85.4, 97.7),
-    ),
-}
-
-
-def _register(name: str) -> Callable:
-    """Enter a row of the table into the registry and return its factory."""
-    variant, params, macs, extra = _VARIANTS[name]
-    return register_variant(ResNet, name, "ResNet", variant, params=params, macs=macs, **extra)
-
-
-registry.add_generic(
-    "ResNet", make_factory(ResNet, "ResNet", {}, f"ResNet with every hyper-parameter open; {RESNET}; {RESNEXT}.")
 )
-
-ResNet18 = _register("ResNet18")
-ResNet34 = _register("ResNet34")
-ResNet50 = _register("ResNet50")
-ResNet101 = _register("ResNet101")
-ResNet152 = _register("ResNet152")
-ResNeXt50_32x4d = _register("ResNeXt50_32x4d")
-ResNeXt50_64x4d = _register("ResNeXt50_64x4d")
-ResNeXt101_32x4d = _register("ResNeXt101_32x4d")
-ResNeXt101_64x4d = _register("ResNeXt101_64x4d")
-ResNeXt152_32x4d = _register("ResNeXt152_32x4d")
-ResNeXt152_64x4d = _register("ResNeXt152_64x4d")
-ResNeXt101_32x8d_wsl = _register("ResNeXt101_32x8d_wsl")
-ResNeXt101_32x16d_wsl = _register("ResNeXt101_32x16d_wsl")
-ResNeXt101_32x32d_wsl = _register("ResNeXt101_32x32d_wsl")
-ResNeXt101_32x48d_wsl = _register("ResNeXt101_32x48d_wsl")

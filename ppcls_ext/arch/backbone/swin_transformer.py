@@ -11,7 +11,7 @@ would take. Differences are listed in ``docs/en/models/ImageNet1k/SwinTransforme
 from __future__ import annotations
 
 import math
-from typing import Callable, Sequence, Union
+from typing import Sequence, Union
 
 import numpy as np
 import paddle
@@ -19,20 +19,25 @@ from paddle import nn
 from paddle.nn import functional as F
 from paddle.nn import initializer as I
 
-from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
+from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.arch.backbone.swin_sources import SOURCES
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     GlobalAveragePool,
     LayerNorm,
     Mlp,
     PatchEmbed,
-    RecomputeSequential,
+    Stage,
     TransformerBlock,
     attention,
     drop_path_rates,
+    init_like_torch,
+    init_linear,
     permute,
+    shape_of,
 )
+from ppcls_ext.arch.publishers import paddleclas_weights
+from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.validate import (
     check_choice,
     check_flag,
@@ -46,15 +51,10 @@ from ppcls_ext.utils.validate import (
 MASKED = -100.0  # added to the logits of pairs that the cyclic shift brought together
 
 
-def _sides(x: paddle.Tensor, first: int) -> tuple:
-    """Return height and width, axes ``first`` and ``first + 1``: ints when running, tensors while a graph is traced."""
-    shape = x.shape if paddle.in_dynamic_mode() else paddle.shape(x)
-    return shape[first], shape[first + 1]
-
-
 def _pad(x: paddle.Tensor, multiple: int, data_format: str = "NHWC") -> paddle.Tensor:
     """Pad with zeros at the bottom and at the right to multiples of ``multiple``."""
-    height, width = _sides(x, 1 if data_format == "NHWC" else 2)
+    first = 1 if data_format == "NHWC" else 2
+    height, width = shape_of(x)[first], shape_of(x)[first + 1]
     rows, columns = (multiple - 1 - (side + multiple - 1) % multiple for side in (height, width))
     if paddle.in_dynamic_mode():
         return F.pad(x, [0, columns, 0, rows], data_format=data_format) if rows or columns else x
@@ -67,7 +67,8 @@ def _roll(x: paddle.Tensor, down, right) -> paddle.Tensor:
     """Shift a map ``[N, H, W, C]`` cyclically."""
     if paddle.in_dynamic_mode():
         return paddle.roll(x, [down, right], [1, 2]) if down or right else x
-    for axis, side, shift in zip((1, 2), _sides(x, 1), (down, right)):
+    for axis, shift in ((1, down), (2, right)):
+        side = shape_of(x)[axis]
         index = paddle.arange(side, dtype=side.dtype) - shift
         index = paddle.where(index < 0, index + side, index)
         x = paddle.gather(x, paddle.where(index >= side, index - side, index), axis=axis)
@@ -82,11 +83,12 @@ def relative_position_index(window: int) -> np.ndarray:
 
 
 class WindowAttention(nn.Layer):
-    """Multi-head self-attention within windows, with a learned bias for each relative position (paper, eq. 4).
+    """W-MSA and SW-MSA: self-attention within windows, with a learned bias per relative position (paper, eq. 4).
 
     A map is padded with zeros to whole windows, which take part as keys, as in the official code for detection. With a
-    shift the windows lie ``shift`` pixels further down and right; the map is rolled instead, and pairs that only that
-    brought together are masked. Along a side that is one window long nothing is shifted unless ``always_shift``.
+    shift (SW-MSA) the windows lie ``shift`` pixels further down and right; the map is rolled instead, and pairs that
+    only that brought together are masked. Along a side that is one window long nothing is shifted unless
+    ``always_shift``.
     """
 
     def __init__(
@@ -107,7 +109,6 @@ class WindowAttention(nn.Layer):
         self.always_shift = always_shift
         self.attn_drop_rate = attn_drop_rate
         shape = [(2 * window - 1) ** 2, heads]
-        # The official truncation lies at -2 and 2, a hundred deviations off: a plain normal distribution.
         self.relative_position_bias_table = self.create_parameter(shape, default_initializer=I.Normal(std=0.02))
         index = paddle.to_tensor(relative_position_index(window).reshape(-1))
         self.register_buffer("relative_position_index", index, persistable=False)
@@ -118,10 +119,10 @@ class WindowAttention(nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take and return ``[N, H, W, C]``."""
-        height, width = _sides(x, 1)
+        height, width = shape_of(x)[1], shape_of(x)[2]
         window, size = self.window, x.shape[-1] // self.heads
         x = _pad(x, window)
-        rows, columns = (side // window for side in _sides(x, 1))
+        rows, columns = shape_of(x)[1] // window, shape_of(x)[2] // window
         bias = self.position_bias()
         if self.shift:
             down, right = self.shift_along(rows), self.shift_along(columns)
@@ -187,23 +188,10 @@ class PatchMerging(nn.Layer):
         """Take ``[N, H, W, C]``, return ``[N, ceil(H / 2), ceil(W / 2), 2 C]``."""
         dim = x.shape[-1]
         x = _pad(x, 2)
-        rows, columns = (side // 2 for side in _sides(x, 1))
+        rows, columns = shape_of(x)[1] // 2, shape_of(x)[2] // 2
         # Channels of the official order: (row, column) = (0, 0), (1, 0), (0, 1), (1, 1).
         x = permute(x.reshape([-1, rows, 2, columns, 2, dim]), [0, 1, 3, 4, 2, 5])
         return self.reduction(self.norm(x.reshape([0, rows, columns, 4 * dim])))
-
-
-class SwinStage(nn.Layer):
-    """Patch merging (none in the first stage), then blocks."""
-
-    def __init__(self, downsample: nn.Layer, blocks: Sequence[nn.Layer]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = RecomputeSequential(*blocks)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take the previous stage's ``[N, H, W, C]``, return this one's."""
-        return self.blocks(self.downsample(x))
 
 
 class SwinTransformer(Backbone):
@@ -260,7 +248,7 @@ class SwinTransformer(Backbone):
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.1,
     ):
-        super().__init__(locals())
+        super().__init__()
         depths = check_integers("depths", depths)
         count = len(depths)
         num_heads = check_integers("num_heads", num_heads, count)
@@ -295,7 +283,7 @@ class SwinTransformer(Backbone):
                 attn = WindowAttention(dim, heads, window, shift, always_shift, qkv_bias, attn_drop_rate, drop_rate)
                 mlp = Mlp(dim, int(mlp_ratio * dim), activation, drop_rate)
                 blocks.append(TransformerBlock(dim, attn, mlp, epsilon, rate))
-            stages.append(SwinStage(PatchMerging(dims[i - 1], epsilon) if i else nn.Identity(), blocks))
+            stages.append(Stage(blocks, PatchMerging(dims[i - 1], epsilon) if i else None))
         self.stages = nn.Sequential(*stages)
         self.norm = LayerNorm(dims[-1], epsilon=epsilon)
         self.pool = GlobalAveragePool()
@@ -309,15 +297,13 @@ class SwinTransformer(Backbone):
         """Initialise as the official code does; its convolution keeps PyTorch's default, within 1 / sqrt(fan in)."""
         for layer in self.sublayers():
             if isinstance(layer, nn.Linear):
-                _init_linear(layer)
-        bound = 1 / math.sqrt(math.prod(self.stem.proj.weight.shape[1:]))
-        for parameter in self.stem.proj.parameters():
-            I.Uniform(-bound, bound)(parameter)
+                init_linear(layer)
+        init_like_torch(self.stem.proj)
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier of small normal weights."""
         head = nn.Linear(self.num_features, class_num)
-        _init_linear(head)
+        init_linear(head)
         return head
 
     def forward_stem(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -335,20 +321,14 @@ class SwinTransformer(Backbone):
             raise ValueError(f"{type(self).__name__} takes images of at least 1 x 1 pixel, got {height} x {width}")
 
 
-def _init_linear(layer: nn.Linear) -> None:
-    I.Normal(std=0.02)(layer.weight)
-    if layer.bias is not None:
-        I.Constant(0.0)(layer.bias)
-
-
 # ---- variants --------------------------------------------------------------------------------------------------
 
-PAPER = "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, arXiv 2103.14030"
-LICENCE = "MIT (of the official repository)"
+_LICENCE = "MIT (of the official repository)"
 _PADDLECLAS_LICENCE = "Apache-2.0 (PaddleClas; converted from the official weights, whose licence is MIT)"
-_PADDLECLAS = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/legendary_models/"
 _RELEASE = "https://github.com/SwinTransformer/storage/releases/download/"
-_TIMM_FIGURES = "official weights evaluated by timm, results/results-imagenet.csv"
+
+_AT_224 = Preprocessing(resize_short=248)
+_AT_384 = Preprocessing(input_size=(3, 384, 384), resize_short=384)
 
 _T = {"embed_dim": 96, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24], "drop_path_rate": 0.2}
 _S = {"embed_dim": 96, "depths": [2, 2, 18, 2], "num_heads": [3, 6, 12, 24], "drop_path_rate": 0.3}
@@ -357,191 +337,160 @@ _L = {"embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48], "
 #: ImageNet-22k's 21,841 classes, and the drop path of the official pre-training.
 _22K = {"class_num": 21841, "drop_path_rate": 0.2}
 _22K_TINY = {"class_num": 21841, "drop_path_rate": 0.1}
-
-
-def _official(path: str) -> registry.Weights:
-    return registry.Weights(f"{_RELEASE}{path}.pth", "swin", LICENCE)
-
-
-def _paddleclas(name: str) -> registry.Weights:
-    return registry.Weights(f"{_PADDLECLAS}{name}_pretrained.pdparams", "paddleclas", _PADDLECLAS_LICENCE)
-
-
-def _figures(top1: float, top5: float) -> registry.Accuracy:
-    return registry.Accuracy(top1, _TIMM_FIGURES, top5)
-
-
 _FROM_22K = "pre-trained on ImageNet-22k, fine-tuned on ImageNet-1k"
 _HEAD_22K = "pre-trained on ImageNet-22k, with a classifier of 21,841 classes"
 
-#: name: (constructor arguments, image size, parameters, MACs, published accuracy, weights, notes); the accuracy is that
-#: of the first weights.
-_VARIANTS = {
-    "SwinTransformer_tiny_patch4_window7_224": (
-        _T,
-        224,
-        28_288_354,
-        4_490_566_656,
-        _figures(81.388, 95.54),
-        (
-            _official("v1.0.0/swin_tiny_patch4_window7_224"),
-            _paddleclas("SwinTransformer_tiny_patch4_window7_224"),
-            _official("v1.0.8/swin_tiny_patch4_window7_224_22kto1k_finetune"),
-        ),
-        "",
-    ),
-    "SwinTransformer_small_patch4_window7_224": (
-        _S,
-        224,
-        49_606_258,
-        8_740_875_264,
-        _figures(83.228, 96.326),
-        (
-            _official("v1.0.0/swin_small_patch4_window7_224"),
-            _paddleclas("SwinTransformer_small_patch4_window7_224"),
-            _official("v1.0.8/swin_small_patch4_window7_224_22kto1k_finetune"),
-        ),
-        "",
-    ),
-    "SwinTransformer_base_patch4_window7_224": (
-        _B,
-        224,
-        87_768_224,
-        15_430_946_816,
-        _figures(83.604, 96.45),
-        (
-            _official("v1.0.0/swin_base_patch4_window7_224"),
-            _paddleclas("SwinTransformer_base_patch4_window7_224"),
-            _official("v1.0.0/swin_base_patch4_window7_224_22kto1k"),
-        ),
-        "",
-    ),
-    "SwinTransformer_base_patch4_window12_384": (
-        {**_B, "window_size": 12},
-        384,
-        87_903_584,
-        47_083_134_976,
-        _figures(84.478, 96.886),
-        (
-            _official("v1.0.0/swin_base_patch4_window12_384"),
-            _paddleclas("SwinTransformer_base_patch4_window12_384"),
-            _official("v1.0.0/swin_base_patch4_window12_384_22kto1k"),
-        ),
-        "",
-    ),
-    "SwinTransformer_large_patch4_window7_224": (
-        _L,
-        224,
-        196_532_476,
-        34_475_759_616,
-        _figures(86.32, 97.89),
-        (
-            _official("v1.0.0/swin_large_patch4_window7_224_22kto1k"),
-            _paddleclas("SwinTransformer_large_patch4_window7_224_22kto1k"),
-        ),
-        _FROM_22K,
-    ),
-    "SwinTransformer_large_patch4_window12_384": (
-        {**_L, "window_size": 12},
-        384,
-        196_735_516,
-        103_919_087_616,
-        _figures(87.142, 98.228),
-        (
-            _official("v1.0.0/swin_large_patch4_window12_384_22kto1k"),
-            _paddleclas("SwinTransformer_large_patch4_window12_384_22kto1k"),
-        ),
-        _FROM_22K,
-    ),
-    "SwinTransformer_tiny_patch4_window7_224_22k": (
-        {**_T, **_22K_TINY},
-        224,
-        44_315_083,
-        4_506_572_544,
-        None,
-        (_official("v1.0.8/swin_tiny_patch4_window7_224_22k"),),
-        _HEAD_22K,
-    ),
-    "SwinTransformer_small_patch4_window7_224_22k": (
-        {**_S, **_22K},
-        224,
-        65_632_987,
-        8_756_881_152,
-        None,
-        (_official("v1.0.8/swin_small_patch4_window7_224_22k"),),
-        _HEAD_22K,
-    ),
-    "SwinTransformer_base_patch4_window7_224_22k": (
-        {**_B, **_22K},
-        224,
-        109_130_249,
-        15_452_288_000,
-        None,
-        (_official("v1.0.0/swin_base_patch4_window7_224_22k"),),
-        _HEAD_22K,
-    ),
-    "SwinTransformer_base_patch4_window12_384_22k": (
-        {**_B, **_22K, "window_size": 12},
-        384,
-        109_265_609,
-        47_104_476_160,
-        None,
-        (_official("v1.0.0/swin_base_patch4_window12_384_22k"),),
-        _HEAD_22K,
-    ),
-    "SwinTransformer_large_patch4_window7_224_22k": (
-        {**_L, **_22K},
-        224,
-        228_565_093,
-        34_507_771_392,
-        None,
-        (_official("v1.0.0/swin_large_patch4_window7_224_22k"),),
-        _HEAD_22K,
-    ),
-    "SwinTransformer_large_patch4_window12_384_22k": (
-        {**_L, **_22K, "window_size": 12},
-        384,
-        228_768_133,
-        103_951_099_392,
-        None,
-        (_official("v1.0.0/swin_large_patch4_window12_384_22k"),),
-        _HEAD_22K,
-    ),
-}
+
+def _official(path: str) -> Weights:
+    return Weights(f"{_RELEASE}{path}.pth", "swin", _LICENCE)
 
 
-def _register(name: str) -> Callable:
-    """Enter a row of the table into the registry and return its factory."""
-    variant, size, params, macs, accuracy, weights, notes = _VARIANTS[name]
-    return register_variant(
-        SwinTransformer,
-        name,
-        "SwinTransformer",
-        {"img_size": size, **variant},
-        PAPER,
-        params,
-        macs,
-        preprocessing=registry.Preprocessing((3, size, size), resize_short=248 if size == 224 else size),
-        accuracy=accuracy,
-        weights=weights,
-        notes=notes,
-    )
+def _paddleclas(name: str) -> Weights:
+    return paddleclas_weights(f"legendary_models/{name}", licence=_PADDLECLAS_LICENCE)
 
 
-registry.add_generic(
-    "SwinTransformer",
-    make_factory(SwinTransformer, "SwinTransformer", {}, f"SwinTransformer with every hyper-parameter open; {PAPER}."),
+def _timm(top1: float, top5: float) -> Accuracy:
+    """Return the accuracy of the first weights."""
+    return Accuracy(top1, "official weights evaluated by timm, results/results-imagenet.csv", top5)
+
+
+FAMILY = Family(
+    name="SwinTransformer",
+    sources=SOURCES,
+    networks=(SwinTransformer,),
+    paper="Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, arXiv 2103.14030",
+    variants=(
+        Variant(
+            "SwinTransformer_tiny_patch4_window7_224",
+            arguments=_T,
+            params=28_288_354,
+            macs=4_490_566_656,
+            preprocessing=_AT_224,
+            accuracy=_timm(81.388, 95.54),
+            weights=(
+                _official("v1.0.0/swin_tiny_patch4_window7_224"),
+                _paddleclas("SwinTransformer_tiny_patch4_window7_224"),
+                _official("v1.0.8/swin_tiny_patch4_window7_224_22kto1k_finetune"),
+            ),
+        ),
+        Variant(
+            "SwinTransformer_small_patch4_window7_224",
+            arguments=_S,
+            params=49_606_258,
+            macs=8_740_875_264,
+            preprocessing=_AT_224,
+            accuracy=_timm(83.228, 96.326),
+            weights=(
+                _official("v1.0.0/swin_small_patch4_window7_224"),
+                _paddleclas("SwinTransformer_small_patch4_window7_224"),
+                _official("v1.0.8/swin_small_patch4_window7_224_22kto1k_finetune"),
+            ),
+        ),
+        Variant(
+            "SwinTransformer_base_patch4_window7_224",
+            arguments=_B,
+            params=87_768_224,
+            macs=15_430_946_816,
+            preprocessing=_AT_224,
+            accuracy=_timm(83.604, 96.45),
+            weights=(
+                _official("v1.0.0/swin_base_patch4_window7_224"),
+                _paddleclas("SwinTransformer_base_patch4_window7_224"),
+                _official("v1.0.0/swin_base_patch4_window7_224_22kto1k"),
+            ),
+        ),
+        Variant(
+            "SwinTransformer_base_patch4_window12_384",
+            arguments={"img_size": 384, **_B, "window_size": 12},
+            params=87_903_584,
+            macs=47_083_134_976,
+            preprocessing=_AT_384,
+            accuracy=_timm(84.478, 96.886),
+            weights=(
+                _official("v1.0.0/swin_base_patch4_window12_384"),
+                _paddleclas("SwinTransformer_base_patch4_window12_384"),
+                _official("v1.0.0/swin_base_patch4_window12_384_22kto1k"),
+            ),
+        ),
+        Variant(
+            "SwinTransformer_large_patch4_window7_224",
+            arguments=_L,
+            params=196_532_476,
+            macs=34_475_759_616,
+            preprocessing=_AT_224,
+            accuracy=_timm(86.32, 97.89),
+            weights=(
+                _official("v1.0.0/swin_large_patch4_window7_224_22kto1k"),
+                _paddleclas("SwinTransformer_large_patch4_window7_224_22kto1k"),
+            ),
+            notes=_FROM_22K,
+        ),
+        Variant(
+            "SwinTransformer_large_patch4_window12_384",
+            arguments={"img_size": 384, **_L, "window_size": 12},
+            params=196_735_516,
+            macs=103_919_087_616,
+            preprocessing=_AT_384,
+            accuracy=_timm(87.142, 98.228),
+            weights=(
+                _official("v1.0.0/swin_large_patch4_window12_384_22kto1k"),
+                _paddleclas("SwinTransformer_large_patch4_window12_384_22kto1k"),
+            ),
+            notes=_FROM_22K,
+        ),
+        Variant(
+            "SwinTransformer_tiny_patch4_window7_224_22k",
+            arguments={**_T, **_22K_TINY},
+            params=44_315_083,
+            macs=4_506_572_544,
+            preprocessing=_AT_224,
+            weights=(_official("v1.0.8/swin_tiny_patch4_window7_224_22k"),),
+            notes=_HEAD_22K,
+        ),
+        Variant(
+            "SwinTransformer_small_patch4_window7_224_22k",
+            arguments={**_S, **_22K},
+            params=65_632_987,
+            macs=8_756_881_152,
+            preprocessing=_AT_224,
+            weights=(_official("v1.0.8/swin_small_patch4_window7_224_22k"),),
+            notes=_HEAD_22K,
+        ),
+        Variant(
+            "SwinTransformer_base_patch4_window7_224_22k",
+            arguments={**_B, **_22K},
+            params=109_130_249,
+            macs=15_452_288_000,
+            preprocessing=_AT_224,
+            weights=(_official("v1.0.0/swin_base_patch4_window7_224_22k"),),
+            notes=_HEAD_22K,
+        ),
+        Variant(
+            "SwinTransformer_base_patch4_window12_384_22k",
+            arguments={"img_size": 384, **_B, **_22K, "window_size": 12},
+            params=109_265_609,
+            macs=47_104_476_160,
+            preprocessing=_AT_384,
+            weights=(_official("v1.0.0/swin_base_patch4_window12_384_22k"),),
+            notes=_HEAD_22K,
+        ),
+        Variant(
+            "SwinTransformer_large_patch4_window7_224_22k",
+            arguments={**_L, **_22K},
+            params=228_565_093,
+            macs=34_507_771_392,
+            preprocessing=_AT_224,
+            weights=(_official("v1.0.0/swin_large_patch4_window7_224_22k"),),
+            notes=_HEAD_22K,
+        ),
+        Variant(
+            "SwinTransformer_large_patch4_window12_384_22k",
+            arguments={"img_size": 384, **_L, **_22K, "window_size": 12},
+            params=228_768_133,
+            macs=103_951_099_392,
+            preprocessing=_AT_384,
+            weights=(_official("v1.0.0/swin_large_patch4_window12_384_22k"),),
+            notes=_HEAD_22K,
+        ),
+    ),
 )
-
-SwinTransformer_tiny_patch4_window7_224 = _register("SwinTransformer_tiny_patch4_window7_224")
-SwinTransformer_small_patch4_window7_224 = _register("SwinTransformer_small_patch4_window7_224")
-SwinTransformer_base_patch4_window7_224 = _register("SwinTransformer_base_patch4_window7_224")
-SwinTransformer_base_patch4_window12_384 = _register("SwinTransformer_base_patch4_window12_384")
-SwinTransformer_large_patch4_window7_224 = _register("SwinTransformer_large_patch4_window7_224")
-SwinTransformer_large_patch4_window12_384 = _register("SwinTransformer_large_patch4_window12_384")
-SwinTransformer_tiny_patch4_window7_224_22k = _register("SwinTransformer_tiny_patch4_window7_224_22k")
-SwinTransformer_small_patch4_window7_224_22k = _register("SwinTransformer_small_patch4_window7_224_22k")
-SwinTransformer_base_patch4_window7_224_22k = _register("SwinTransformer_base_patch4_window7_224_22k")
-SwinTransformer_base_patch4_window12_384_22k = _register("SwinTransformer_base_patch4_window12_384_22k")
-SwinTransformer_large_patch4_window7_224_22k = _register("SwinTransformer_large_patch4_window7_224_22k")
-SwinTransformer_large_patch4_window12_384_22k = _register("SwinTransformer_large_patch4_window12_384_22k")

@@ -27,9 +27,9 @@ class TokenLabelBackbone(Backbone):
     # Plain weights may begin token labelling; the classifier of tokens says by itself which weights it is part of.
     free_arguments = (*Backbone.free_arguments, "token_label")
 
-    def __init__(self, arguments: dict):
-        super().__init__(arguments)
-        self.token_label = check_flag("token_label", arguments["token_label"])
+    def __init__(self, token_label: bool):
+        super().__init__()
+        self.token_label = check_flag("token_label", token_label)
 
     def forward_head(self, x: paddle.Tensor, pre_logits: bool = False):
         """Pool the result of :meth:`forward_features` and classify it; with ``token_label`` its tokens as well.

@@ -6,23 +6,19 @@ non-commercial use).
 
 Written from the paper's Algorithm 1 and checked against the official code: with the same weights, every variant gives
 the same features and logits. The paper's model takes images of one size; here the layers along height and width are
-re-expressed for any other (:mod:`ppcls_ext.arch.axis_linear`). Differences are listed in
+re-expressed for any other (:mod:`ppcls_ext.arch.layers.axis_linear`). Differences are listed in
 ``docs/en/models/ImageNet1k/ViP.md``.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Callable, Sequence, Union
+from typing import Sequence, Union
 
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
-from paddle.nn import initializer as I
 
-from ppcls_ext import registry
-from ppcls_ext.arch.axis_linear import RULES, AxisLinear
-from ppcls_ext.arch.backbone.base import make_factory, register_variant
 from ppcls_ext.arch.backbone.token_label import TokenLabelBackbone
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
@@ -31,10 +27,15 @@ from ppcls_ext.arch.layers import (
     LayerNorm,
     Mlp,
     PatchEmbed,
-    RecomputeSequential,
+    Stage,
     TransformerBlock,
     drop_path_rates,
+    init_like_torch,
+    init_linear,
 )
+from ppcls_ext.arch.layers.axis_linear import RULES, AxisLinear
+from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
+from ppcls_ext.utils.key_rules import PADDLE, Rule, Source, unchanged
 from ppcls_ext.utils.validate import (
     check_choice,
     check_flag,
@@ -66,7 +67,10 @@ class BranchWeights(nn.Layer):
 
 
 class PermuteMlp(nn.Layer):
-    """The token mixer: three linear layers, along the height, the width and the channels, and one to fuse them.
+    """The token mixer: linear layers along the height, the width and the channels, and one to fuse them.
+
+    It is the paper's Permute-MLP, and with ``weighted`` its Weighted Permute-MLP (WeightedPermuteMLP in the official
+    code).
 
     Along the height, the channels are cut into ``segments`` groups of S; a layer mixes the H·S values of a column and a
     group, the same for all columns and groups (Algorithm 1 of the paper). The width is treated alike. The branches are
@@ -81,7 +85,7 @@ class PermuteMlp(nn.Layer):
         width_branch: The same for the width.
         bias: Whether the three layers have biases.
         activation: Of the small network that makes the branches' weights.
-        resize_rule: How weights for another grid are made, one of :data:`ppcls_ext.arch.axis_linear.RULES`.
+        resize_rule: How weights for another grid are made, one of :data:`ppcls_ext.arch.layers.axis_linear.RULES`.
     """
 
     def __init__(
@@ -111,7 +115,6 @@ class PermuteMlp(nn.Layer):
             self.reweight = BranchWeights(dim, activation)
         self.proj = nn.Linear(dim, dim)
 
-    @paddle.jit.not_to_static  # nothing here depends on values: rewriting the code would only make tracing slower
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take and return ``[N, H, W, C]``; H and W have to be known."""
         h = self._along_height(x) if isinstance(self.mlp_h, AxisLinear) else self.mlp_h(x)
@@ -123,6 +126,12 @@ class PermuteMlp(nn.Layer):
         of_h, of_w, of_c = weights.unsqueeze([1, 2]).unbind(axis=-1)  # each (N, 1, 1, C)
         return self.proj(h * of_h + w * of_w + c * of_c)
 
+    def fold(self, height: int, width: int) -> None:
+        """Let a graph for maps of this size hold the resampled weights, see :meth:`AxisLinear.fold`."""
+        for layer, length in ((self.mlp_h, height), (self.mlp_w, width)):
+            if isinstance(layer, AxisLinear):
+                layer.fold(length)
+
     # Both permutations are exchanges of two axes of three: Paddle 3 does more axes several times slower on a CPU.
 
     def _along_height(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -130,7 +139,6 @@ class PermuteMlp(nn.Layer):
         size = dim // self.segments
         columns = width * self.segments  # of all segments
         x = x.reshape([-1, columns, size]).transpose([1, 0, 2])  # (N H, W G, S) -> (W G, N H, S)
-        self.mlp_h.prepare(height)
         x = self.mlp_h(x.reshape([columns, -1, height * size]))
         x = x.reshape([columns, -1, size]).transpose([1, 0, 2])
         return x.reshape([-1, height, width, dim])
@@ -139,23 +147,9 @@ class PermuteMlp(nn.Layer):
         _, height, width, dim = x.shape
         size = dim // self.segments
         x = x.reshape([-1, self.segments, size]).transpose([1, 0, 2])  # (N H W, G, S) -> (G, N H W, S)
-        self.mlp_w.prepare(width)
         x = self.mlp_w(x.reshape([self.segments, -1, width * size]))
         x = x.reshape([self.segments, -1, size]).transpose([1, 0, 2])
         return x.reshape([-1, height, width, dim])
-
-
-class PermutatorStage(nn.Layer):
-    """Downsampling (none in the first stage, nor where neither grid nor width changes), then blocks."""
-
-    def __init__(self, downsample: nn.Layer, blocks: Sequence[nn.Layer]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = RecomputeSequential(*blocks)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take the previous stage's ``[N, H, W, C]``, return this one's."""
-        return self.blocks(self.downsample(x))
 
 
 class VisionPermutator(TokenLabelBackbone):
@@ -219,7 +213,7 @@ class VisionPermutator(TokenLabelBackbone):
         skip_lam: float = 1.0,
         token_label: bool = False,
     ):
-        super().__init__(locals())
+        super().__init__(token_label)
         depths = check_integers("depths", depths)
         count = len(depths)
         patch_size = check_integer("patch_size", patch_size)
@@ -264,8 +258,7 @@ class VisionPermutator(TokenLabelBackbone):
                 for rate in rates[i]
             ]
             changes = i > 0 and (strides[i] > 1 or dims[i - 1] != dim)
-            downsample = Downsample(dims[i - 1], dim, strides[i]) if changes else nn.Identity()
-            stages.append(PermutatorStage(downsample, blocks))
+            stages.append(Stage(blocks, Downsample(dims[i - 1], dim, strides[i]) if changes else None))
         self.stages = nn.Sequential(*stages)
         self.norm = LayerNorm(dims[-1], epsilon=epsilon)
         self.pool = GlobalAveragePool()
@@ -295,26 +288,28 @@ class VisionPermutator(TokenLabelBackbone):
                 f"them are made for one size; give numbers: InputSpec([None, {native}]), Global.image_shape: [{native}]"
             )
 
-    def _init_weights(self) -> None:
-        """Initialise as the official code and PyTorch's convolution do.
+    def fold(self, height: int, width: int) -> None:
+        """Let a graph that is traced in evaluation for images of this size hold the resampled weights as constants.
 
-        The official truncation lies at -2 and 2, a hundred deviations off: a plain normal distribution.
+        Such a graph does not follow later changes of the weights: for export, after the last of them.
         """
+        for stage, stride in zip(self.stages, self.stage_strides):
+            rows, columns = (-(-side // max(self.stage_strides)) * max(self.stage_strides) for side in (height, width))
+            for block in stage.blocks:
+                block.attn.fold(rows // stride, columns // stride)
+
+    def _init_weights(self) -> None:
+        """Initialise as the official code and PyTorch's convolution do."""
         for layer in self.sublayers():
             if isinstance(layer, (nn.Linear, AxisLinear)):
-                I.Normal(std=0.02)(layer.weight)
-                if layer.bias is not None:
-                    I.Constant(0.0)(layer.bias)
+                init_linear(layer)
             elif isinstance(layer, nn.Conv2D):
-                bound = 1 / math.sqrt(math.prod(layer.weight.shape[1:]))
-                I.Uniform(-bound, bound)(layer.weight)
-                I.Uniform(-bound, bound)(layer.bias)
+                init_like_torch(layer)
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier of normal weights and a bias of zeros."""
         head = nn.Linear(self.num_features, class_num)
-        I.Normal(std=0.02)(head.weight)
-        I.Constant(0.0)(head.bias)
+        init_linear(head)
         return head
 
 
@@ -354,67 +349,91 @@ def _check_segments(segments: list[int], dims: list[int], strides: list[int]) ->
 
 # ---- variants --------------------------------------------------------------------------------------------------
 
-PAPER = "Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition, arXiv 2106.12368"
-LICENCE = (
+_LICENCE = (
     "unclear, because the official repository contradicts itself: its LICENSE file is MIT's, its README allows "
     "non-commercial use only; nothing is said of the weights"
 )
-_DRIVE = "https://drive.google.com/file/d/{}/view"
-_PADDLEVIT = "official weights evaluated by PaddleViT, image_classification/ViP/README.md"
-_CROP_90 = registry.Preprocessing(resize_short=248)
-
-_14 = {"patch_size": 14, "embed_dims": [384] * 4, "segments": [16] * 4, "transitions": [False] * 3}
-_M = {
-    "depths": [4, 3, 14, 3],
-    "embed_dims": [256, 256, 512, 512],
-    "segments": [32, 32, 16, 16],
-    "transitions": [False, True, False],
-}
-_L = {"depths": [8, 8, 16, 4], "embed_dims": [256, 512, 512, 512]}
+_CROP_90 = Preprocessing(resize_short=248)
 
 
-def _published(official: str, paddlevit: str, top1: float, top5: float) -> dict:
-    weights = (
-        registry.Weights(_DRIVE.format(official), "vip", LICENCE, manual=True),
-        registry.Weights(_DRIVE.format(paddlevit), "paddlevit", LICENCE, manual=True),
-    )
-    return {"accuracy": registry.Accuracy(top1, _PADDLEVIT, top5), "weights": weights}
+def _paddlevit(top1: float, top5: float) -> Accuracy:
+    return Accuracy(top1, "official weights evaluated by PaddleViT, image_classification/ViP/README.md", top5)
 
 
-_S7 = _published("1cX6eauDrsGsLSZnqsX7cl0oiKX8Dzv5z", "16bZkqzbnN08_o15k3MzbegK8SBwfQAHF", 81.48, 95.76)
-_M7 = _published("15y5WMypthpbBFdc01E3mJCZit7q0Yn8m", "11lvT2OXW0CVGPZdF9dNjY_uaEIMYrmNu", 82.64, 96.12)
-_L7 = _published("14F5IXGXmB_3jrwK33Efae-WEb5D_G85c", "1bK08JorLPMjYUep_TnFPKGs0e1j0UBKJ", 83.18, 96.37)
-
-#: name: (constructor arguments, parameters, MACs, further fields of the registry's row)
-_VARIANTS = {
-    "ViP_Small_14": (_14, 29_892_904, 6_855_613_440, {"preprocessing": _CROP_90, "notes": "no weights published"}),
-    "ViP_Small_7": ({}, 25_114_984, 6_901_767_168, {"preprocessing": _CROP_90, **_S7}),
-    "ViP_Medium_7": (_M, 55_272_488, 16_284_307_456, {"preprocessing": _CROP_90, **_M7}),
-    "ViP_Large_7": (_L, 87_784_936, 24_340_320_256, _L7),
-    "ViP_Small_7_unweighted": (
-        {"weighted": False},
-        22_883_176,
-        6_899_555_328,
-        {"preprocessing": _CROP_90, "notes": "the paper's Algorithm 1: branches are added; no weights published"},
-    ),
-}
+def _drive(official: str, paddlevit: str) -> tuple:
+    """Return the entries of two files on Google Drive, by their ids."""
+    files = {"vip": official, "paddlevit": paddlevit}
+    pages = {source: f"https://drive.google.com/file/d/{file}/view" for source, file in files.items()}
+    return tuple(Weights(page, source, _LICENCE, manual=True) for source, page in pages.items())
 
 
-def _register(name: str) -> Callable:
-    """Enter a row of the table into the registry and return its factory."""
-    variant, params, macs, extra = _VARIANTS[name]
-    return register_variant(VisionPermutator, name, "VisionPermutator", variant, PAPER, params, macs, **extra)
-
-
-registry.add_generic(
-    "VisionPermutator",
-    make_factory(
-        VisionPermutator, "VisionPermutator", {}, f"VisionPermutator with every hyper-parameter open; {PAPER}."
-    ),
+_NAMES = (
+    Rule("patch_embed.{rest}", "stem.{rest}"),
+    # One flat list holds the stages and, where the grid or the width changes, the convolutions between them.
+    Rule("network.{downsample_slot}.proj.{rest}", "stages.{s}.downsample.down.{rest}"),
+    Rule("network.{slot}.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}"),
+    *unchanged("norm", "head", "aux_head"),
 )
 
-ViP_Small_14 = _register("ViP_Small_14")
-ViP_Small_7 = _register("ViP_Small_7")
-ViP_Medium_7 = _register("ViP_Medium_7")
-ViP_Large_7 = _register("ViP_Large_7")
-ViP_Small_7_unweighted = _register("ViP_Small_7_unweighted")
+FAMILY = Family(
+    name="VisionPermutator",
+    sources=(
+        Source("vip", "houqb/VisionPermutator, PyTorch", _NAMES),
+        Source("paddlevit", "BR-IDL/PaddleViT and other ports to Paddle", _NAMES, PADDLE),
+    ),
+    networks=(VisionPermutator,),
+    paper="Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition, arXiv 2106.12368",
+    variants=(
+        Variant(
+            "ViP_Small_14",
+            arguments={
+                "patch_size": 14,
+                "embed_dims": [384, 384, 384, 384],
+                "segments": [16, 16, 16, 16],
+                "transitions": [False, False, False],
+            },
+            params=29_892_904,
+            macs=6_855_613_440,
+            preprocessing=_CROP_90,
+            notes="no weights published",
+        ),
+        Variant(
+            "ViP_Small_7",
+            params=25_114_984,
+            macs=6_901_767_168,
+            preprocessing=_CROP_90,
+            accuracy=_paddlevit(81.48, 95.76),
+            weights=_drive("1cX6eauDrsGsLSZnqsX7cl0oiKX8Dzv5z", "16bZkqzbnN08_o15k3MzbegK8SBwfQAHF"),
+        ),
+        Variant(
+            "ViP_Medium_7",
+            arguments={
+                "depths": [4, 3, 14, 3],
+                "embed_dims": [256, 256, 512, 512],
+                "segments": [32, 32, 16, 16],
+                "transitions": [False, True, False],
+            },
+            params=55_272_488,
+            macs=16_284_307_456,
+            preprocessing=_CROP_90,
+            accuracy=_paddlevit(82.64, 96.12),
+            weights=_drive("15y5WMypthpbBFdc01E3mJCZit7q0Yn8m", "11lvT2OXW0CVGPZdF9dNjY_uaEIMYrmNu"),
+        ),
+        Variant(
+            "ViP_Large_7",
+            arguments={"depths": [8, 8, 16, 4], "embed_dims": [256, 512, 512, 512]},
+            params=87_784_936,
+            macs=24_340_320_256,
+            accuracy=_paddlevit(83.18, 96.37),
+            weights=_drive("14F5IXGXmB_3jrwK33Efae-WEb5D_G85c", "1bK08JorLPMjYUep_TnFPKGs0e1j0UBKJ"),
+        ),
+        Variant(
+            "ViP_Small_7_unweighted",
+            arguments={"weighted": False},
+            params=22_883_176,
+            macs=6_899_555_328,
+            preprocessing=_CROP_90,
+            notes="the paper's Algorithm 1: branches are added; no weights published",
+        ),
+    ),
+)

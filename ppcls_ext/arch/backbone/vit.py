@@ -11,26 +11,31 @@ features are taken. Differences are listed in ``docs/en/models/ImageNet1k/ViT.md
 from __future__ import annotations
 
 import math
-from typing import Callable, Optional, Sequence, Union
+from dataclasses import replace
+from typing import Optional, Sequence, Union
 
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
 from paddle.nn import initializer as I
 
-from ppcls_ext import registry
-from ppcls_ext.arch.backbone.base import Backbone, make_factory, register_variant
+from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.arch.backbone.vit_sources import SOURCES
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     LayerNorm,
     Mlp,
-    RecomputeSequential,
+    SelfAttention,
+    Stage,
     TransformerBlock,
-    attention,
     drop_path_rates,
-    permute,
+    init_linear,
+    lecun_normal,
+    shape_of,
     truncated_normal,
 )
+from ppcls_ext.arch.publishers import paddleclas_weights
+from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.validate import (
     check_choice,
     check_flag,
@@ -65,62 +70,20 @@ class TokenEmbedding(nn.Layer):
         x = self.proj(x)
         positions = self.positions(x)
         tokens = x.flatten(2).transpose([0, 2, 1])  # (N, C, H, W) -> (N, H * W, C)
-        batch = x.shape[0] if paddle.in_dynamic_mode() else paddle.shape(x)[0]
-        cls_token = self.cls_token.expand([batch, -1, -1]).astype(tokens.dtype)
+        cls_token = self.cls_token.expand([shape_of(x)[0], -1, -1]).astype(tokens.dtype)
         return self.drop(paddle.concat([cls_token, tokens], axis=1) + positions)
 
     def positions(self, x: paddle.Tensor) -> paddle.Tensor:
         """Return the table ``[1, 1 + H * W, C]`` for the map ``[N, C, H, W]``."""
         if paddle.in_dynamic_mode() and x.shape[2:] == self.grid:
             return self.pos_embed
-        size = x.shape[2:] if paddle.in_dynamic_mode() else paddle.shape(x)[2:]
         grid = self.pos_embed[:, 1:].transpose([0, 2, 1]).reshape([1, -1, *self.grid])  # (1, C, H, W)
-        grid = F.interpolate(grid, size=size, mode="bicubic").flatten(2).transpose([0, 2, 1])
+        grid = F.interpolate(grid, size=shape_of(x)[2:], mode="bicubic").flatten(2).transpose([0, 2, 1])
         return paddle.concat([self.pos_embed[:, :1], grid], axis=1)
 
     def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
         """Return 0: the convolution counts its own, and positions are added."""
         return 0
-
-
-class SelfAttention(nn.Layer):
-    """Multi-head self-attention over all tokens (paper, appendix A)."""
-
-    def __init__(
-        self, dim: int, heads: int, bias: bool, scale: Optional[float], attn_drop_rate: float, drop_rate: float
-    ):
-        super().__init__()
-        self.heads = heads
-        self.scale = scale
-        self.attn_drop_rate = attn_drop_rate
-        # Output channels: query, key, value; each split by head.
-        self.qkv = nn.Linear(dim, 3 * dim, bias_attr=None if bias else False)
-        self.proj = nn.Linear(dim, dim)
-        self.drop = nn.Dropout(drop_rate)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take and return ``[N, tokens, C]``."""
-        size = x.shape[-1] // self.heads
-        qkv = permute(self.qkv(x).reshape([0, 0, 3, self.heads, size]), [2, 0, 3, 1, 4])
-        query, key, value = qkv.unbind(0)
-        mixed = attention(query, key, value, self.attn_drop_rate, self.training, self.scale)
-        return self.drop(self.proj(permute(mixed, [0, 2, 1, 3]).flatten(2)))
-
-    def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
-        """Return the products of queries with keys, and of probabilities with values."""
-        return 2 * math.prod(output.shape) * output.shape[1]
-
-
-class ViTStage(nn.Layer):
-    """A group of blocks."""
-
-    def __init__(self, blocks: Sequence[nn.Layer]):
-        super().__init__()
-        self.blocks = RecomputeSequential(*blocks)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Take and return ``[N, tokens, C]``."""
-        return self.blocks(x)
 
 
 class ClassTokenPool(nn.Layer):
@@ -189,7 +152,7 @@ class VisionTransformer(Backbone):
         drop_path_rate: float = 0.0,
         init: str = "official",
     ):
-        super().__init__(locals())
+        super().__init__()
         depths = check_integers("depths", depths)
         dim = check_integer("embed_dim", embed_dim)
         if dim % check_integer("num_heads", num_heads):
@@ -229,7 +192,7 @@ class VisionTransformer(Backbone):
                 )
                 for rate in stage_rates
             ]
-            stages.append(ViTStage(blocks))
+            stages.append(Stage(blocks))
         self.stages = nn.Sequential(*stages)
         self.norm = LayerNorm(dim, epsilon=epsilon)
         self.pool = ClassTokenPool()
@@ -245,31 +208,24 @@ class VisionTransformer(Backbone):
 
         The official code makes queries, keys and values by three layers, which the bounds of ``qkv`` follow.
         """
+        for name, layer in self.named_sublayers():
+            if isinstance(layer, nn.Linear) and self._init == "trunc_normal":
+                init_linear(layer, truncated_normal(0.02))
+            elif isinstance(layer, nn.Linear):
+                fan_in, fan_out = layer.weight.shape
+                init_linear(layer, I.XavierUniform(fan_in=fan_in, fan_out=fan_in if name.endswith("qkv") else fan_out))
+                if ".mlp." in name:
+                    I.Normal(std=1e-6)(layer.bias)
         if self._init == "trunc_normal":
-            for layer in self.sublayers():
-                if isinstance(layer, nn.Linear):
-                    _truncated(layer)
             truncated_normal(0.02)(self.stem.pos_embed)
             truncated_normal(0.02)(self.stem.cls_token)
-            return
-        for name, layer in self.named_sublayers():
-            if isinstance(layer, nn.Linear):
-                fan_in, fan_out = layer.weight.shape
-                I.XavierUniform(fan_in=fan_in, fan_out=fan_in if name.endswith("qkv") else fan_out)(layer.weight)
-                if layer.bias is not None:
-                    (I.Normal(std=1e-6) if ".mlp." in name else I.Constant(0.0))(layer.bias)
-        # LeCun normal: cut off at two deviations, which shrinks the deviation by the factor 0.8796….
-        fan_in = math.prod(self.stem.proj.weight.shape[1:])
-        truncated_normal(1 / math.sqrt(fan_in) / 0.87962566103423978)(self.stem.proj.weight)
-        I.Constant(0.0)(self.stem.proj.bias)
+        else:
+            lecun_normal(self.stem.proj)
 
     def make_head(self, class_num: int) -> nn.Layer:
         """Return a classifier of zeros, or of truncated normals."""
         head = nn.Linear(self.num_features, class_num)
-        if self._init == "trunc_normal":
-            return _truncated(head)
-        I.Constant(0.0)(head.weight)
-        I.Constant(0.0)(head.bias)
+        init_linear(head, truncated_normal(0.02) if self._init == "trunc_normal" else I.Constant(0.0))
         return head
 
     def forward_head(self, x: paddle.Tensor, pre_logits: bool = False) -> paddle.Tensor:
@@ -284,9 +240,8 @@ class VisionTransformer(Backbone):
 
     def as_map(self, output: paddle.Tensor, images: paddle.Tensor) -> paddle.Tensor:
         """Return a stage's tokens for ``images`` as ``[N, C, H, W]``, without the class token."""
-        height = images.shape[2] if paddle.in_dynamic_mode() else paddle.shape(images)[2]
         tokens = output[:, 1:].transpose([0, 2, 1])  # (N, 1 + H * W, C) -> (N, C, H * W)
-        return tokens.reshape([0, 0, height // self.stage_strides[0], -1])
+        return tokens.reshape([0, 0, shape_of(images)[2] // self.stage_strides[0], -1])
 
     def check_resolution(self, height: int, width: int) -> None:
         """Check that images of this size consist of patches; -1 stands for an unknown side.
@@ -300,25 +255,20 @@ class VisionTransformer(Backbone):
         super().check_resolution(height, width)
 
 
-def _truncated(layer: nn.Linear) -> nn.Linear:
-    truncated_normal(0.02)(layer.weight)
-    if layer.bias is not None:
-        I.Constant(0.0)(layer.bias)
-    return layer
-
-
 # ---- variants --------------------------------------------------------------------------------------------------
 
-PAPER = "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale, arXiv 2010.11929"
-LICENCE = "Apache-2.0 (of the official repository)"
+_LICENCE = "Apache-2.0 (of the official repository)"
 _PADDLECLAS_LICENCE = "Apache-2.0 (PaddleClas; converted from the official weights, which have the same licence)"
-_PADDLECLAS = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/"
 _AUGREG = "https://storage.googleapis.com/vit_models/augreg/"
 _IMAGENET21K = "https://storage.googleapis.com/vit_models/imagenet21k/"
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-vitjx/"
 
+_AT_224 = Preprocessing(resize_short=248, mean=(0.5,) * 3, std=(0.5,) * 3)
+_AT_384 = replace(_AT_224, input_size=(3, 384, 384), resize_short=384)
+_CV2_224 = replace(_AT_224, resize_short=256, interpolation="bilinear", backend="cv2")
+_CV2_384 = replace(_AT_384, interpolation="bilinear", backend="cv2")
+
 _S = {"embed_dim": 384, "num_heads": 6}
-_B: dict = {}
 _L = {"embed_dim": 1024, "depths": [6, 6, 6, 6], "num_heads": 16}
 _H = {"embed_dim": 1280, "depths": [8, 8, 8, 8], "num_heads": 16}
 #: PaddleClas's model of this name: an early one of timm's, wider than it is deep. Its products of queries and keys are
@@ -332,234 +282,191 @@ _PADDLECLAS_SMALL = {
     "epsilon": 1e-5,
     "init": "trunc_normal",
 }
+_LIGHT, _MEDIUM = "aug_light1-wd_0.03-do_0.0-sd_0.0", "aug_medium1-wd_0.1-do_0.0-sd_0.0"
+_MEDIUM_DROPPING = "aug_medium1-wd_0.1-do_0.1-sd_0.1"
 
 
-def _paddleclas(name: str) -> registry.Weights:
-    return registry.Weights(f"{_PADDLECLAS}{name}_pretrained.pdparams", "paddleclas", _PADDLECLAS_LICENCE)
+def _paddleclas(name: str) -> Weights:
+    return paddleclas_weights(name, licence=_PADDLECLAS_LICENCE)
 
 
-def _augreg(model: str, pretraining: str, rate: str, size: int) -> registry.Weights:
+def _augreg(model: str, pretraining: str, rate: str, size: int) -> Weights:
     name = f"{model}-i21k-300ep-lr_0.001-{pretraining}--imagenet2012-steps_20k-lr_{rate}-res_{size}.npz"
-    return registry.Weights(f"{_AUGREG}{name}", "jax", LICENCE)
+    return Weights(f"{_AUGREG}{name}", "jax", _LICENCE)
 
 
-def _timm(name: str, sha256: str) -> registry.Weights:
-    return registry.Weights(f"{_TIMM}{name}-{sha256}.pth", "timm", LICENCE, sha256=sha256)
+def _timm(name: str, sha256: str) -> Weights:
+    return Weights(f"{_TIMM}{name}-{sha256}.pth", "timm", _LICENCE, sha256=sha256)
 
 
-def _original(model: str, width: int) -> registry.Weights:
+def _original(model: str, width: int) -> Weights:
     """Return the entry of the paper's pre-training on ImageNet-21k, whose networks have a layer before the classifier.
 
     It is for fine-tuning: it has 21,843 classes, and timm notes that their classifier is all zeros.
     """
-    return registry.Weights(f"{_IMAGENET21K}{model}.npz", "jax", LICENCE, arguments={"representation_size": width})
+    return Weights(f"{_IMAGENET21K}{model}.npz", "jax", _LICENCE, arguments={"representation_size": width})
 
 
-def _paddleclas_figures(top1: float, top5: float) -> registry.Accuracy:
-    return registry.Accuracy(top1, "PaddleClas, docs/zh_CN/models/ImageNet1k/ViT.md", top5)
+def _paddleclas_figures(top1: float, top5: float) -> Accuracy:
+    return Accuracy(top1, "PaddleClas, docs/zh_CN/models/ImageNet1k/ViT.md", top5)
 
 
-def _augreg_figures(top1: float, top5: float) -> registry.Accuracy:
+def _augreg_figures(top1: float, top5: float) -> Accuracy:
     source = "weights of the AugReg paper (arXiv 2106.10270) evaluated by timm, results/results-imagenet.csv"
-    return registry.Accuracy(top1, source, top5)
+    return Accuracy(top1, source, top5)
 
 
-_LIGHT, _MEDIUM = "aug_light1-wd_0.03-do_0.0-sd_0.0", "aug_medium1-wd_0.1-do_0.0-sd_0.0"
-_MEDIUM_DROPPING = "aug_medium1-wd_0.1-do_0.1-sd_0.1"
-
-#: name: (constructor arguments, image size, parameters, MACs, published accuracy, weights, notes); the accuracy is that
-#: of the first weights.
-_VARIANTS = {
-    "ViT_small_patch16_224": (
-        _PADDLECLAS_SMALL,
-        224,
-        48_754_408,
-        9_888_884_736,
-        _paddleclas_figures(77.69, 93.42),
-        (_paddleclas("ViT_small_patch16_224"),),
-        "PaddleClas's model of this name; the ViT-S/16 of the literature is ViT_S_16_224",
-    ),
-    "ViT_base_patch16_224": (
-        _B,
-        224,
-        86_567_656,
-        17_563_828_224,
-        _paddleclas_figures(81.95, 96.17),
-        (
-            _paddleclas("ViT_base_patch16_224"),
-            _timm("jx_vit_base_p16_224", "80ecf9dd"),
-            _augreg("B_16", _MEDIUM, "0.01", 224),
+FAMILY = Family(
+    name="ViT",
+    sources=SOURCES,
+    networks=(VisionTransformer,),
+    paper="An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale, arXiv 2010.11929",
+    variants=(
+        Variant(
+            "ViT_small_patch16_224",
+            arguments=_PADDLECLAS_SMALL,
+            params=48_754_408,
+            macs=9_888_884_736,
+            preprocessing=_CV2_224,
+            accuracy=_paddleclas_figures(77.69, 93.42),
+            weights=(_paddleclas("ViT_small_patch16_224"),),
+            notes="PaddleClas's model of this name; the ViT-S/16 of the literature is ViT_S_16_224",
         ),
-        "",
-    ),
-    "ViT_base_patch16_384": (
-        _B,
-        384,
-        86_859_496,
-        55_484_350_464,
-        _paddleclas_figures(84.14, 97.17),
-        (
-            _paddleclas("ViT_base_patch16_384"),
-            _timm("jx_vit_base_p16_384", "83fb41ba"),
-            _augreg("B_16", _MEDIUM, "0.01", 384),
+        Variant(
+            "ViT_base_patch16_224",
+            params=86_567_656,
+            macs=17_563_828_224,
+            preprocessing=_CV2_224,
+            accuracy=_paddleclas_figures(81.95, 96.17),
+            weights=(
+                _paddleclas("ViT_base_patch16_224"),
+                _timm("jx_vit_base_p16_224", "80ecf9dd"),
+                _augreg("B_16", _MEDIUM, "0.01", 224),
+            ),
         ),
-        "",
-    ),
-    "ViT_base_patch32_384": (
-        {"patch_size": 32},
-        384,
-        88_297_192,
-        13_043_564_544,
-        _paddleclas_figures(81.76, 96.13),
-        (
-            _paddleclas("ViT_base_patch32_384"),
-            _augreg("B_32", "aug_light1-wd_0.1-do_0.0-sd_0.0", "0.03", 384),
+        Variant(
+            "ViT_base_patch16_384",
+            arguments={"img_size": 384},
+            params=86_859_496,
+            macs=55_484_350_464,
+            preprocessing=_CV2_384,
+            accuracy=_paddleclas_figures(84.14, 97.17),
+            weights=(
+                _paddleclas("ViT_base_patch16_384"),
+                _timm("jx_vit_base_p16_384", "83fb41ba"),
+                _augreg("B_16", _MEDIUM, "0.01", 384),
+            ),
         ),
-        "",
-    ),
-    "ViT_large_patch16_224": (
-        _L,
-        224,
-        304_326_632,
-        61_554_712_576,
-        _paddleclas_figures(83.23, 96.50),
-        (_paddleclas("ViT_large_patch16_224"), _augreg("L_16", _MEDIUM_DROPPING, "0.01", 224)),
-        "",
-    ),
-    "ViT_large_patch16_384": (
-        _L,
-        384,
-        304_715_752,
-        191_066_300_416,
-        _paddleclas_figures(85.13, 97.36),
-        (_paddleclas("ViT_large_patch16_384"), _augreg("L_16", _MEDIUM_DROPPING, "0.01", 384)),
-        "",
-    ),
-    "ViT_large_patch32_384": (
-        {**_L, "patch_size": 32},
-        384,
-        306_632_680,
-        45_275_963_392,
-        _paddleclas_figures(81.53, 96.08),
-        (_paddleclas("ViT_large_patch32_384"), _timm("jx_vit_large_p32_384", "9b920ba8")),
-        "",
-    ),
-    "ViT_S_16_224": (
-        _S,
-        224,
-        22_050_664,
-        4_598_882_304,
-        _augreg_figures(81.402, 96.15),
-        (_augreg("S_16", _LIGHT, "0.03", 224),),
-        "ViT-S/16 of the official code; PaddleClas has another model named ViT_small_patch16_224",
-    ),
-    "ViT_S_16_384": (
-        _S,
-        384,
-        22_196_584,
-        15_490_351_104,
-        _augreg_figures(83.814, 97.106),
-        (_augreg("S_16", _LIGHT, "0.03", 384),),
-        "",
-    ),
-    "ViT_S_32_224": (
-        {**_S, "patch_size": 32},
-        224,
-        22_878_952,
-        1_142_909_952,
-        _augreg_figures(76.01, 93.266),
-        (_augreg("S_32", _LIGHT, "0.03", 224),),
-        "",
-    ),
-    "ViT_S_32_384": (
-        {**_S, "patch_size": 32},
-        384,
-        22_915_432,
-        3_442_900_992,
-        _augreg_figures(80.476, 95.594),
-        (_augreg("S_32", _LIGHT, "0.03", 384),),
-        "",
-    ),
-    "ViT_base_patch32_224": (
-        {"patch_size": 32},
-        224,
-        88_224_232,
-        4_409_186_304,
-        _augreg_figures(80.732, 95.574),
-        (_augreg("B_32", "aug_medium1-wd_0.03-do_0.0-sd_0.0", "0.03", 224),),
-        "",
-    ),
-    "ViT_large_patch32_224": (
-        {**_L, "patch_size": 32},
-        224,
-        306_535_400,
-        15_377_539_072,
-        None,
-        (_original("ViT-L_32", 1024),),
-        "published for 21,843 classes only",
-    ),
-    "ViT_huge_patch14_224": (
-        {**_H, "patch_size": 14},
-        224,
-        632_045_800,
-        167_295_109_120,
-        None,
-        (_original("ViT-H_14", 1280),),
-        "published for 21,843 classes only",
-    ),
-    "ViT_huge_patch14_384": (
-        {**_H, "patch_size": 14, "drop_remainder": True},
-        384,
-        632_651_240,
-        503_481_410_560,
-        None,
-        (),
-        "27 x 27 patches: of each side 6 pixels are left over, which the official code does not look at either",
-    ),
-}
-
-
-def _register(name: str) -> Callable:
-    """Enter a row of the table into the registry and return its factory."""
-    variant, size, params, macs, accuracy, weights, notes = _VARIANTS[name]
-    if weights and weights[0].layout == "paddleclas":
-        resize = {"resize_short": 256 if size == 224 else size, "interpolation": "bilinear", "backend": "cv2"}
-    else:
-        resize = {"resize_short": 248 if size == 224 else size}
-    return register_variant(
-        VisionTransformer,
-        name,
-        "ViT",
-        {"img_size": size, **variant},
-        PAPER,
-        params,
-        macs,
-        preprocessing=registry.Preprocessing((3, size, size), mean=(0.5,) * 3, std=(0.5,) * 3, **resize),
-        accuracy=accuracy,
-        weights=weights,
-        notes=notes,
-    )
-
-
-registry.add_generic(
-    "VisionTransformer",
-    make_factory(
-        VisionTransformer, "VisionTransformer", {}, f"VisionTransformer with every hyper-parameter open; {PAPER}."
+        Variant(
+            "ViT_base_patch32_384",
+            arguments={"img_size": 384, "patch_size": 32},
+            params=88_297_192,
+            macs=13_043_564_544,
+            preprocessing=_CV2_384,
+            accuracy=_paddleclas_figures(81.76, 96.13),
+            weights=(
+                _paddleclas("ViT_base_patch32_384"),
+                _augreg("B_32", "aug_light1-wd_0.1-do_0.0-sd_0.0", "0.03", 384),
+            ),
+        ),
+        Variant(
+            "ViT_large_patch16_224",
+            arguments=_L,
+            params=304_326_632,
+            macs=61_554_712_576,
+            preprocessing=_CV2_224,
+            accuracy=_paddleclas_figures(83.23, 96.50),
+            weights=(_paddleclas("ViT_large_patch16_224"), _augreg("L_16", _MEDIUM_DROPPING, "0.01", 224)),
+        ),
+        Variant(
+            "ViT_large_patch16_384",
+            arguments={"img_size": 384, **_L},
+            params=304_715_752,
+            macs=191_066_300_416,
+            preprocessing=_CV2_384,
+            accuracy=_paddleclas_figures(85.13, 97.36),
+            weights=(_paddleclas("ViT_large_patch16_384"), _augreg("L_16", _MEDIUM_DROPPING, "0.01", 384)),
+        ),
+        Variant(
+            "ViT_large_patch32_384",
+            arguments={"img_size": 384, **_L, "patch_size": 32},
+            params=306_632_680,
+            macs=45_275_963_392,
+            preprocessing=_CV2_384,
+            accuracy=_paddleclas_figures(81.53, 96.08),
+            weights=(_paddleclas("ViT_large_patch32_384"), _timm("jx_vit_large_p32_384", "9b920ba8")),
+        ),
+        Variant(
+            "ViT_S_16_224",
+            arguments=_S,
+            params=22_050_664,
+            macs=4_598_882_304,
+            preprocessing=_AT_224,
+            accuracy=_augreg_figures(81.402, 96.15),
+            weights=(_augreg("S_16", _LIGHT, "0.03", 224),),
+            notes="ViT-S/16 of the official code; PaddleClas has another model named ViT_small_patch16_224",
+        ),
+        Variant(
+            "ViT_S_16_384",
+            arguments={"img_size": 384, **_S},
+            params=22_196_584,
+            macs=15_490_351_104,
+            preprocessing=_AT_384,
+            accuracy=_augreg_figures(83.814, 97.106),
+            weights=(_augreg("S_16", _LIGHT, "0.03", 384),),
+        ),
+        Variant(
+            "ViT_S_32_224",
+            arguments={**_S, "patch_size": 32},
+            params=22_878_952,
+            macs=1_142_909_952,
+            preprocessing=_AT_224,
+            accuracy=_augreg_figures(76.01, 93.266),
+            weights=(_augreg("S_32", _LIGHT, "0.03", 224),),
+        ),
+        Variant(
+            "ViT_S_32_384",
+            arguments={"img_size": 384, **_S, "patch_size": 32},
+            params=22_915_432,
+            macs=3_442_900_992,
+            preprocessing=_AT_384,
+            accuracy=_augreg_figures(80.476, 95.594),
+            weights=(_augreg("S_32", _LIGHT, "0.03", 384),),
+        ),
+        Variant(
+            "ViT_base_patch32_224",
+            arguments={"patch_size": 32},
+            params=88_224_232,
+            macs=4_409_186_304,
+            preprocessing=_AT_224,
+            accuracy=_augreg_figures(80.732, 95.574),
+            weights=(_augreg("B_32", "aug_medium1-wd_0.03-do_0.0-sd_0.0", "0.03", 224),),
+        ),
+        Variant(
+            "ViT_large_patch32_224",
+            arguments={**_L, "patch_size": 32},
+            params=306_535_400,
+            macs=15_377_539_072,
+            preprocessing=_AT_224,
+            weights=(_original("ViT-L_32", 1024),),
+            notes="published for 21,843 classes only",
+        ),
+        Variant(
+            "ViT_huge_patch14_224",
+            arguments={**_H, "patch_size": 14},
+            params=632_045_800,
+            macs=167_295_109_120,
+            preprocessing=_AT_224,
+            weights=(_original("ViT-H_14", 1280),),
+            notes="published for 21,843 classes only",
+        ),
+        Variant(
+            "ViT_huge_patch14_384",
+            arguments={"img_size": 384, **_H, "patch_size": 14, "drop_remainder": True},
+            params=632_651_240,
+            macs=503_481_410_560,
+            preprocessing=_AT_384,
+            notes="27 x 27 patches: 6 pixels of each side are left over, which the official code ignores too",
+        ),
     ),
 )
-
-ViT_small_patch16_224 = _register("ViT_small_patch16_224")
-ViT_base_patch16_224 = _register("ViT_base_patch16_224")
-ViT_base_patch16_384 = _register("ViT_base_patch16_384")
-ViT_base_patch32_384 = _register("ViT_base_patch32_384")
-ViT_large_patch16_224 = _register("ViT_large_patch16_224")
-ViT_large_patch16_384 = _register("ViT_large_patch16_384")
-ViT_large_patch32_384 = _register("ViT_large_patch32_384")
-ViT_S_16_224 = _register("ViT_S_16_224")
-ViT_S_16_384 = _register("ViT_S_16_384")
-ViT_S_32_224 = _register("ViT_S_32_224")
-ViT_S_32_384 = _register("ViT_S_32_384")
-ViT_base_patch32_224 = _register("ViT_base_patch32_224")
-ViT_large_patch32_224 = _register("ViT_large_patch32_224")
-ViT_huge_patch14_224 = _register("ViT_huge_patch14_224")
-ViT_huge_patch14_384 = _register("ViT_huge_patch14_384")

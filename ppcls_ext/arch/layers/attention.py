@@ -1,14 +1,18 @@
-"""Softmax attention between all pairs of tokens."""
+"""Softmax attention between all pairs of tokens, as a function and as a layer."""
 
 from __future__ import annotations
 
 import math
 
 import paddle
+from paddle import nn
 from paddle.base import core
 from paddle.nn import functional as F
 
-#: What Paddle's flash kernel takes: at least this compute capability, at most so many channels a head, in eights.
+from ppcls_ext.arch.layers.permute import permute
+from ppcls_ext.arch.layers.shape import shape_of
+
+#: What Paddle's flash kernel takes: this compute capability or later, head_dim <= 256 and divisible by 8.
 FUSED_CAPABILITY = (8, 0)
 FUSED_HEAD_SIZE = 256
 HALVES = (paddle.float16, paddle.bfloat16)
@@ -68,7 +72,7 @@ def _in_half_precision(query: paddle.Tensor) -> bool:
 def _biased(logits: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
     if bias.ndim == 3:
         return logits + bias
-    windows = bias.shape[0] if paddle.in_dynamic_mode() else paddle.shape(bias)[0]
+    windows = shape_of(bias)[0]
     in_images = logits.reshape([-1, windows, *bias.shape[1:]])
     return (in_images + bias).flatten(0, 1)
 
@@ -77,10 +81,54 @@ def has_fused_kernel(query: paddle.Tensor) -> bool:
     """Return whether Paddle has a fused kernel for heads ``[N, heads, tokens, D]`` like these.
 
     It has one for half precision on recent GPUs. Elsewhere, on CPUs too, its function computes what :func:`attention`
-    does, in the same time. An exported graph has to run anywhere, so that none is used while a graph is traced.
+    does, in the same time. An exported graph has to run anywhere, so none is used while a graph is traced.
     """
     if not paddle.in_dynamic_mode() or not query.place.is_gpu_place():
         return False
     size = query.shape[-1]
     fits = size % 8 == 0 and size <= FUSED_HEAD_SIZE
     return query.dtype in HALVES and fits and paddle.device.cuda.get_device_capability() >= FUSED_CAPABILITY
+
+
+class SelfAttention(nn.Layer):
+    """Multi-head self-attention (MHSA) over all tokens of a sequence or of a map.
+
+    Args:
+        dim: Channels C.
+        heads: Heads that they are split into.
+        bias: Whether queries, keys and values have a bias.
+        scale: Factor of the products of queries and keys; None means 1 / sqrt(dim / heads).
+        attn_drop_rate: Dropout of the probabilities.
+        drop_rate: Dropout of the result.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        bias: bool = True,
+        scale: float | None = None,
+        attn_drop_rate: float = 0.0,
+        drop_rate: float = 0.0,
+    ):
+        super().__init__()
+        self.heads = heads
+        self.scale = scale
+        self.attn_drop_rate = attn_drop_rate
+        # Output channels: query, key, value; each split by head.
+        self.qkv = nn.Linear(dim, 3 * dim, bias_attr=None if bias else False)
+        self.proj = nn.Linear(dim, dim)
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Take and return ``[N, tokens, C]`` or ``[N, H, W, C]``."""
+        tokens = x.flatten(1, 2) if x.ndim == 4 else x
+        qkv = self.qkv(tokens).reshape([0, 0, 3, self.heads, x.shape[-1] // self.heads])
+        query, key, value = permute(qkv, [2, 0, 3, 1, 4]).unbind(0)  # each (N, heads, tokens, D)
+        mixed = attention(query, key, value, self.attn_drop_rate, self.training, self.scale)
+        mixed = self.drop(self.proj(permute(mixed, [0, 2, 1, 3]).flatten(2)))
+        return mixed.reshape(shape_of(x)) if x.ndim == 4 else mixed
+
+    def multiply_adds(self, x: paddle.Tensor, output: paddle.Tensor) -> int:
+        """Return the products of queries with keys, and of probabilities with values."""
+        return 2 * math.prod(output.shape) * math.prod(output.shape[1:-1])

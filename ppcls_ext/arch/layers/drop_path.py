@@ -5,6 +5,8 @@ from __future__ import annotations
 import paddle
 from paddle import nn
 
+from ppcls_ext.arch.layers.shape import shape_of
+
 
 def drop_path_rates(rate: float, depths: list[int]) -> list[list[float]]:
     """Return one rate per block, stage by stage: a linear ramp from 0 at the first block to ``rate`` at the last."""
@@ -24,8 +26,7 @@ class DropPath(nn.Layer):
         """Take and return ``[N, ...]``."""
         if self.rate == 0 or not self.training:
             return x
-        batch = x.shape[0] if paddle.in_dynamic_mode() else paddle.shape(x)[0]
-        keep = paddle.full([batch] + [1] * (x.ndim - 1), 1 - self.rate)
+        keep = paddle.full([shape_of(x)[0]] + [1] * (x.ndim - 1), 1 - self.rate)
         return x * (paddle.bernoulli(keep) / (1 - self.rate)).astype(x.dtype)
 
     def extra_repr(self) -> str:

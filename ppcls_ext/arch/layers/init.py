@@ -1,4 +1,8 @@
-"""Initialisers that Paddle's versions do not agree about, or that it does not have."""
+"""Initialisers that several families share, that Paddle's versions do not agree about, or that it does not have.
+
+Official codes often "truncate" a normal distribution of deviation 0.02 at -2 and 2. That is a hundred deviations off,
+so here it is a plain normal distribution.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,12 @@ import inspect
 import math
 
 import paddle
+from paddle import nn
 from paddle.nn import initializer
 
 _TAKES_BOUNDS = "a" in inspect.signature(initializer.TruncatedNormal).parameters
+#: Deviation of a standard normal distribution that is cut off at two deviations.
+_TRUNCATED_STD = 0.87962566103423978
 
 
 def truncated_normal(std: float) -> initializer.Initializer:
@@ -20,6 +27,27 @@ def truncated_normal(std: float) -> initializer.Initializer:
     if _TAKES_BOUNDS:
         return initializer.TruncatedNormal(std=std, a=-2 * std, b=2 * std)
     return initializer.TruncatedNormal(std=std)
+
+
+def init_linear(layer: nn.Layer, weight: initializer.Initializer | None = None) -> None:
+    """Set the weight of a linear layer, by a normal distribution of deviation 0.02 unless told otherwise; no bias."""
+    (weight or initializer.Normal(std=0.02))(layer.weight)
+    if layer.bias is not None:
+        initializer.Constant(0.0)(layer.bias)
+
+
+def lecun_normal(layer: nn.Conv2D) -> None:
+    """Set the weight of a convolution as JAX's ``lecun_normal``: variance 1 / fan-in, cut off at two deviations."""
+    fan_in = math.prod(layer.weight.shape[1:])
+    truncated_normal(1 / math.sqrt(fan_in) / _TRUNCATED_STD)(layer.weight)
+    initializer.Constant(0.0)(layer.bias)
+
+
+def init_like_torch(layer: nn.Layer, fan_in: int | None = None) -> None:
+    """Set weight and bias of a convolution (or of a layer with ``fan_in``) as PyTorch does: within 1 / sqrt(fan-in)."""
+    bound = 1 / math.sqrt(fan_in or math.prod(layer.weight.shape[1:]))
+    for parameter in layer.parameters(include_sublayers=False):
+        initializer.Uniform(-bound, bound)(parameter)
 
 
 def he_normal(weight: paddle.Tensor) -> None:

@@ -9,7 +9,7 @@ from typing import Callable, Optional
 from ppcls_ext import plugin, registry
 from ppcls_ext.arch.backbone.base import THESEUS_ARGUMENTS
 from ppcls_ext.config.report import Report
-from ppcls_ext.plugin import backbone_factory, is_ours
+from ppcls_ext.factory import backbone_factory, is_ours
 from ppcls_ext.utils.spelling import nearest
 
 #: Keys that every Arch section may have, and other libraries' names for them.

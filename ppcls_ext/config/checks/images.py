@@ -10,6 +10,8 @@ from ppcls_ext.data.batch_ops import check_batch_transform_ops
 from ppcls_ext.data.batch_ops.pipeline import label_smoothing
 from ppcls_ext.data.build import DATASETS, dataset_arguments
 from ppcls_ext.data.cifar import ARCHIVES
+from ppcls_ext.data.image_folder import class_names_of, label_file_problem
+from ppcls_ext.data.label_names import read_class_id_map
 from ppcls_ext.data.loader import device_normalization_problem
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops
 from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
@@ -40,10 +42,26 @@ def check_images(report: Report) -> None:
     modes = {split: report.config.section(f"DataLoader.{split}.dataset.mode") for split in splits}
     if splits["Eval"] and modes["Eval"] == "train":
         report.warn("DataLoader.Eval.dataset.mode", "evaluates on the training images; the others are mode: test")
+    _label_file(report)
     if len(summaries) == 2 and all(summaries):
         complaint = relabel_problem(*summaries)
         if complaint:
             report.wrong("DataLoader.Eval.dataset.relabel", complaint)
+
+
+def _label_file(report: Report) -> None:
+    """Check that the label file of prediction names the classes as the folders of training do."""
+    post_process = report.config.Infer.PostProcess if report.config.Infer else None
+    path = post_process.class_id_map_file if post_process else None
+    if path is None or not os.path.isfile(path):
+        return
+    try:
+        folders = class_names_of(report.config.section("DataLoader.Train.dataset"))
+        complaint = folders and label_file_problem(folders, read_class_id_map(path, post_process.delimiter), path)
+    except ValueError:
+        return  # each of the two is reported where it is used
+    if complaint:
+        report.wrong("Infer.PostProcess.class_id_map_file", complaint)
 
 
 def check_batches(report: Report) -> None:
@@ -108,7 +126,7 @@ def _labels(report: Report, key: str, section: dict) -> Optional[LabelSummary]:
         report.wrong(f"{key}.image_root", f"got {section['image_root']!r}; there is no such folder")
     for name in ("cls_label_path", "class_id_map_file"):
         path = section.get(name)
-        if path is not None and not os.path.isfile(path):
+        if path is not None and not os.path.exists(path):
             absent = True
             report.wrong(f"{key}.{name}", f"got {path!r}; there is no such file")
     archive = ARCHIVES.get(section["name"])
@@ -119,7 +137,9 @@ def _labels(report: Report, key: str, section: dict) -> Optional[LabelSummary]:
         return None
     arguments = {name: value for name, value in section.items() if name in dataset_arguments(section["name"])}
     try:
-        summary = inspect_labels({"name": section["name"], **arguments}, check_files=False)
+        # Evaluation numbers its folders as training does.
+        names = class_names_of(report.config.section("DataLoader.Train.dataset")) if "Eval" in key else None
+        summary = inspect_labels({"name": section["name"], **arguments}, check_files=False, class_names=names)
     except (OSError, ValueError) as error:
         # A message about the value of an argument begins with its name: then that is the key to point at.
         argument, _, message = str(error).partition(": ")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Optional
 
 import numpy as np
 
 from ppcls_ext.config.report import Report
 from ppcls_ext.data.errors import TransformError
+from ppcls_ext.data.label_names import read_class_id_map
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops
 from ppcls_ext.data.preprocess.operator import HWC
 
@@ -90,9 +90,13 @@ def _written(operator: dict) -> str:
 
 def _label_file(report: Report, path: str, class_num: int) -> None:
     key = "Infer.PostProcess.class_id_map_file"
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         report.wrong(key, f"got {path!r}; there is no such file; None shows class ids alone")
         return
-    lines = sum(1 for line in Path(path).read_bytes().splitlines() if line.strip())
-    if lines != class_num:
-        report.wrong(key, f"{path} names {lines} classes, Arch.class_num is {class_num}")
+    try:
+        names = read_class_id_map(path, report.config.Infer.PostProcess.delimiter)
+    except ValueError as error:
+        report.wrong(key, str(error))
+        return
+    if len(names) != class_num:
+        report.wrong(key, f"{path} names {len(names)} classes, Arch.class_num is {class_num}")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from ppcls_ext.config.report import Report
 from ppcls_ext.config.weight_plan import plan_of
-from ppcls_ext.plugin import backbone_factory
+from ppcls_ext.factory import backbone_factory
+from ppcls_ext.utils.checkpoint_path import checkpoint_prefix, has_checkpoint
 from ppcls_ext.utils.files import NotRegularFileError
 from ppcls_ext.weights.errors import RecordError, WeightPlanError
 from ppcls_ext.weights.files.reader import find_weights
@@ -31,11 +29,12 @@ def check_weights(report: Report) -> None:
             report.wrong(key, f"got {path!r}; there is neither such a file nor {path + '.pdparams'!r} or .safetensors")
     if len(report.problems) == before and backbone_factory(report.config.Arch.name) is not None:
         _check_plan(report)
-    prefix = report.config.Global.checkpoints
-    if report.mode == "train" and prefix is not None and not _has_checkpoint(Path(prefix)):
+    path = report.config.Global.checkpoints
+    if report.mode == "train" and path is not None and not has_checkpoint(checkpoint_prefix(path)):
         report.wrong(
             "Global.checkpoints",
-            f"got {prefix!r}; there is no checkpoint of that prefix, such as output/latest for output/latest.pdparams",
+            f"got {path!r}; there is no checkpoint of that prefix, such as output/latest for output/latest.pdparams, "
+            "nor is it the folder of a run",
         )
 
 
@@ -56,11 +55,3 @@ def _check_plan(report: Report) -> None:
     if report.mode != "train" and plan.class_num not in (None, config.Arch.class_num):
         classes = f"weights for {plan.class_num} classes" if plan.class_num else "weights without a classifier"
         report.wrong(path_key, f"{plan.path} holds {classes}; Arch.class_num is {config.Arch.class_num}")
-
-
-def _has_checkpoint(prefix: Path) -> bool:
-    """Return whether a file of the prefix is there, also one that an interrupted save left under another name."""
-    name = prefix.name.removesuffix(".pdparams")
-    return (
-        bool(name) and prefix.parent.is_dir() and any(file.startswith(f"{name}.") for file in os.listdir(prefix.parent))
-    )

@@ -35,17 +35,17 @@ def _not_supported(kind: str, names: list, supported: str) -> dict:
 class CELossArguments(Section):
     """Softmax cross entropy."""
 
-    weight: NotNegative = Field(1.0, description="factor of this loss in the sum")
+    weight: NotNegative = Field(1.0, description="weight of this loss in the sum")
     epsilon: Optional[Share] = Field(None, description="label smoothing; unset: none")
-    reduction: Literal["mean", "sum"] = Field("mean", description="over the batch")
+    reduction: Literal["mean", "sum"] = Field("mean", description="how to reduce over the batch")
 
 
 class TokenLabelLossArguments(Section):
     """Cross entropy of images and of their tokens."""
 
-    weight: NotNegative = Field(1.0, description="factor of this loss in the sum")
-    cls_weight: NotNegative = Field(1.0, description="factor of the image's cross entropy")
-    dense_weight: NotNegative = Field(1.0, description="factor of the mean over its tokens")
+    weight: NotNegative = Field(1.0, description="weight of this loss in the sum")
+    cls_weight: NotNegative = Field(1.0, description="weight of the image's cross entropy")
+    dense_weight: NotNegative = Field(1.0, description="weight of the mean over its tokens")
     epsilon: Optional[Share] = Field(None, description="label smoothing; unset: none")
 
 
@@ -84,7 +84,7 @@ class TopkAccArguments(Section):
 
     topk: Annotated[List[Annotated[Int, Field(ge=1)]], Field(min_length=1), BeforeValidator(_as_list)] = Field(
         [1, 5],
-        description="values of k; the first one chooses the best model; unset: no more than classes",
+        description="values of k; the first one selects the best model; unset: at most the number of classes",
     )
 
 
@@ -139,9 +139,11 @@ class CosineLR(_Schedule):
     name: Literal["Cosine"]
     eta_min: NotNegative = Field(0.0, description="rate at the end")
     warmup_prefix: Bool = Field(
-        True, description="whether the cosine begins after the warm-up; False: with it, which then hides its beginning"
+        True,
+        description="whether the cosine starts after the warm-up; False: both start together, and the warm-up hides "
+        "the beginning of the cosine",
     )
-    cooldown_epoch: NotNegative = Field(0.0, description="epochs at eta_min, the last ones of the run")
+    cooldown_epoch: NotNegative = Field(0.0, description="final epochs of the run, at eta_min")
 
 
 class StepLR(_Schedule):
@@ -208,11 +210,11 @@ class _Optimizer(
 ):
     lr: LearningRate = Field(description="schedule of the learning rate")
     weight_decay: Optional[NotNegative] = Field(None, description="decay coefficient; AdamW decays the weights itself")
-    clip_global_norm: Optional[Positive] = Field(None, description="clip the norm of all gradients together")
-    clip_norm: Optional[Positive] = Field(None, description="clip the norm of each tensor's gradient by itself")
-    one_dim_param_no_weight_decay: Bool = Field(False, description="biases, scales and shifts do not decay")
+    clip_global_norm: Optional[Positive] = Field(None, description="clip the global norm of all gradients")
+    clip_norm: Optional[Positive] = Field(None, description="clip the norm of each tensor's gradient separately")
+    one_dim_param_no_weight_decay: Bool = Field(False, description="exempt biases, scales and shifts from decay")
     no_weight_decay_name: Optional[Text] = Field(
-        None, description="parts of parameter names, separated by spaces, that do not decay"
+        None, description="parts of parameter names, separated by spaces, that are exempt from decay"
     )
 
 
@@ -261,7 +263,7 @@ class AdamW(
 
     name: Literal["AdamW", "AdamWDL"]
     layerwise_decay: Optional[Annotated[Float, Field(gt=0, le=1)]] = Field(
-        None, description="ratio of the learning rates of neighbouring layers, towards the input"
+        None, description="ratio of the learning rates of adjacent layers, towards the input"
     )
 
 

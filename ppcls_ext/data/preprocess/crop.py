@@ -7,10 +7,10 @@ from typing import Optional, Sequence, Union
 
 import numpy as np
 
-from ppcls_ext.data.preprocess.arguments import flag, number_range, width_height
 from ppcls_ext.data.preprocess.geometry import note, scaling, shift
 from ppcls_ext.data.preprocess.operator import Operator, generator
 from ppcls_ext.data.preprocess.resize import Resizer
+from ppcls_ext.utils.validate import flag, number_range, width_height
 
 
 class CropImage(Operator):

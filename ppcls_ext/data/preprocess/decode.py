@@ -6,7 +6,6 @@ the high byte, alpha is dropped, palettes are looked up, grey is repeated, CMYK 
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from typing import Optional, Union
@@ -15,15 +14,22 @@ import numpy as np
 from PIL import Image
 
 from ppcls_ext.data.errors import DecodeError
-from ppcls_ext.data.preprocess.arguments import choice, flag
+from ppcls_ext.data.preprocess.image_header import (
+    JPEG,
+    PNG,
+    check_png,
+    check_size,
+    header_length,
+    max_pixels,
+    open_with_pillow,
+)
 from ppcls_ext.data.preprocess.jpeg import decode_jpeg
 from ppcls_ext.data.preprocess.operator import CHW, HWC, Operator
+from ppcls_ext.utils.validate import choice, flag
 
-JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # What OpenCV and Pillow read alike; anything else (TIFF, GIF, ...) goes to Pillow, whose header parser knows the mode.
 OPENCV_MAGIC = {"JPEG": JPEG, "PNG": PNG, "BMP": b"BM", "WebP": b"RIFF"}
 ORIENTATION_TAG = 0x0112
-START_OF_SCAN = 0xDA  # the JPEG marker before compressed pixels
 
 # Pillow's readers let these out on damaged files.
 _PILLOW_ERRORS = (
@@ -44,6 +50,9 @@ _PILLOW_ERRORS = (
 class DecodeImage(Operator):
     """Decode the bytes of an image file to uint8 pixels.
 
+    A file with more than $PPCLS_EXT_MAX_PIXELS pixels (2 to the power of 27 where that is unset) by its header is not
+    decoded.
+
     An array is taken as decoded already, ``[height, width, 3]`` in OpenCV's order (BGR), as PaddleClas does.
 
     Args:
@@ -62,6 +71,7 @@ class DecodeImage(Operator):
         self.to_rgb = flag(to_rgb, "to_rgb") if to_np else self.backend == "pil"
         self.channel_first = flag(channel_first, "channel_first") and to_np
         self.layout_out = CHW if self.channel_first else HWC
+        self.max_pixels = max_pixels()
 
     def __call__(
         self, image: Union[bytes, np.ndarray, Image.Image], rng: Optional[np.random.Generator] = None
@@ -83,13 +93,16 @@ class DecodeImage(Operator):
         """Return ``[height, width, 3]`` and whether it is RGB rather than BGR."""
         if isinstance(image, (bytes, bytearray, memoryview)):
             data = bytes(image)
+            check_size(data, self.max_pixels)
             if data.startswith(JPEG):
                 pixels = decode_jpeg(data, "RGB" if self.to_rgb else "BGR")
                 if pixels is not None:
-                    return _upright(pixels, _orientation_of(data)), self.to_rgb
+                    return _upright(pixels, _orientation_of(data, self.max_pixels)), self.to_rgb
+            elif data.startswith(PNG):
+                check_png(data)
             if self.backend == "cv2" and data.startswith(tuple(OPENCV_MAGIC.values())):
-                return _decode_opencv(data), False
-            return _decode_pillow(data), True
+                return _decode_opencv(data, self.max_pixels), False
+            return _decode_pillow(data, self.max_pixels), True
         if isinstance(image, Image.Image):
             return _pillow_pixels(image), True
         if isinstance(image, np.ndarray):
@@ -109,54 +122,52 @@ def _swapped(pixels: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_BGR2RGB)
 
 
-def _decode_opencv(data: bytes) -> np.ndarray:
+def _decode_opencv(data: bytes, limit: int) -> np.ndarray:
     """Decode to BGR with OpenCV."""
     import cv2
 
     if not _has_end_mark(data):
         # OpenCV fills the missing part of a truncated file with grey and goes on; Pillow tells whether it is complete.
-        _decode_pillow(data)
+        _decode_pillow(data, limit)
+    if not data.startswith((JPEG, PNG)) and not _is_known_to_pillow(data, limit):
+        return _decode_pillow(data, limit)[:, :, ::-1]  # gives the reason
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise DecodeError(f"OpenCV: {error}") from error
+    except cv2.error:
+        pixels = None
     if pixels is None:
-        return _decode_pillow(data)[:, :, ::-1]  # Pillow may know the variant, and else gives the reason
-    return _upright(pixels, _orientation_of(data))
+        return _decode_pillow(data, limit)[:, :, ::-1]  # Pillow may know the variant, and else gives the reason
+    return _upright(pixels, _orientation_of(data, limit))
+
+
+def _is_known_to_pillow(data: bytes, limit: int) -> bool:
+    """Whether Pillow can read the header; raises a DecodeError if that claims more pixels than the limit."""
+    try:
+        open_with_pillow(data, limit).close()
+    except DecodeError:
+        raise
+    except _PILLOW_ERRORS:
+        return False
+    return True
 
 
 def _has_end_mark(data: bytes) -> bool:
     if data.startswith(JPEG):
         return data.rstrip(b"\0\r\n ").endswith(b"\xff\xd9")
-    if data.startswith(PNG):
-        return b"IEND" in data[-32:]
     return True
 
 
-def _orientation_of(data: bytes) -> int:
+def _orientation_of(data: bytes, limit: int) -> int:
     """Return the EXIF orientation (1 to 8); the header is parsed only where the mark of EXIF data occurs."""
-    header = data[: _header_length(data)]
+    header = data[: header_length(data)]
     if b"Exif" not in header and b"eXIf" not in header and b"EXIF" not in header:
         return 1
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_with_pillow(data, limit) as image:
             return _orientation(image)
     except _PILLOW_ERRORS:
         return 1  # the pixels have been decoded; only the header's extra data is unreadable
-
-
-def _header_length(data: bytes) -> int:
-    """Return where the pixels of a JPEG file begin; of another file, or where its segments are no chain, its length.
-
-    A segment is 0xFF, a kind, and two bytes of length that count themselves (ITU-T T.81, B.1.1).
-    """
-    place = 2 if data.startswith(JPEG) else len(data)
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        if data[place + 1] == START_OF_SCAN:
-            return place
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return len(data)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -164,12 +175,12 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _decode_pillow(data: bytes) -> np.ndarray:
+def _decode_pillow(data: bytes, limit: int) -> np.ndarray:
     """Decode to RGB with Pillow."""
     if not data:
         raise DecodeError("the file is empty (0 bytes)")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_with_pillow(data, limit) as image:
             image.load()
             return _pillow_pixels(image)
     except DecodeError:

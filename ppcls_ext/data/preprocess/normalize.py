@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Optional, Sequence, Union
 
 import numpy as np
 
-from ppcls_ext.data.preprocess.arguments import flag, number, numbers
 from ppcls_ext.data.preprocess.operator import CHW, FLOAT32, HWC, Operator
 from ppcls_ext.registry import IMAGENET_MEAN, IMAGENET_STD
+from ppcls_ext.utils.validate import flag, number, numbers
 
 if TYPE_CHECKING:
     import paddle

@@ -6,9 +6,9 @@ from typing import Optional, Sequence, Union
 
 import numpy as np
 
-from ppcls_ext.data.preprocess.arguments import choice, rgb
 from ppcls_ext.data.preprocess.geometry import note, shift
 from ppcls_ext.data.preprocess.operator import Operator
+from ppcls_ext.utils.validate import choice, rgb
 
 
 class Pad(Operator):

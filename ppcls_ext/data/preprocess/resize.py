@@ -7,9 +7,9 @@ from typing import Optional, Sequence, Union
 import numpy as np
 from PIL import Image
 
-from ppcls_ext.data.preprocess.arguments import choice, flag, positive_int, width_height
 from ppcls_ext.data.preprocess.geometry import note, scaling
 from ppcls_ext.data.preprocess.operator import Operator, generator
+from ppcls_ext.utils.validate import choice, flag, positive_int, width_height
 
 OPENCV_FILTERS = {
     "nearest": "INTER_NEAREST",

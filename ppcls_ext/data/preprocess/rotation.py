@@ -7,10 +7,10 @@ from typing import Optional, Sequence, Union
 
 import numpy as np
 
-from ppcls_ext.data.preprocess.arguments import choice, flag, number, numbers, probability, rgb
 from ppcls_ext.data.preprocess.geometry import note, shift
 from ppcls_ext.data.preprocess.operator import Operator, generator
 from ppcls_ext.data.preprocess.resize import OPENCV_FILTERS
+from ppcls_ext.utils.validate import choice, flag, number, numbers, probability, rgb
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 

@@ -10,10 +10,11 @@ from typing import Optional, Sequence, Union
 
 import numpy as np
 
-from ppcls_ext.data.datasets import IMAGE_EXTENSIONS, ImageNetDataset
+from ppcls_ext.data.datasets import ImageNetDataset
 from ppcls_ext.data.errors import DataFileError
-from ppcls_ext.data.preprocess.arguments import positive_int
+from ppcls_ext.data.image_files import IMAGE_SUFFIXES
 from ppcls_ext.data.shards.index import SUFFIX, ShardIndex
+from ppcls_ext.utils.validate import positive_int
 
 
 def write_shards(
@@ -54,9 +55,9 @@ def write_shards(
     positive_int(samples, "samples")
     source = ImageNetDataset(str(image_root), str(cls_label_path), [{"DecodeImage": None}], delimiter)
     source.check_files()
-    odd = [path for path in source.paths if os.path.splitext(path)[1].lower() not in IMAGE_EXTENSIONS]
+    odd = [path for path in source.paths if os.path.splitext(path)[1].lower() not in IMAGE_SUFFIXES]
     if odd:
-        raise DataFileError(f"{odd[0]}: expected one of {', '.join(IMAGE_EXTENSIONS)}")
+        raise DataFileError(f"{odd[0]}: expected one of {', '.join(IMAGE_SUFFIXES)}")
     order = np.random.RandomState(seed).permutation(len(source)) if shuffle else np.arange(len(source))
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     shards = []

@@ -22,9 +22,10 @@ import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
+from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.engine.class_names import prediction_labels
 from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig, portable_transforms
 from ppcls_ext.engine.deploy.pdmodel_format import legacy_tracing
-from ppcls_ext.engine.deploy.postprocess import read_class_id_map
 from ppcls_ext.engine.deploy.predictor import GRAPH_SUFFIXES, PREFIX, Runner, find_graph
 from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import load_trained, logits_of
@@ -77,13 +78,14 @@ class Sample:
     output: np.ndarray
 
 
-def export(cfg, format: str = "default") -> Path:
+def export(cfg, format: str = "default", random_weights: bool = False) -> Path:
     """Export the model that ``cfg`` describes into ``Global.save_inference_dir``.
 
     Args:
         cfg: the validated config; ``Global.pretrained_model`` names the weights.
         format: ``default`` is what this Paddle writes: ``inference.json`` (3.x) or ``inference.pdmodel`` (2.6).
             ``legacy`` is ``inference.pdmodel`` on both, which the predictor of PaddleClas 2.6 reads.
+        random_weights: accept a config that names no weights; the model then has its initial ones.
 
     Returns:
         The folder.
@@ -91,7 +93,8 @@ def export(cfg, format: str = "default") -> Path:
     Raises:
         ExportError: the model has another number of classes than the config or the label file, it cannot be traced, or
             the written files compute something else than the model.
-        WeightMismatchError: the weights do not fit the model, its classifier included.
+        MissingWeightsError, WeightMismatchError, NonFiniteWeightsError: see
+            :func:`ppcls_ext.engine.model.load_trained`.
     """
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; expected {' or '.join(FORMATS)}")
@@ -100,12 +103,12 @@ def export(cfg, format: str = "default") -> Path:
         return folder
     start_logging(True, Path(cfg.Global.output_dir) / "export.log")
     if format == "legacy" and uses_pir():
-        return _export_in_child(cfg, folder)
+        return _export_in_child(cfg, folder, random_weights)
     log_config(cfg)
     device = paddle.get_device()
     paddle.set_device("cpu")  # the files know no device
     try:
-        _export(cfg, folder)
+        _export(cfg, folder, random_weights)
     finally:
         paddle.set_device(device)
     return folder
@@ -117,8 +120,8 @@ def uses_pir() -> bool:
     return bool(switch and switch())
 
 
-def _export(cfg, folder: Path) -> None:
-    model = _load(cfg)
+def _export(cfg, folder: Path, random_weights: bool) -> None:
+    model = _load(cfg, random_weights)
     channels, height, width = cfg.Global.image_shape
     native = [_sample(model, n, (channels, height, width)) for n in CHECKED_BATCH_SIZES]
     labels = _labels(cfg, class_num=native[0].output.shape[-1])
@@ -128,7 +131,8 @@ def _export(cfg, folder: Path) -> None:
         logger.warning("the model gives the same output for every input, so comparing outputs proves little")
     other = _samples_at_another_size(model, (channels, height, width))
     _re_parameterize(model)
-    _fold_constants(model)
+    if isinstance(model.backbone, Backbone):
+        model.backbone.fold(height, width)
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
@@ -147,10 +151,10 @@ def _export(cfg, folder: Path) -> None:
     logger.info('Export succeeded! The inference model exported has been saved in "%s".', folder / PREFIX)
 
 
-def _load(cfg) -> InferenceModel:
+def _load(cfg, random_weights: bool) -> InferenceModel:
     """Build the model with its weights, in evaluation mode."""
     model = InferenceModel(
-        load_trained(cfg, "exported"),
+        load_trained(cfg, "exported", random_weights),
         output_key=cfg.Arch.infer_output_key or "logits",
         softmax=cfg.Arch.infer_add_softmax is not False,
     )
@@ -163,18 +167,10 @@ def _labels(cfg, class_num: int) -> list[str]:
     expected = cfg.Arch.class_num
     if expected is not None and class_num != expected:
         raise ExportError(f"the model has {class_num} outputs, but Arch.class_num is {expected}")
-    post_process = cfg.Infer.PostProcess if cfg.Infer is not None else None
-    label_file = post_process.class_id_map_file if post_process is not None else None
-    if not label_file:
-        logger.warning("Infer.PostProcess.class_id_map_file is not given: inference.yml names the classes by their ids")
-        return [str(class_id) for class_id in range(class_num)]
-    names = read_class_id_map(label_file, post_process.delimiter)
-    if len(names) != class_num:
-        raise ExportError(
-            f"the model has {class_num} classes (Arch.class_num), but {label_file} "
-            f"(Infer.PostProcess.class_id_map_file) names {len(names)}"
-        )
-    return names
+    try:
+        return prediction_labels(cfg, class_num)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
 
 
 def _sample(model: nn.Layer, batch_size: int, shape: tuple) -> Sample:
@@ -205,13 +201,6 @@ def _re_parameterize(model: nn.Layer) -> None:
     for layer in model.sublayers():
         if hasattr(layer, "re_parameterize") and not getattr(layer, "is_repped", False):
             layer.re_parameterize()
-
-
-def _fold_constants(model: nn.Layer) -> None:
-    """Let layers that compute with their weights alone, such as resampling them, put the results into the graph."""
-    for layer in model.sublayers():
-        if hasattr(layer, "fold_when_traced"):
-            layer.fold_when_traced = True
 
 
 def _try(model: nn.Layer, folder: Path, shape: tuple, samples: list[Sample]) -> Optional[str]:
@@ -305,7 +294,7 @@ def _move_into_place(aside: Path, folder: Path) -> None:
         os.replace(path, folder / path.name)
 
 
-def _export_in_child(cfg, folder: Path) -> Path:
+def _export_in_child(cfg, folder: Path, random_weights: bool) -> Path:
     """Export in a process of its own: Paddle 3 reads the switch for the old format at import only."""
     environment = {**os.environ, PIR_FLAG: "0"}
     paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]
@@ -314,6 +303,7 @@ def _export_in_child(cfg, folder: Path) -> Path:
         config = Path(scratch) / "config.yaml"
         cfg.save(config)
         command = [sys.executable, "-m", "ppcls_ext.cli", "export", "-c", str(config)]
+        command += ["--random_weights"] if random_weights else []
         child = subprocess.run(command, env=environment, check=False)
     if child.returncode != 0:
         raise ExportError(f"the process that writes the legacy format ended with exit code {child.returncode}")

@@ -4,7 +4,7 @@ A checkpoint is a set of files with PaddleClas's names (``latest.pdparams``, ``l
 EMA ``latest.pdema``) and one manifest (``latest.manifest.json``) with the SHA-256 of each. A set of files cannot be
 renamed in one step, so :meth:`CheckpointStore.save` goes through names of its own:
 
-1. write and flush every file as ``latest.staged.*``, the manifest last: from here on the new set is whole;
+1. write and flush every file as ``latest.staged.*``, the manifest last and atomically: now the new set is whole;
 2. rename ``latest.*`` to ``latest.previous.*``;
 3. rename ``latest.staged.*`` to ``latest.*``.
 
@@ -15,30 +15,40 @@ least one manifest finds all its files. :func:`load_checkpoint` takes the newest
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional, Sequence, Union
 
 import paddle
 
+from ppcls_ext.engine.train.manifest import CheckpointError, read_manifest, write_manifest
+from ppcls_ext.utils.checkpoint_path import MANIFEST, PLACES, checkpoint_file, checkpoint_prefix
 from ppcls_ext.utils.files import flush, flush_folder, sha256_of
 from ppcls_ext.version import __version__
 from ppcls_ext.weights.files.reader import read_pickle
 
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointStore",
+    "CheckpointWriteError",
+    "load_checkpoint",
+    "newest_whole",
+]
+
 logger = logging.getLogger("ppcls_ext")
 
-MANIFEST = "manifest.json"
-#: Names of a set, from the one that users know to the oldest.
-PLACES = ("", ".staged", ".previous")
+#: Names that a run gives to its checkpoints.
+RUN_NAMES = re.compile(r"latest|best_model|best_model_ema|epoch_\d+")
 
 
-class CheckpointError(ValueError):
-    """No whole checkpoint is there, or it belongs to another run."""
+class CheckpointWriteError(RuntimeError):
+    """A checkpoint cannot be written, for example because the disk is full; the one before it is still whole."""
 
 
 @dataclass
@@ -56,7 +66,14 @@ class CheckpointStore:
     def __init__(self, folder: Union[str, Path]):
         self.folder = Path(folder)
 
-    def save(self, name: str, parts: dict[str, Any], step: int, arguments: Optional[dict] = None) -> Path:
+    def save(
+        self,
+        name: str,
+        parts: dict[str, Any],
+        step: int,
+        arguments: Optional[dict] = None,
+        class_names: Optional[Sequence[str]] = None,
+    ) -> Path:
         """Write a checkpoint and return its prefix.
 
         Args:
@@ -64,30 +81,31 @@ class CheckpointStore:
             parts: what ``paddle.save`` takes, by suffix without dot.
             step: number of optimizer steps done; orders checkpoints of one name.
             arguments: the model's constructor arguments to which the weights are bound.
+            class_names: name of each class, by id, if the data set knows them.
+
+        Raises:
+            CheckpointWriteError: if a file cannot be written; it names the file, the reason and the newest checkpoint
+                that is whole.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         prefix = self.folder / name
-        self._finish_interrupted(prefix)
-        files = {}
-        for suffix, content in parts.items():
-            path = _file(prefix, ".staged", suffix)
-            paddle.save(content, str(path))
-            flush(path)
-            files[suffix] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-        manifest = {
-            "files": files,
-            "step": step,
-            **({"arguments": arguments} if arguments is not None else {}),
-            "saved_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "ppcls_ext": __version__,
-            "paddle": paddle.__version__,
-        }
-        path = _file(prefix, ".staged", MANIFEST)
-        path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        flush(path)
-        flush_folder(self.folder)
-        self._move(prefix, "", ".previous")
-        self._move(prefix, ".staged", "")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._finish_interrupted(prefix)
+            files = {suffix: _write_part(prefix, suffix, content) for suffix, content in parts.items()}
+            manifest = {
+                "files": files,
+                "step": step,
+                **({"arguments": arguments} if arguments is not None else {}),
+                **({"class_names": list(class_names)} if class_names is not None else {}),
+                "saved_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "ppcls_ext": __version__,
+                "paddle": paddle.__version__,
+            }
+            write_manifest(checkpoint_file(prefix, ".staged", MANIFEST), manifest)
+            self._move(prefix, "", ".previous")
+            self._move(prefix, ".staged", "")
+        except OSError as error:
+            raise self._not_written(prefix, error) from error
         logger.info("Already save model in %s", prefix)
         return prefix
 
@@ -95,6 +113,11 @@ class CheckpointStore:
         """Delete a checkpoint and what was kept of the one before it."""
         for place in PLACES:
             self._discard(self.folder / name, place)
+
+    def remove_all(self) -> None:
+        """Delete every checkpoint that a run has left in the folder."""
+        for name in checkpoint_names(self.folder):
+            self.remove(name)
 
     def keep_last_epochs(self, count: int) -> None:
         """Delete all but the ``count`` newest ``epoch_N`` checkpoints; 0 keeps all."""
@@ -110,59 +133,79 @@ class CheckpointStore:
 
     def _finish_interrupted(self, prefix: Path) -> None:
         """Bring a set that a kill left staged to its place, so that the next save does not begin by deleting it."""
-        path = _file(prefix, ".staged", MANIFEST)
+        path = checkpoint_file(prefix, ".staged", MANIFEST)
         if path.exists():
-            expected = json.loads(path.read_text(encoding="utf-8"))["files"]
-            if all(_file(prefix, ".staged", suffix).exists() for suffix in expected):
-                self._move(prefix, "", ".previous")
-            self._move(prefix, ".staged", "", discard=False)
+            try:
+                expected = read_manifest(path)["files"]
+            except CheckpointError as error:
+                logger.warning("%s; the files staged with it are discarded", error)
+            else:
+                if all(checkpoint_file(prefix, ".staged", suffix).exists() for suffix in expected):
+                    self._move(prefix, "", ".previous")
+                self._move(prefix, ".staged", "", discard=False)
         self._discard(prefix, ".staged")
 
     def _move(self, prefix: Path, source: str, target: str, discard: bool = True) -> None:
         suffixes = [suffix for suffix in _suffixes(prefix, source) if suffix != MANIFEST]
-        if not suffixes and not _file(prefix, source, MANIFEST).exists():
+        if not suffixes and not checkpoint_file(prefix, source, MANIFEST).exists():
             return
         if discard:
             self._discard(prefix, target)
         # The manifest moves last: until then it vouches for the files under their old name and their new one.
         for suffix in [*suffixes, MANIFEST]:
-            if _file(prefix, source, suffix).exists():
-                os.replace(_file(prefix, source, suffix), _file(prefix, target, suffix))
+            if checkpoint_file(prefix, source, suffix).exists():
+                os.replace(checkpoint_file(prefix, source, suffix), checkpoint_file(prefix, target, suffix))
         flush_folder(prefix.parent)
 
     def _discard(self, prefix: Path, place: str) -> None:
         # The manifest goes first, so that nothing vouches for a set that is being taken apart.
         for suffix in [MANIFEST, *_suffixes(prefix, place)]:
-            _file(prefix, place, suffix).unlink(missing_ok=True)
+            checkpoint_file(prefix, place, suffix).unlink(missing_ok=True)
+
+    def _not_written(self, prefix: Path, error: OSError) -> CheckpointWriteError:
+        """Free the space of the unfinished set, and return the error to raise."""
+        try:
+            if not checkpoint_file(prefix, ".staged", MANIFEST).exists():
+                self._discard(prefix, ".staged")
+            free = f" ({shutil.disk_usage(self.folder).free / 2**20:,.0f} MiB free)"
+        except OSError:
+            free = ""
+        kept = newest_whole(self.folder)
+        return CheckpointWriteError(
+            f"the checkpoint {prefix} cannot be written: {error}{free}; "
+            + (
+                f"the checkpoint of step {kept[1]} is whole: go on from it with -o Global.checkpoints={kept[0]}"
+                if kept
+                else f"no checkpoint in {self.folder} is whole"
+            )
+        )
 
 
-def load_checkpoint(prefix: Union[str, Path]) -> Checkpoint:
-    """Read the newest whole checkpoint of ``prefix``, such as ``output/latest``.
+def load_checkpoint(path: Union[str, Path]) -> Checkpoint:
+    """Read the newest whole checkpoint of a prefix such as ``output/latest``.
 
     A damaged set is reported in the log by the name of its file, and the one before it is used.
+
+    Args:
+        path: a prefix, any file of a checkpoint, or the folder of a run, which stands for its ``latest``.
 
     Raises:
         CheckpointError: if no whole set is there; the message lists what is wrong with each.
     """
-    prefix = _without_suffix(Path(prefix))
-    candidates, problems = [], []
-    for order, place in enumerate(PLACES):
-        path = _file(prefix, place, MANIFEST)
-        if not path.exists():
-            continue
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            candidates.append((manifest["step"], -order, place, manifest))
-        except (ValueError, KeyError, TypeError) as error:
-            problems.append(f"{path} is damaged: {error}")
-    for _, _, place, manifest in sorted(candidates, key=lambda item: item[:2], reverse=True):
+    prefix = checkpoint_prefix(path)
+    candidates, problems = _candidates(prefix)
+    for place, manifest in candidates:
         located, missing = _locate(prefix, place, manifest)
         if missing:
             problems += missing
             continue
+        try:
+            parts = {suffix: _read_part(file) for suffix, file in located.items()}
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
         for problem in problems:
             logger.warning("%s; the checkpoint of step %d is used instead", problem, manifest["step"])
-        parts = {suffix: read_pickle(path) for suffix, path in located.items()}
         return Checkpoint(prefix=prefix, parts=parts, info=manifest)
     if not problems:
         raise CheckpointError(
@@ -171,45 +214,90 @@ def load_checkpoint(prefix: Union[str, Path]) -> Checkpoint:
     raise CheckpointError(f"no whole checkpoint at {prefix}:\n  " + "\n  ".join(problems))
 
 
+def newest_whole(folder: Path) -> Optional[tuple[Path, int]]:
+    """Return prefix and step of the newest checkpoint in ``folder`` whose files are all whole; None if there is none.
+
+    Of several of the same step, ``latest`` is named.
+    """
+    found = []
+    for name in checkpoint_names(folder):
+        for place, manifest in _candidates(folder / name)[0]:
+            if not _locate(folder / name, place, manifest)[1]:
+                found.append((manifest["step"], name == "latest", name))
+                break
+    return (folder / max(found)[2], max(found)[0]) if found else None
+
+
+def checkpoint_names(folder: Path) -> list[str]:
+    """Return the names of the checkpoints that a run has left in ``folder``, whole or not."""
+    ending = re.compile(rf"(\.staged|\.previous)?\.({re.escape(MANIFEST)}|pdparams)")
+    names = set()
+    for path in folder.iterdir() if folder.is_dir() else ():
+        name, dot, rest = path.name.partition(".")
+        if RUN_NAMES.fullmatch(name) and ending.fullmatch(dot + rest):
+            names.add(name)
+    return sorted(names)
+
+
+def _candidates(prefix: Path) -> tuple[list[tuple[str, dict]], list[str]]:
+    """Return ``(place, manifest)`` of each set, the newest first, and complaints about manifests."""
+    found, problems = [], []
+    for order, place in enumerate(PLACES):
+        path = checkpoint_file(prefix, place, MANIFEST)
+        if not path.exists():
+            continue
+        try:
+            manifest = read_manifest(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+        else:
+            found.append((manifest["step"], -order, place, manifest))
+    found.sort(key=lambda item: item[:2], reverse=True)
+    return [(place, manifest) for _, _, place, manifest in found], problems
+
+
 def _locate(prefix: Path, place: str, manifest: dict) -> tuple[dict[str, Path], list[str]]:
     """Find each file of ``manifest`` under one of its three names, by size and hash; return files and complaints."""
     located, complaints = {}, []
     for suffix, facts in manifest["files"].items():
-        found = [path for path in (_file(prefix, name, suffix) for name in PLACES) if path.exists()]
+        found = [path for path in (checkpoint_file(prefix, name, suffix) for name in PLACES) if path.is_file()]
         right = next(
             (p for p in found if p.stat().st_size == facts["bytes"] and sha256_of(p) == facts["sha256"]),
             None,
         )
         if right is not None:
             located[suffix] = right
-        elif _file(prefix, place, suffix).exists():
-            own = _file(prefix, place, suffix)
+        elif checkpoint_file(prefix, place, suffix).exists():
+            own = checkpoint_file(prefix, place, suffix)
             complaints.append(f"{own} is damaged: it does not have the SHA-256 that its manifest states")
         else:
-            complaints.append(f"{_file(prefix, place, suffix)} is missing")
+            complaints.append(f"{checkpoint_file(prefix, place, suffix)} is missing")
     return located, complaints
 
 
-def _file(prefix: Path, place: str, suffix: str) -> Path:
-    return prefix.with_name(f"{prefix.name}{place}.{suffix}")
+def _write_part(prefix: Path, suffix: str, content: Any) -> dict:
+    """Write one staged file and return what the manifest says of it."""
+    path = checkpoint_file(prefix, ".staged", suffix)
+    paddle.save(content, str(path))
+    flush(path)
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+
+
+def _read_part(path: Path) -> Any:
+    try:
+        return read_pickle(path)
+    except (ValueError, RecursionError, OSError) as error:
+        raise CheckpointError(f"{path} has the right SHA-256, but cannot be read: {error}") from error
 
 
 def _suffixes(prefix: Path, place: str) -> list[str]:
-    """Return the suffixes that exist for a set: ``pdparams``, ``pdopt``, …, ``manifest.json``."""
+    """Return the suffixes that exist for a set: ``pdparams``, ``manifest.json``, leftovers of a killed writer, …"""
     start = f"{prefix.name}{place}."
-    known = re.compile(rf"(pd[a-z]+|{re.escape(MANIFEST)})")
+    known = re.compile(rf"pd[a-z]+|{re.escape(MANIFEST)}(\.\d+\.tmp)?")
     if not prefix.parent.is_dir():
         return []
     names = (path.name[len(start) :] for path in prefix.parent.iterdir() if path.name.startswith(start))
     return sorted(name for name in names if known.fullmatch(name))
-
-
-def _without_suffix(path: Path) -> Path:
-    """Accept ``latest.pdparams`` or ``latest.manifest.json`` where a prefix was meant."""
-    for suffix in (".pdparams", ".pdopt", ".pdstates", ".pdema", f".{MANIFEST}"):
-        if path.name.endswith(suffix):
-            return path.with_name(path.name[: -len(suffix)])
-    return path
 
 
 def _other_checkpoints(prefix: Path) -> str:

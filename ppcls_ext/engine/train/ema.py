@@ -12,7 +12,9 @@ from ppcls_ext.utils.state_dict import tensor_to_array, unique_tensors
 
 
 class ModelEMA:
-    """Keeps ``shadow = decay · shadow + (1 - decay) · weight`` for every floating-point tensor of a model, in float32.
+    """Keeps ``shadow = shadow + (1 - decay) · (weight - shadow)`` for every floating-point tensor, in float32.
+
+    In this form a tensor that does not change, such as a frozen weight, is its own average bit for bit.
 
     Each tensor counts once, though Paddle lists LSTM tensors under two names. The weights are read from the parameters
     themselves, or from the optimizer's float32 master weights under AMP O2.
@@ -51,8 +53,7 @@ class ModelEMA:
         for name, tensor in self._followed().items():
             weight = (master_weights or {}).get(tensor.name, tensor)
             shadow = self._shadow[name]
-            shadow.scale_(decay)
-            shadow.add_(weight.astype("float32") * (1.0 - decay))
+            shadow.add_((weight.astype("float32") - shadow) * (1.0 - decay))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -75,12 +76,21 @@ class ModelEMA:
         state.update({name: tensor.numpy() for name, tensor in self._shadow.items()})
         return state
 
+    def tensors(self) -> dict[str, paddle.Tensor]:
+        """Return the averages themselves, by the names of the model's tensors."""
+        return dict(self._shadow)
+
     def load_state_dict(self, state: dict[str, np.ndarray], updates: int) -> None:
         """Restore what :meth:`state_dict` returned, and the number of updates done.
 
         Raises:
-            KeyError: naming a tensor that ``state`` lacks.
+            ValueError: naming a tensor that ``state`` lacks or has in a different shape.
         """
+        for name, shadow in self._shadow.items():
+            array = state.get(name)
+            if not isinstance(array, np.ndarray) or list(array.shape) != list(shadow.shape):
+                found = list(array.shape) if isinstance(array, np.ndarray) else "nothing"
+                raise ValueError(f"the average of {name} should be {list(shadow.shape)}, and there is {found}")
         for name, shadow in self._shadow.items():
             shadow.set_value(state[name])
         self.updates = updates

@@ -6,6 +6,7 @@ layer built earlier shifts it, and the state then fits nothing. On disk the key 
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any
 
@@ -14,12 +15,34 @@ import paddle
 
 from ppcls_ext.utils.state_dict import tensor_to_array
 
+logger = logging.getLogger("ppcls_ext")
+
 LR_SCHEDULER = "LR_Scheduler"
 MASTER_WEIGHTS = "master_weights"
 
 
 class OptimizerStateError(ValueError):
-    """The state belongs to other parameters."""
+    """The state belongs to other parameters, or is damaged."""
+
+
+def named_accumulators(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer) -> dict[str, paddle.Tensor]:
+    """Return the optimizer's tensors under their names on disk; master weights as ``<parameter>/master_weight``.
+
+    Raises:
+        OptimizerStateError: if an accumulator belongs to no parameter of ``model``.
+    """
+    structured = {parameter.name: name for name, parameter in model.named_parameters()}
+    by_length = sorted(structured, key=len, reverse=True)  # linear_1.w_0_deepcopy_3 before linear_1.w_0
+    tensors = {}
+    for key, value in optimizer.state_dict().items():
+        if key == MASTER_WEIGHTS:
+            tensors.update({f"{structured[name]}/master_weight": tensor for name, tensor in value.items()})
+        elif key != LR_SCHEDULER:
+            owner = next((name for name in by_length if key.startswith(name + "_")), None)
+            if owner is None:
+                raise OptimizerStateError(f"the optimizer's {key} belongs to no parameter of {type(model).__name__}")
+            tensors[f"{structured[owner]}/{key[len(owner) + 1 :]}"] = value
+    return tensors
 
 
 def to_disk(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer) -> dict[str, Any]:
@@ -28,57 +51,90 @@ def to_disk(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer) -> di
     Raises:
         OptimizerStateError: if an accumulator belongs to no parameter of ``model``.
     """
-    structured = {parameter.name: name for name, parameter in model.named_parameters()}
-    by_length = sorted(structured, key=len, reverse=True)  # linear_1.w_0_deepcopy_3 before linear_1.w_0
-    state = {}
-    for key, value in optimizer.state_dict().items():
-        if key == LR_SCHEDULER:
-            state[key] = value
-        elif key == MASTER_WEIGHTS:
-            state[key] = {structured[name]: tensor_to_array(tensor) for name, tensor in value.items()}
+    state: dict[str, Any] = {}
+    for key, tensor in named_accumulators(optimizer, model).items():
+        name, _, accumulator = key.partition("/")
+        if accumulator == "master_weight":
+            state.setdefault(MASTER_WEIGHTS, {})[name] = tensor_to_array(tensor)
         else:
-            owner = next((name for name in by_length if key.startswith(name + "_")), None)
-            if owner is None:
-                raise OptimizerStateError(f"the optimizer's {key} belongs to no parameter of {type(model).__name__}")
-            state[f"{structured[owner]}/{key[len(owner) + 1 :]}"] = tensor_to_array(value)
-    return state
+            state[key] = tensor_to_array(tensor)
+    schedule = optimizer.state_dict().get(LR_SCHEDULER)
+    return {**state, LR_SCHEDULER: schedule} if schedule is not None else state
 
 
 def from_disk(state: dict[str, Any], optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer) -> None:
     """Put what :func:`to_disk` returned into an optimizer that has not stepped yet.
 
+    The state of a different kind of optimizer or schedule is left out: that one begins afresh.
+
     Raises:
-        OptimizerStateError: naming the parameters that the state has and the model has not, or the other way round.
+        OptimizerStateError: naming the parameters that only one of state and model has, or what is damaged.
     """
-    own = {name: parameter for name, parameter in model.named_parameters() if parameter.trainable}
+    parameters = dict(model.named_parameters())
+    trained = {name for name, parameter in parameters.items() if parameter.trainable}
     of_state = {key.partition("/")[0] for key in state if "/" in key}
-    if of_state - set(own):
+    if of_state - set(parameters):
         raise OptimizerStateError(
-            f"the optimizer state has parameters unknown to the model: {_list(of_state - set(own))}"
+            f"the optimizer state has parameters unknown to the model: {_list(of_state - set(parameters))}"
         )
-    if of_state and set(own) - of_state:
-        raise OptimizerStateError(f"the optimizer state lacks parameters of the model: {_list(set(own) - of_state)}")
-    restored = {}
+    if of_state and trained - of_state:
+        raise OptimizerStateError(f"the optimizer state lacks parameters of the model: {_list(trained - of_state)}")
+    schedule, own_schedule = state.get(LR_SCHEDULER), optimizer.state_dict().get(LR_SCHEDULER)
+    is_same_kind = isinstance(schedule, dict) and own_schedule is not None and set(schedule) == set(own_schedule)
+    restored = {} if own_schedule is None else {LR_SCHEDULER: schedule if is_same_kind else own_schedule}
+    own = _own_accumulators(optimizer)
+    if own and not own.issuperset(key.partition("/")[2].rpartition("_")[0] for key in state if "/" in key):
+        logger.warning("the checkpoint has the state of a different optimizer; %s begins afresh", _kind(optimizer))
+        state = {}
     for key, value in state.items():
         if key == LR_SCHEDULER:
-            restored[key] = value
-        elif key == MASTER_WEIGHTS:
+            continue
+        if key == MASTER_WEIGHTS:
             # The names of a master weight's accumulators begin with its own name, which is Paddle's for it.
             restored[key] = {
-                own[name].name: _tensor(array, f"{own[name].name}_fp32_master_0") for name, array in value.items()
+                parameters[name].name: _tensor(array, f"{parameters[name].name}_fp32_master_0", parameters[name], name)
+                for name, array in _mapping(value, key).items()
+                if name in trained
             }
         else:
             name, _, accumulator = key.partition("/")
-            full_name = f"{own[name].name}_{accumulator}"
-            restored[full_name] = _tensor(value, full_name)
+            if name not in trained:
+                continue  # frozen since
+            full_name = f"{parameters[name].name}_{accumulator}"
+            restored[full_name] = _tensor(value, full_name, parameters[name], key)
     with warnings.catch_warnings():
-        # A warm-up keeps the state of the schedule after it in its own, and then wonders about it.
+        # A warm-up keeps the state of the schedule after it in its own, and Paddle warns of the entries it adds.
         warnings.filterwarnings("ignore", message="There are some unused values in state_dict")
         optimizer.set_state_dict(restored)
 
 
-def _tensor(array: np.ndarray, name: str) -> paddle.Tensor:
-    tensor = paddle.to_tensor(np.asarray(array))
+def _kind(optimizer: paddle.optimizer.Optimizer) -> str:
+    return type(optimizer).__name__
+
+
+def _own_accumulators(optimizer: paddle.optimizer.Optimizer) -> set:
+    """Return the names of the accumulators of this kind of optimizer, such as ``moment1``; SGD has none.
+
+    Paddle creates them in the first step, but their names are attributes of the class.
+    """
+    names = {getattr(optimizer, name) for name in dir(type(optimizer)) if name.endswith("_acc_str")}
+    return {name for name in names if isinstance(name, str)} | {f"fp32_master_0_{name}" for name in names}
+
+
+def _mapping(value: Any, key: str) -> dict:
+    if not isinstance(value, dict):
+        raise OptimizerStateError(f"the optimizer state's {key} holds a {type(value).__name__}, not a mapping")
+    return value
+
+
+def _tensor(array: Any, name: str, parameter: paddle.Tensor, key: str) -> paddle.Tensor:
+    """Return the accumulator of a parameter: it has the parameter's shape, or a single element."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "fiub" or (list(array.shape) != list(parameter.shape) and array.size != 1):
+        raise OptimizerStateError(
+            f"the optimizer state's {key} is {array.dtype}{list(array.shape)}; its parameter is {list(parameter.shape)}"
+        )
+    tensor = paddle.to_tensor(array)
     tensor.name = name
     return tensor
 

@@ -1,4 +1,4 @@
-"""Stopping on request: Ctrl-C and SIGTERM end a run at the next step boundary, after a checkpoint."""
+"""Ctrl-C and SIGTERM end a run at the next step boundary, after a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import signal
 from typing import Optional
 
 
-class StopRequest:
+class GracefulStop:
     """Remembers the first SIGINT or SIGTERM while it is active; a second one interrupts at once, as usual.
 
-    Use it as a context manager around the run. ``signal_number`` is None until a signal came.
+    Use it as a context manager around the run. ``signal_number`` is None until a signal arrives.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -18,7 +18,7 @@ class StopRequest:
         self.signal_number: Optional[int] = None
         self._previous = {}
 
-    def __enter__(self) -> StopRequest:
+    def __enter__(self) -> GracefulStop:
         for number in self.SIGNALS:
             self._previous[number] = signal.signal(number, self._remember)
         return self
@@ -39,6 +39,6 @@ class StopRequest:
     def exit_code(self) -> int:
         """128 plus the signal's number, the shell's convention: 130 for Ctrl-C, 143 for SIGTERM.
 
-        A process that stops because another one got the signal takes it for SIGTERM.
+        A process that stops because a different one got the signal counts as stopped by SIGTERM.
         """
         return 128 + int(self.signal_number or signal.SIGTERM)

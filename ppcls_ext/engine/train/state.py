@@ -1,28 +1,29 @@
-"""What a training checkpoint holds, and how a run goes on from one.
+"""What a training run changes from step to step, and how it travels through a checkpoint.
 
 ``pdparams``: the weights in float32. ``pdopt``: optimizer and schedule. ``pdema``: the moving average. ``pdstates``:
-position, best figures, loss scaler, running sums, unreadable images, and the seed, from which with the position all
-random states follow (:func:`ppcls_ext.engine.distributed.seed_everything`).
+position, best figures, loss scaler, running sums and unreadable images. Random states are not part of it: they follow
+from the seed and the position (:func:`ppcls_ext.engine.seed.seed_everything`).
 """
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any, Optional
 
 import numpy as np
+import paddle
 
-from ppcls_ext.engine.train.checkpoint import Checkpoint, CheckpointError
-from ppcls_ext.engine.train.optimizer_state import from_disk, to_disk
-from ppcls_ext.utils.state_dict import state_arrays
-from ppcls_ext.weights.loading import WeightMismatchError, check_model, load_state
+from ppcls_ext.engine.bad_images import BadImageCounter
+from ppcls_ext.engine.precision import Precision
+from ppcls_ext.engine.train.ema import ModelEMA
+from ppcls_ext.engine.train.errors import NonFiniteGradientError
+from ppcls_ext.engine.train.meters import EpochMeter
+from ppcls_ext.engine.train.optimizer_state import from_disk, named_accumulators, to_disk
+from ppcls_ext.utils.state_dict import non_finite_names, state_arrays, unique_tensors
+from ppcls_ext.weights.loading import load_state
 
-if TYPE_CHECKING:
-    from ppcls_ext.engine.distributed import Session
-    from ppcls_ext.engine.train.trainer import Trainer
-
-logger = logging.getLogger("ppcls_ext")
+#: The smallest loss scale of float16. Below it the gradients are beyond float32's own range, and no step will come.
+MIN_LOSS_SCALE = 1e-4
 
 
 @dataclass
@@ -43,157 +44,176 @@ class Best:
     epoch: int = 0
 
 
-def pack(trainer: Trainer, sums: np.ndarray) -> dict[str, Any]:
-    """Return the parts of a checkpoint that resumes ``trainer``.
+@dataclass
+class TrainState:
+    """Everything that training changes.
 
-    Args:
-        trainer: the run, at a step boundary.
-        sums: the epoch's running sums over all processes.
+    Attributes:
+        model: the bare model, not its DataParallel wrapper.
+        optimizer: its optimizer.
+        schedule: the learning-rate schedule; ``by_epoch`` tells whether it counts epochs or optimizer steps.
+        precision: the AMP settings by which model and optimizer are decorated.
+        meter: running sums of the epoch, of this process.
+        bad_images: unreadable images so far.
+        scaler: the loss scaler of float16, or None.
+        ema: the moving average of the weights, or None.
+        progress: the position.
+        best: the best figure of the weights.
+        best_ema: the best figure of the averaged weights.
     """
-    parts = {
-        "pdparams": float32_weights(trainer),
-        "pdopt": to_disk(trainer.optimizer, trainer.model),
-        "pdstates": states(trainer, sums),
-    }
-    if trainer.ema:
-        parts["pdema"] = trainer.ema.state_dict()
-    return parts
 
+    model: paddle.nn.Layer
+    optimizer: paddle.optimizer.Optimizer
+    schedule: paddle.optimizer.lr.LRScheduler
+    precision: Precision
+    meter: EpochMeter
+    bad_images: BadImageCounter
+    scaler: Optional[paddle.amp.GradScaler] = None
+    ema: Optional[ModelEMA] = None
+    progress: Progress = field(default_factory=Progress)
+    best: Best = field(default_factory=Best)
+    best_ema: Best = field(default_factory=Best)
 
-def float32_weights(trainer: Trainer) -> dict[str, np.ndarray]:
-    """Return the model's state; under AMP O2 the optimizer's master weights stand for the half-precision ones."""
-    arrays = state_arrays(trainer.model)
-    master = trainer.master_weights() or {}
-    for name, parameter in trainer.model.named_parameters():
-        if parameter.name in master:
-            arrays[name] = master[parameter.name].numpy()
-    return arrays
+    def backward(self, loss: paddle.Tensor) -> None:
+        """Compute the gradients of a loss, scaled if there is a scaler."""
+        (self.scaler.scale(loss) if self.scaler else loss).backward()
 
+    def unscale(self) -> None:
+        """Bring the gradients back to their own size, before anything measures or clips them."""
+        if self.scaler:
+            self.scaler.unscale_(self.optimizer)
 
-def states(trainer: Trainer, sums: np.ndarray) -> dict[str, Any]:
-    """Return the part called ``pdstates``; ``metric`` and ``epoch`` are what PaddleClas's holds."""
-    return {
-        "metric": trainer.best.metric,
-        "epoch": trainer.progress.epoch,
-        "best_epoch": trainer.best.epoch,
-        "metric_ema": trainer.best_ema.metric,
-        "best_epoch_ema": trainer.best_ema.epoch,
-        "iteration": trainer.progress.iteration,
-        "iterations": trainer.iterations,
-        "step": trainer.progress.step,
-        "skipped_steps": trainer.progress.skipped,
-        "seed": trainer.seed,
-        "order": trainer.loader.sampler.signature(),
-        "samples_per_step": trainer.samples_per_step,
-        "arch": trainer.cfg.Arch.name,
-        "epochs": trainer.epochs,
-        "meter": sums,
-        "bad_images": trainer.bad_images.state(),
-        "ema_updates": trainer.ema.updates if trainer.ema else 0,
-        "scaler": trainer.scaler.state_dict() if trainer.scaler else None,
-    }
+    def step(self) -> None:
+        """Take an optimizer step with the unscaled gradients; schedule and average follow.
 
+        Raises:
+            NonFiniteGradientError: if no loss scale makes the gradients finite.
+        """
+        done = self._scaled_step() if self.scaler else self._plain_step()
+        self.optimizer.clear_grad()
+        if not self.schedule.by_epoch:
+            self.schedule.step()
+        if self.ema and done:
+            self.ema.update(self.master_weights())
+        self.progress.step += 1
 
-def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
-    """Put ``checkpoint`` into a freshly built ``trainer``.
+    def _plain_step(self) -> bool:
+        self.optimizer.step()
+        return True
 
-    Raises:
-        CheckpointError: if it is of another model, or stopped within an epoch of other batches.
-        OptimizerStateError: if the optimizer's state is of other parameters.
-    """
-    found = checkpoint.parts.get("pdstates")
-    if found is None or "pdopt" not in checkpoint.parts:
-        raise CheckpointError(
-            f"Global.checkpoints: {checkpoint.prefix} holds weights alone; use Global.pretrained_model for them"
-        )
-    _check_same_position(trainer.session, checkpoint.prefix, found)
-    _check_same_run(trainer, checkpoint.prefix, found)
-    try:
-        check_model(trainer.model, checkpoint.info.get("arguments") or {}, f"{checkpoint.prefix}.pdparams")
-    except WeightMismatchError as error:
-        raise CheckpointError(f"Global.checkpoints: {error}") from None
-    report = load_state(trainer.model, checkpoint.parts["pdparams"])
-    if report.problems():
-        raise CheckpointError(
-            f"{checkpoint.prefix}.pdparams does not fit {trainer.cfg.Arch.name}:\n  " + "\n  ".join(report.problems())
-        )
-    from_disk(checkpoint.parts["pdopt"], trainer.optimizer, trainer.model)
-    if trainer.ema:
-        if "pdema" not in checkpoint.parts:
-            raise CheckpointError(f"the config has an EMA section, but {checkpoint.prefix}.pdema is not there")
-        trainer.ema.load_state_dict(checkpoint.parts["pdema"], found["ema_updates"])
-    if trainer.scaler and found["scaler"]:
-        trainer.scaler.load_state_dict(found["scaler"])
-    trainer.progress = Progress(found["epoch"], found["iteration"], found["step"], found.get("skipped_steps", 0))
-    _place_schedule(trainer)
-    trainer.best = Best(found["metric"], found["best_epoch"])
-    trainer.best_ema = Best(found["metric_ema"], found["best_epoch_ema"])
-    trainer.bad_images.load_state(found["bad_images"])
-    if len(trainer.meter.state()) == len(found["meter"]):
-        # The sums are those of all processes together; one of them carries them on.
-        trainer.meter.load_state(found["meter"] if trainer.session.is_main else 0 * found["meter"])
-    logger.info(
-        "Finish load checkpoints from %s: epoch %d, iteration %d, step %d",
-        checkpoint.prefix,
-        trainer.progress.epoch,
-        trainer.progress.iteration,
-        trainer.progress.step,
-    )
+    def _scaled_step(self) -> bool:
+        """Step unless a gradient is not finite, adapt the loss scale, and return whether there was a step."""
+        self.scaler.step(self.optimizer)
+        skipped = bool(self.scaler._found_inf)  # Paddle offers no public way to ask
+        self.scaler.update()
+        if skipped:
+            self.progress.skipped += 1
+            if self.loss_scale() < MIN_LOSS_SCALE:
+                raise NonFiniteGradientError(
+                    f"the gradients of step {self.progress.step + 1} (epoch {self.progress.epoch + 1}) are not finite, "
+                    f"and the loss scale has fallen to {self.loss_scale():.1e}: the run diverges. Lower the learning "
+                    "rate, set Optimizer.clip_global_norm, or use AMP.dtype=bfloat16"
+                )
+        return not skipped
 
+    def state_dict(self, sums: np.ndarray) -> dict[str, Any]:
+        """Return the parts of a checkpoint, by suffix; ``pdema`` is there with an average only.
 
-def _place_schedule(trainer: Trainer) -> None:
-    """Put the schedule where the run is, in steps of this run: another number of processes means another number.
+        Args:
+            sums: the meter's state, added up over all processes.
+        """
+        parts = {
+            "pdparams": self.float32_weights(),
+            "pdopt": to_disk(self.optimizer, self.model),
+            "pdstates": self.states(sums),
+        }
+        if self.ema:
+            parts["pdema"] = self.ema.state_dict()
+        return parts
 
-    The rate follows from the config and that place, not from the rate that was saved.
-    """
-    progress, accumulate = trainer.progress, trainer.accumulate
-    steps = (progress.epoch * trainer.iterations + progress.iteration) // accumulate
-    trainer.lr.step(progress.epoch if trainer.lr.by_epoch else steps)
+    def states(self, sums: np.ndarray) -> dict[str, Any]:
+        """Return the part called ``pdstates``; ``metric`` and ``epoch`` are what PaddleClas's holds."""
+        return {
+            "metric": self.best.metric,
+            "epoch": self.progress.epoch,
+            "best_epoch": self.best.epoch,
+            "metric_ema": self.best_ema.metric,
+            "best_epoch_ema": self.best_ema.epoch,
+            "iteration": self.progress.iteration,
+            "step": self.progress.step,
+            "skipped_steps": self.progress.skipped,
+            "meter": sums,
+            "bad_images": self.bad_images.state(),
+            "ema_updates": self.ema.updates if self.ema else 0,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+        }
 
+    def set_state_dict(self, parts: dict[str, Any], is_main: bool = True) -> None:
+        """Restore what :meth:`state_dict` returned; the schedule is placed by :meth:`place_schedule`.
 
-def _check_same_position(session: Session, prefix, found: dict) -> None:
-    """Check that all processes read a checkpoint of the same position; nodes may hold copies of different age."""
-    positions = np.stack([session.gather(found[name]) for name in ("epoch", "iteration", "step")], axis=1).astype(int)
-    if (positions != positions[0]).any():
-        listed = "; ".join(f"process {rank}: {position.tolist()}" for rank, position in enumerate(positions))
-        raise CheckpointError(
-            f"Global.checkpoints: {prefix} is not the same for all processes (epoch, iteration, step): {listed}. "
-            "Put it where all nodes can read it, or copy that of process 0 to every node"
-        )
+        Args:
+            parts: with the ``pdstates`` that :func:`ppcls_ext.engine.train.resume.checked_states` has let pass.
+            is_main: whether this process carries on the sums, which are those of all processes.
 
+        Raises:
+            ValueError: if a part does not fit the model or is damaged.
+        """
+        found = parts["pdstates"]
+        report = load_state(self.model, parts["pdparams"])
+        if report.problems():
+            raise ValueError("the weights do not fit the model:\n  " + "\n  ".join(report.problems()))
+        from_disk(parts["pdopt"], self.optimizer, self.model)
+        if self.ema:
+            if "pdema" not in parts:
+                raise ValueError("the config has an EMA section, but there is no .pdema")
+            self.ema.load_state_dict(parts["pdema"], found["ema_updates"])
+        if self.scaler and found["scaler"]:
+            self.scaler.load_state_dict(found["scaler"])
+        self.progress = Progress(found["epoch"], found["iteration"], found["step"], found["skipped_steps"])
+        self.best = Best(found["metric"], found["best_epoch"])
+        self.best_ema = Best(found["metric_ema"], found["best_epoch_ema"])
+        self.bad_images.load_state(found["bad_images"])
+        sums = np.asarray(found["meter"])
+        if len(self.meter.state()) == len(sums):
+            self.meter.load_state(sums if is_main else 0 * sums)
 
-def _check_same_run(trainer: Trainer, prefix, found: dict) -> None:
-    arch = trainer.cfg.Arch.name
-    if found["arch"] != arch:
-        raise CheckpointError(
-            f"Global.checkpoints: {prefix} is of {found['arch']}, Arch.name is {arch}; "
-            "to start a new run from its weights, use Global.pretrained_model"
-        )
-    order, order_then = trainer.loader.sampler.signature(), found.get("order", "")
-    if found["iteration"] and order != order_then:
-        raise CheckpointError(
-            f"Global.checkpoints: {prefix} stopped within an epoch that was read from {order_then or 'single files'}; "
-            f"this run reads {order or 'single files'}. Resume with the same, or from a checkpoint at the end of an "
-            "epoch"
-        )
-    then = (found["iterations"], found["samples_per_step"], found["seed"])
-    now = (trainer.iterations, trainer.samples_per_step, trainer.seed)
-    if found["iteration"] and then != now:
-        raise CheckpointError(
-            f"Global.checkpoints: {prefix} stopped within an epoch, at batch {found['iteration']} of {then[0]} "
-            f"({then[1]} samples a step, seed {then[2]}); this run has {now[0]} batches ({now[1]} samples a step, "
-            f"seed {now[2]}). Resume with the same batches, or from a checkpoint at the end of an epoch"
-        )
-    if then != now:
-        logger.warning(
-            "batches differ from the checkpoint's run (%d samples a step, seed %d): the run goes on, but is not the "
-            "one that would have been",
-            then[1],
-            then[2],
-        )
-    if found["epochs"] != trainer.epochs:
-        logger.warning(
-            "Global.epochs is %d, in the checkpoint's run it was %d: the learning-rate schedule changes",
-            trainer.epochs,
-            found["epochs"],
-        )
+    def place_schedule(self, iterations: int, accumulate: int) -> None:
+        """Put the schedule where the run is, in steps of this run: another number of processes changes their number.
+
+        The rate follows from the config and that place, not from the rate that was saved.
+        """
+        steps = (self.progress.epoch * iterations + self.progress.iteration) // accumulate
+        self.schedule.step(self.progress.epoch if self.schedule.by_epoch else steps)
+
+    def float32_weights(self) -> dict[str, np.ndarray]:
+        """Return the model's state; under AMP O2 the optimizer's master weights stand for the half-precision ones."""
+        arrays = state_arrays(self.model)
+        master = self.master_weights() or {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.name in master:
+                arrays[name] = master[parameter.name].numpy()
+        return arrays
+
+    def master_weights(self) -> Optional[dict]:
+        """Return the optimizer's float32 weights by global parameter name, or None where the model has its own."""
+        return self.optimizer.state_dict().get("master_weights") if self.precision.casts_weights else None
+
+    def loss_scale(self) -> float:
+        """Return the scaler's factor; there must be a scaler."""
+        return float(self.scaler.state_dict()["scale"][0])
+
+    def non_finite(self) -> list[str]:
+        """Return the names of the tensors that hold NaN or infinity, of ``tensor_count()`` in all."""
+        return non_finite_names(self._tensors())
+
+    def tensor_count(self) -> int:
+        """Return how many tensors :meth:`non_finite` looks at."""
+        return len(self._tensors())
+
+    def _tensors(self) -> dict[str, paddle.Tensor]:
+        """Return parameters, buffers, optimizer state and averages, under names that a reader understands."""
+        tensors = {name: tensor for name, (tensor, _) in unique_tensors(self.model).items()}
+        tensors.update({f"optimizer {name}": t for name, t in named_accumulators(self.optimizer, self.model).items()})
+        if self.ema:
+            tensors.update({f"EMA {name}": tensor for name, tensor in self.ema.tensors().items()})
+        return tensors

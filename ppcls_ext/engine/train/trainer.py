@@ -4,7 +4,8 @@ Order of a step: seed from the step number, forward, backward, unscaling, clippi
 A step whose gradients are not finite after unscaling (float16) changes neither weights nor optimizer nor average; the
 schedule goes on, so that the learning rate is a function of the position in the run. The result of a step
 (losses, logits) is read while the next one runs, so that the device never waits for the log; a non-finite loss is
-therefore seen one step late, and always before anything is saved.
+therefore seen one step late, and always before anything is saved. Nor is anything saved, or evaluated, that is not
+finite itself: weights diverge under a finite loss, since ReLU turns NaN into 0.
 
 A run stops at a step boundary, on all processes at the same one, and saves first.
 """
@@ -28,30 +29,22 @@ from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import build_model, image_labels, logits_of
 from ppcls_ext.engine.precision import Precision
 from ppcls_ext.engine.seed import seed_everything
-from ppcls_ext.engine.train import state as run_state
-from ppcls_ext.engine.train.checkpoint import CheckpointStore, load_checkpoint
+from ppcls_ext.engine.train.checkpoint import CheckpointStore, checkpoint_names, load_checkpoint, newest_whole
 from ppcls_ext.engine.train.ema import ModelEMA
+from ppcls_ext.engine.train.errors import NonFiniteGradientError, NonFiniteLossError, NonFiniteWeightsError
 from ppcls_ext.engine.train.meters import EpochMeter, StepTimer
+from ppcls_ext.engine.train.output_dir import OutputDirError, OutputLock, check_not_overwritten
 from ppcls_ext.engine.train.reporter import Reporter
-from ppcls_ext.engine.train.signals import StopRequest
-from ppcls_ext.engine.train.state import Best, Progress
+from ppcls_ext.engine.train.resume import RunFacts, resume
+from ppcls_ext.engine.train.signals import GracefulStop
+from ppcls_ext.engine.train.state import Best, TrainState
 from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import InvalidLogitsError, build_metrics
 from ppcls_ext.optim import build_optimizer, describe_scaling, scale_learning_rates
 
+__all__ = ["NonFiniteGradientError", "NonFiniteLossError", "NonFiniteWeightsError", "Trainer", "train"]
+
 logger = logging.getLogger("ppcls_ext")
-
-
-class NonFiniteLossError(FloatingPointError):
-    """The loss became NaN or infinite; the message says at which step, learning rate and files."""
-
-
-class NonFiniteGradientError(FloatingPointError):
-    """The gradients stayed NaN or infinite however small the loss scale."""
-
-
-#: The smallest loss scale of float16. Below it the gradients are beyond float32's own range, and no step will come.
-MIN_LOSS_SCALE = 1e-4
 
 
 @dataclass
@@ -70,7 +63,7 @@ class Trainer:
     """Builds all parts of a run from the config and trains.
 
     Attributes:
-        model: the bare model (not its DataParallel wrapper).
+        state: all that training changes: model, optimizer, schedule, scaler, average, position, best figures.
         history: one dict of figures an epoch.
     """
 
@@ -84,7 +77,7 @@ class Trainer:
 
         seed_everything(self.seed)
         checkpoint = load_checkpoint(cfg.Global.checkpoints) if cfg.Global.checkpoints else None
-        self.model = build_model(cfg, checkpoint)
+        model = build_model(cfg, checkpoint)
         self.loss = build_loss(cfg.section("Loss.Train"))
         self.loader = build_dataloader(
             cfg.section("DataLoader.Train"),
@@ -95,32 +88,46 @@ class Trainer:
             world_size=session.world_size,
         )
         if cfg.Global.recompute:
-            self.model.set_recompute(True)
+            model.set_recompute(True)
         self.iterations = self._iterations_per_epoch()
         self.samples_per_step = self.loader.sampler.batch_size * session.world_size * self.accumulate
         self.precision = Precision.from_config(cfg)
-        self.optimizer, self.lr = build_optimizer(
-            self._scaled_optimizer_section(), self.model, self.epochs, self.iterations // self.accumulate
-        )
-        self.precision.decorate(self.model, self.optimizer)
-        self.scaler = self.precision.scaler()
-        self.ema = ModelEMA(self.model, cfg.EMA.decay, cfg.EMA.warmup) if cfg.EMA else None
-        train_metric = cfg.section("Metric.Train")
-        self.meter = EpochMeter(
-            [*self.loss.names, "loss"], build_metrics(train_metric, cfg.Arch.class_num) if train_metric else None
-        )
+        self.state = self._build_state(model)
         self.evaluator = Evaluator(cfg, session, self.precision) if cfg.Global.eval_during_train else None
-        self.bad_images = BadImageCounter(cfg.Global.max_bad_image_ratio, len(self.loader.dataset))
-
-        self.progress, self.best, self.best_ema = Progress(), Best(), Best()
         self.history: list[dict] = []
+        self.facts = RunFacts.of(cfg, self.iterations, self.samples_per_step, self.loader.sampler.signature())
         if checkpoint is not None:
-            run_state.restore(self, checkpoint)
-        self.parallel = self.model
+            resume(self.state, self.facts, checkpoint, session, self.accumulate)
+        self.parallel = model
         if session.world_size > 1:
-            self.parallel = paddle.DataParallel(self.model, find_unused_parameters=cfg.Global.find_unused_parameters)
+            self.parallel = paddle.DataParallel(model, find_unused_parameters=cfg.Global.find_unused_parameters)
         self.reporter = Reporter(session, self.epochs, self.output_dir if cfg.Global.use_visualdl else None)
         self._grad_norm: Optional[paddle.Tensor] = None
+        self._finite_step: Optional[int] = None
+
+    def _build_state(self, model: paddle.nn.Layer) -> TrainState:
+        cfg = self.cfg
+        optimizer, schedule = build_optimizer(
+            self._scaled_optimizer_section(), model, self.epochs, self.iterations // self.accumulate
+        )
+        self.precision.decorate(model, optimizer)
+        train_metric = cfg.section("Metric.Train")
+        metrics = build_metrics(train_metric, cfg.Arch.class_num) if train_metric else None
+        return TrainState(
+            model=model,
+            optimizer=optimizer,
+            schedule=schedule,
+            precision=self.precision,
+            meter=EpochMeter([*self.loss.names, "loss"], metrics),
+            bad_images=BadImageCounter(cfg.Global.max_bad_image_ratio, len(self.loader.dataset)),
+            scaler=self.precision.scaler(),
+            ema=ModelEMA(model, cfg.EMA.decay, cfg.EMA.warmup) if cfg.EMA else None,
+        )
+
+    @property
+    def model(self) -> paddle.nn.Layer:
+        """The bare model, not its DataParallel wrapper."""
+        return self.state.model
 
     # The run
 
@@ -130,6 +137,8 @@ class Trainer:
         Raises:
             NonFiniteLossError: if the loss becomes NaN or infinite.
             NonFiniteGradientError: if under float16 the gradients do, whatever the loss scale.
+            NonFiniteWeightsError: if weights, optimizer state or average do; they are not saved.
+            CheckpointWriteError: if a checkpoint cannot be written.
             SystemExit: with 128 plus the signal's number after Ctrl-C or SIGTERM, once the checkpoint is written.
         """
         self.reporter.begin(
@@ -141,45 +150,51 @@ class Trainer:
             self.seed,
         )
         try:
-            with StopRequest() as self._stop:
-                while self.progress.epoch < self.epochs:
+            with GracefulStop() as self._stop:
+                while self.state.progress.epoch < self.epochs:
                     self._train_epoch()
                     self._after_epoch()
         finally:
             self.loader.close()
             self.reporter.close()
-        self.bad_images.summarise()
-        return {
+        self.state.bad_images.summarise()
+        summary = {
             "epochs": self.epochs,
-            "steps": self.progress.step,
-            "skipped_steps": self.progress.skipped,
+            "steps": self.state.progress.step,
+            "skipped_steps": self.state.progress.skipped,
             "criterion": self.evaluator.criterion if self.evaluator else None,
-            "best_metric": self.best.metric if self.best.epoch else None,
-            "best_epoch": self.best.epoch or None,
+            "best_metric": self.state.best.metric if self.state.best.epoch else None,
+            "best_epoch": self.state.best.epoch or None,
             "history": self.history,
         }
+        config = self.output_dir / "config.yaml"
+        self.reporter.end(
+            summary, self.output_dir, checkpoint_names(self.output_dir), config if config.is_file() else None
+        )
+        return summary
 
     def _train_epoch(self) -> None:
-        epoch = self.progress.epoch + 1
-        if self.progress.iteration == 0:
-            self.meter.reset()
+        state = self.state
+        epoch = state.progress.epoch + 1
+        if state.progress.iteration == 0:
+            state.meter.reset()
         self.model.train()
         timer, pending = StepTimer(), None
-        step, skipped = self.progress.step, self.progress.skipped
-        bar = self.reporter.bar(epoch, self.progress.iteration, self.iterations)
-        batches = self.loader.epoch(epoch, start_batch=self.progress.iteration)
+        step, skipped = state.progress.step, state.progress.skipped
+        bar = self.reporter.bar(epoch, state.progress.iteration, self.iterations)
+        batches = self.loader.epoch(epoch, start_batch=state.progress.iteration)
         try:
-            for iteration in range(self.progress.iteration, self.iterations):
+            for iteration in range(state.progress.iteration, self.iterations):
                 timer.restart()
                 batch = next(batches)
                 timer.data_ready()
-                self.bad_images.add(batch.bad)
+                state.bad_images.add(batch.bad)
                 done = self._step(epoch, iteration, batch)
                 self._read(pending)
                 pending = done
                 timer.step_done()
                 bar.update()
-                self.progress.iteration = iteration + 1
+                state.progress.iteration = iteration + 1
                 log, save = self._is_log_step(iteration), self._is_save_step(iteration)
                 ask = self._is_stop_step(iteration)
                 if log or save or ask:
@@ -195,16 +210,16 @@ class Trainer:
         finally:
             batches.close()
             bar.close()
-        if self.progress.skipped > skipped:
+        if state.progress.skipped > skipped:
             logger.warning(
                 "epoch %d: %d of %d steps were skipped, as their gradients were not finite in float16; the loss scale "
                 "is now %g",
                 epoch,
-                self.progress.skipped - skipped,
-                self.progress.step - step,
-                self._loss_scale(),
+                state.progress.skipped - skipped,
+                state.progress.step - step,
+                state.loss_scale(),
             )
-        figures = self.meter.figures(self._all_sums())
+        figures = state.meter.figures(self._all_sums())
         self.reporter.epoch(epoch, figures)
         self.history.append({"epoch": epoch, **{f"train_{name}": value for name, value in figures.items()}})
 
@@ -215,7 +230,7 @@ class Trainer:
         seed_everything(self.seed, self.session.rank, (epoch - 1) * self.iterations + iteration)
         if len(batch.indices) == 0:
             raise RuntimeError(f"epoch {epoch}, batch {iteration}: not one of its images can be read: {batch.bad[0]}")
-        lr = self.optimizer.get_lr()
+        lr = self.state.optimizer.get_lr()
         last_of_group = (iteration + 1) % self.accumulate == 0
         # Gradients travel once an optimizer step, not once a micro-batch.
         communication = nullcontext() if last_of_group or self.parallel is self.model else self.parallel.no_sync()
@@ -224,51 +239,14 @@ class Trainer:
                 output = self.parallel(batch.images)
             logits = logits_of(output)
             losses = self.loss({**output, "logits": logits} if isinstance(output, dict) else logits, batch.labels)
-            total = losses["loss"] / self.accumulate
-            (self.scaler.scale(total) if self.scaler else total).backward()
+            self.state.backward(losses["loss"] / self.accumulate)
         if last_of_group:
-            self._update()
+            self.state.unscale()
+            if self.cfg.Global.log_grad_norm:
+                self._grad_norm = _global_norm(self.model)
+            self.state.step()
         detached = {name: value.detach() for name, value in losses.items()}
         return _Pending(epoch, iteration, lr, detached, logits.detach(), batch)
-
-    def _update(self) -> None:
-        if self.scaler:
-            self.scaler.unscale_(self.optimizer)
-        if self.cfg.Global.log_grad_norm:
-            self._grad_norm = _global_norm(self.model)
-        done = self._scaled_step() if self.scaler else self._plain_step()
-        self.optimizer.clear_grad()
-        if not self.lr.by_epoch:
-            self.lr.step()
-        if self.ema and done:
-            self.ema.update(self.master_weights())
-        self.progress.step += 1
-
-    def _plain_step(self) -> bool:
-        self.optimizer.step()
-        return True
-
-    def _scaled_step(self) -> bool:
-        """Step unless a gradient is not finite, adapt the loss scale, and return whether there was a step."""
-        self.scaler.step(self.optimizer)
-        skipped = bool(self.scaler._found_inf)  # Paddle offers no public way to ask
-        self.scaler.update()
-        if skipped:
-            self.progress.skipped += 1
-            if self._loss_scale() < MIN_LOSS_SCALE:
-                raise NonFiniteGradientError(
-                    f"the gradients of step {self.progress.step + 1} (epoch {self.progress.epoch + 1}) are not finite, "
-                    f"and the loss scale has fallen to {self._loss_scale():.1e}: the run diverges. Lower the learning "
-                    "rate, set Optimizer.clip_global_norm, or use AMP.dtype=bfloat16"
-                )
-        return not skipped
-
-    def _loss_scale(self) -> float:
-        return float(self.scaler.state_dict()["scale"][0])
-
-    def master_weights(self) -> Optional[dict]:
-        """Return the optimizer's float32 weights by global parameter name, or None where the model has its own."""
-        return self.optimizer.state_dict().get("master_weights") if self.precision.casts_weights else None
 
     def _read(self, pending: Optional[_Pending]) -> None:
         """Read a step's result into the meters.
@@ -281,10 +259,10 @@ class Trainer:
         losses = {name: float(value) for name, value in pending.losses.items()}
         if not np.isfinite(losses["loss"]):
             raise self._non_finite(pending, f"the loss is {losses['loss']}")
-        self.meter.add(losses, len(pending.batch.indices))
-        if self.meter.metrics:
+        self.state.meter.add(losses, len(pending.batch.indices))
+        if self.state.meter.metrics:
             try:
-                self.meter.metrics.update(pending.logits, image_labels(pending.batch.labels))
+                self.state.meter.metrics.update(pending.logits, image_labels(pending.batch.labels))
             except InvalidLogitsError as error:
                 raise self._non_finite(pending, str(error)) from error
 
@@ -292,28 +270,57 @@ class Trainer:
         files = [str(self.loader.dataset.image_path(int(index))) for index in pending.batch.indices]
         return NonFiniteLossError(
             f"{what} at epoch {pending.epoch}, iteration {pending.iteration} (learning rate {pending.lr:.3e}); nothing "
-            f"of this step was saved, the checkpoints in {self.output_dir} are from before it. The batch on process "
-            f"{self.session.rank}: {', '.join(files)}"
+            f"of this step was saved, {self._last_good()}. The batch on process {self.session.rank}: {', '.join(files)}"
         )
 
+    def _require_finite(self) -> None:
+        """Check that what is to be saved or evaluated is finite; every process must call it.
+
+        Raises:
+            NonFiniteWeightsError: on all processes, naming the tensors, the step and the last good checkpoint.
+        """
+        state, step = self.state, self.state.progress.step
+        if step == self._finite_step:
+            return
+        wrong = state.non_finite()
+        if self.session.sum(np.array([len(wrong)]))[0]:
+            names = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+            raise NonFiniteWeightsError(
+                f"the run has diverged: after step {step} (epoch {state.progress.epoch}, iteration "
+                f"{state.progress.iteration}) {len(wrong)} of {state.tensor_count()} tensors hold NaN or infinity: "
+                f"{names or 'on another process'}. They were not saved, {self._last_good()}. Lower the learning rate "
+                f"({state.optimizer.get_lr():.3e}), lengthen the warm-up, or set Optimizer.clip_global_norm"
+            )
+        self._finite_step = step
+
+    def _last_good(self) -> str:
+        kept = newest_whole(self.output_dir)
+        if kept:
+            return f"the last good checkpoint is {kept[0]} (step {kept[1]})"
+        if self.cfg.Global.checkpoints:
+            return f"the last good checkpoint is the one it went on from, {self.cfg.Global.checkpoints}"
+        return "and there is no checkpoint from before"
+
     def _report_step(self, epoch: int, iteration: int, timer: StepTimer) -> None:
-        figures = {f"lr({self.lr.kind})": self.optimizer.get_lr(), **self.meter.figures(self._all_sums())}
+        state = self.state
+        figures = {f"lr({state.schedule.kind})": state.optimizer.get_lr(), **state.meter.figures(self._all_sums())}
         if self._grad_norm is not None:
             figures["grad_norm"] = float(self._grad_norm)
-        if self.scaler:
-            figures["loss_scale"] = self._loss_scale()
+        if state.scaler:
+            figures["loss_scale"] = state.loss_scale()
         ips = self.loader.sampler.batch_size / max(timer.batch_cost, 1e-9)
-        self.reporter.step(epoch, iteration, self.iterations, figures, timer, ips, self.progress.step)
+        self.reporter.step(epoch, iteration, self.iterations, figures, timer, ips, state.progress.step)
 
     # After an epoch
 
     def _after_epoch(self) -> None:
-        self.progress.epoch += 1
-        self.progress.iteration = 0
-        if self.lr.by_epoch:
-            self.lr.step()
-        epoch, settings = self.progress.epoch, self.cfg.Global
+        self.state.progress.epoch += 1
+        self.state.progress.iteration = 0
+        if self.state.schedule.by_epoch:
+            self.state.schedule.step()
+        epoch, settings = self.state.progress.epoch, self.cfg.Global
         due = epoch >= settings.start_eval_epoch and (epoch % settings.eval_interval == 0 or epoch == self.epochs)
+        self._require_finite()
         if self.evaluator and due:
             self._evaluate(epoch)
         if settings.save_interval > 0 and epoch % settings.save_interval == 0:
@@ -326,12 +333,12 @@ class Trainer:
     def _evaluate(self, epoch: int) -> None:
         result = self.evaluator.run(self.model, epoch)
         self.history[-1].update({f"eval_{name}": value for name, value in result.items()})
-        self._keep_if_best(result, epoch, self.best, "best_model", "best metric")
-        if self.ema:
-            with self.ema.applied():
+        self._keep_if_best(result, epoch, self.state.best, "best_model", "best metric")
+        if self.state.ema:
+            with self.state.ema.applied():
                 averaged = self.evaluator.run(self.model, epoch)
             self.history[-1].update({f"eval_ema_{name}": value for name, value in averaged.items()})
-            self._keep_if_best(averaged, epoch, self.best_ema, "best_model_ema", "best metric ema")
+            self._keep_if_best(averaged, epoch, self.state.best_ema, "best_model_ema", "best metric ema")
 
     def _keep_if_best(self, result: dict, epoch: int, best: Best, name: str, label: str) -> None:
         criterion = self.evaluator.criterion
@@ -341,33 +348,36 @@ class Trainer:
             best.metric, best.epoch = result[criterion], epoch
             self._save(name)
         logger.info("[Eval][Epoch %d][%s: %s]", epoch, label, best.metric)
-        tag = "eval_acc_ema" if best is self.best_ema else "eval_acc"
+        tag = "eval_acc_ema" if best is self.state.best_ema else "eval_acc"
         self.reporter.scalars({tag: result[criterion]}, epoch)
 
     def _save(self, name: str) -> None:
         """Write a checkpoint on the main process; every process must call it."""
+        self._require_finite()
         sums = self._all_sums()
         if not self.session.is_main:
             return
         if name == "best_model_ema":
             # The averaged weights under the name that evaluation, export and prediction read.
-            parts = {"pdparams": self.ema.state_dict(), "pdstates": run_state.states(self, sums)}
+            parts = {"pdparams": self.state.ema.state_dict(), "pdstates": self.state.states(sums)}
         else:
-            parts = run_state.pack(self, sums)
+            parts = self.state.state_dict(sums)
+        parts["pdstates"].update(self.facts.to_dict())
         arguments = self.model.bound_arguments() if hasattr(self.model, "bound_arguments") else None
-        self.store.save(name, parts, self.progress.step, arguments)
+        class_names = getattr(self.loader.dataset, "class_names", None)
+        self.store.save(name, parts, self.state.progress.step, arguments, class_names)
 
     def _leave_if_asked(self) -> None:
         """Save and leave if any process got a signal; all of them ask at the same step."""
         asked = self.session.sum(np.array([self._stop.signal_number is not None]))[0]
-        if not asked or self.progress.epoch == self.epochs:
+        if not asked or self.state.progress.epoch == self.epochs:
             return
-        if self.progress.iteration:
+        if self.state.progress.iteration:
             self._save("latest")
         logger.warning(
             "stopped by a signal after epoch %d, iteration %d; go on with -o Global.checkpoints=%s",
-            self.progress.epoch,
-            self.progress.iteration,
+            self.state.progress.epoch,
+            self.state.progress.iteration,
             self.output_dir / "latest",
         )
         raise SystemExit(self._stop.exit_code)
@@ -383,16 +393,16 @@ class Trainer:
 
     def _is_save_step(self, iteration: int) -> bool:
         interval = self.cfg.Global.save_interval_steps
-        return interval > 0 and self._is_boundary(iteration) and self.progress.step % interval == 0
+        return interval > 0 and self._is_boundary(iteration) and self.state.progress.step % interval == 0
 
     def _is_stop_step(self, iteration: int) -> bool:
         """Whether to ask for signals now. Several processes must ask at the same step, and do so now and then."""
         if self.session.world_size == 1:
             return self._stop.signal_number is not None and self._is_boundary(iteration)
-        return self._is_boundary(iteration) and self.progress.step % self.cfg.Global.print_batch_step == 0
+        return self._is_boundary(iteration) and self.state.progress.step % self.cfg.Global.print_batch_step == 0
 
     def _all_sums(self) -> np.ndarray:
-        return self.session.sum(self.meter.state())
+        return self.session.sum(self.state.meter.state())
 
     def _scaled_optimizer_section(self) -> dict:
         """Return the ``Optimizer`` section, its learning rates scaled from ``Global.base_batch_size`` to this run's."""
@@ -434,11 +444,38 @@ def train(cfg) -> dict:
 
     Returns:
         The summary of :meth:`Trainer.run`.
+
+    Raises:
+        OutputDirError: if a run is writing to ``Global.output_dir``, or has left checkpoints there that this one would
+            overwrite; nothing is written then.
     """
     session = Session(cfg.Global.device)
     output_dir = Path(cfg.Global.output_dir)
-    start_logging(session.is_main, output_dir / "train.log")
-    log_config(cfg)
+    lock = OutputLock(output_dir)
+    try:
+        _claim(output_dir, lock, cfg, session)
+        start_logging(session.is_main, output_dir / "train.log")
+        log_config(cfg)
+        if lock.note:
+            logger.warning(lock.note)
+        trainer = Trainer(cfg, session)
+        if session.is_main:
+            if cfg.Global.overwrite and not cfg.Global.checkpoints:
+                trainer.store.remove_all()
+            cfg.save(output_dir / "config.yaml")
+        return trainer.run()
+    finally:
+        lock.release()
+
+
+def _claim(output_dir: Path, lock: OutputLock, cfg, session: Session) -> None:
+    """Take the output folder for this run on the main process; all processes learn whether that worked."""
+    refusal = None
     if session.is_main:
-        cfg.save(output_dir / "config.yaml")
-    return Trainer(cfg, session).run()
+        try:
+            lock.acquire()
+            check_not_overwritten(output_dir, cfg.Global.checkpoints, cfg.Global.overwrite)
+        except OutputDirError as error:
+            refusal = error
+    if session.sum(np.array([refusal is not None]))[0]:
+        raise refusal or OutputDirError(f"process 0 cannot use {output_dir}; its message says why")

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from ppcls_ext.config import load_config
+from ppcls_ext.data.image_files import list_images
 from ppcls_ext.engine.deploy import predictor as predictor_module
 from ppcls_ext.engine.deploy.exporter import PIR_FLAG, export, uses_pir
-from ppcls_ext.engine.deploy.image_files import list_images
 from ppcls_ext.engine.deploy.inference_yml import InferenceConfigError
 from ppcls_ext.engine.deploy.predictor import Predictor
 from ppcls_ext.engine.evaluator import evaluate

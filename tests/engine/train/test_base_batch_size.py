@@ -54,15 +54,15 @@ def test_accumulated_batches_count(recipe):
 def test_nothing_is_scaled_where_the_recipe_fits_or_says_nothing(recipe, stated_for):
     recipe.config["Global"]["base_batch_size"] = stated_for
     trainer = recipe.trainer()
-    trainer.lr.step(3)
-    assert trainer.lr() == PEAK
+    trainer.state.schedule.step(3)
+    assert trainer.state.schedule() == PEAK
     assert "learning rates x" not in recipe.log()
 
 
 def test_a_table_of_rates_is_scaled(recipe):
     recipe.config["Optimizer"]["lr"] = {"name": "Piecewise", "decay_epochs": [1], "values": [0.4, 0.04]}
     trainer = recipe.trainer()
-    assert trainer.lr() == pytest.approx(0.1)
+    assert trainer.state.schedule() == pytest.approx(0.1)
     assert "values [0.4, 0.04] -> [0.1, 0.01]" in recipe.log()
 
 

@@ -78,8 +78,8 @@ def test_every_pair_trains_and_resumes_exactly(runs, device, pair):
     skipped = summary["skipped_steps"]
     assert (1 <= skipped <= 3) == bool({"scaler", "scaler O2"} & set(pair)), skipped
     assert summary["steps"] == (8 if "accumulation" in pair else 16)
-    if trainer.ema:
-        assert trainer.ema.updates == summary["steps"] - skipped
+    if trainer.state.ema:
+        assert trainer.state.ema.updates == summary["steps"] - skipped
     expected = flat(load_checkpoint(runs.output_dir / "latest").parts)
     assert all(np.isfinite(array).all() for array in expected.values() if array.dtype.kind == "f" and array.size > 1)
     os.rename(runs.output_dir, runs.folder / "unbroken")
@@ -96,19 +96,19 @@ def test_a_skipped_step_changes_nothing_but_scale_and_schedule(runs, device):
     configure(runs, "scaler", "ema", "accumulation")
     runs.config["AMP"]["scale_loss"] = 2.0**40
     trainer = runs.trainer()
-    weights, shadow = state_arrays(trainer.model), trainer.ema.state_dict()
-    lr = trainer.optimizer.get_lr()
+    weights, shadow = state_arrays(trainer.model), trainer.state.ema.state_dict()
+    lr = trainer.state.optimizer.get_lr()
     batches = trainer.loader.epoch(1)
     for iteration in range(2):
         trainer._step(1, iteration, next(batches))
     batches.close()
-    assert (trainer.progress.step, trainer.progress.skipped, trainer.ema.updates) == (1, 1, 0)
+    assert (trainer.state.progress.step, trainer.state.progress.skipped, trainer.state.ema.updates) == (1, 1, 0)
     assert all(np.array_equal(array, state_arrays(trainer.model)[name]) for name, array in weights.items())
-    assert all(np.array_equal(array, trainer.ema.state_dict()[name]) for name, array in shadow.items())
-    moments = {key: value for key, value in trainer.optimizer.state_dict().items() if "moment" in key}
+    assert all(np.array_equal(array, trainer.state.ema.state_dict()[name]) for name, array in shadow.items())
+    moments = {key: value for key, value in trainer.state.optimizer.state_dict().items() if "moment" in key}
     assert all(float(value.abs().max()) == 0 for value in moments.values())
-    assert trainer.scaler.state_dict()["scale"] == 2.0**39
-    assert trainer.optimizer.get_lr() > lr
+    assert trainer.state.scaler.state_dict()["scale"] == 2.0**39
+    assert trainer.state.optimizer.get_lr() > lr
 
 
 @pytest.mark.parametrize("dtype", [None, "float16"])
@@ -119,7 +119,7 @@ def test_clipping_sees_the_true_gradients(runs, device, dtype):
         runs.config["AMP"] = {"level": "O1", "dtype": dtype, "scale_loss": 64.0}
     trainer = runs.trainer()
     seen = {}
-    clip = trainer.optimizer._grad_clip
+    clip = trainer.state.optimizer._grad_clip
 
     def norm(pairs):
         return np.sqrt(sum(float((gradient.astype("float32") ** 2).sum()) for _, gradient in pairs))
@@ -130,7 +130,7 @@ def test_clipping_sees_the_true_gradients(runs, device, dtype):
         seen["after"] = norm(clipped)
         return clipped
 
-    trainer.optimizer._grad_clip = watched
+    trainer.state.optimizer._grad_clip = watched
     batches = trainer.loader.epoch(1)
     for iteration in range(2):
         trainer._step(1, iteration, next(batches))
@@ -155,14 +155,14 @@ def test_master_weights_average_and_checkpoint_under_o2(runs, device):
     configure(runs, "O2", "ema")
     trainer = runs.trainer()
     history = []
-    update = trainer.ema.update
+    update = trainer.state.ema.update
 
     def recording(master_weights):
         history.append({name: tensor.numpy() for name, tensor in master_weights.items()})
         update(master_weights)
 
-    start = trainer.ema.state_dict()
-    trainer.ema.update = recording
+    start = trainer.state.ema.state_dict()
+    trainer.state.ema.update = recording
     trainer.run()
     parts = load_checkpoint(runs.output_dir / "latest").parts
     masters = {name: p for name, p in trainer.model.named_parameters() if p.dtype in HALVES}
@@ -211,11 +211,11 @@ def test_accumulation_equals_the_larger_batch_with_loss_scaling(runs, device):
     runs.config["AMP"] = {"level": "O1", "dtype": "float16", "scale_loss": 1024.0}
     large, _ = runs.train("DataLoader.Train.sampler.batch_size=16", "Global.epochs=3")
     small, _ = runs.train("Global.update_freq=2", "Global.epochs=3")
-    assert small.progress.step == large.progress.step == 6 and small.progress.skipped == 0
-    start = runs.trainer().ema.state_dict()
-    moved = {name: np.abs(array - start[name]).max() for name, array in large.ema.state_dict().items()}
-    for name, array in large.ema.state_dict().items():
-        assert np.abs(small.ema.state_dict()[name] - array).mean() <= 0.05 * moved[name], name
+    assert small.state.progress.step == large.state.progress.step == 6 and small.state.progress.skipped == 0
+    start = runs.trainer().state.ema.state_dict()
+    moved = {name: np.abs(array - start[name]).max() for name, array in large.state.ema.state_dict().items()}
+    for name, array in large.state.ema.state_dict().items():
+        assert np.abs(small.state.ema.state_dict()[name] - array).mean() <= 0.05 * moved[name], name
 
 
 def test_skipped_steps_and_the_scale_are_in_the_log(runs, device):
@@ -259,4 +259,4 @@ def test_the_last_incomplete_group_is_left_out(runs):
     """Four batches in groups of three: one step an epoch, of three batches, and the schedule counts those."""
     configure(runs)
     trainer, summary = runs.train("Global.update_freq=3", "Global.epochs=1")
-    assert (trainer.iterations, summary["steps"], trainer.lr.last_epoch) == (3, 1, 1)
+    assert (trainer.iterations, summary["steps"], trainer.state.schedule.last_epoch) == (3, 1, 1)

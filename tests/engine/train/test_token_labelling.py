@@ -10,10 +10,10 @@ from test_distributed import launch
 
 import ppcls_ext
 from ppcls_ext.config import ConfigError, load_config
+from ppcls_ext.data.image_files import list_images
 from ppcls_ext.data.label_list import read_label_list
 from ppcls_ext.data.token_label import write_label_map
 from ppcls_ext.engine.deploy.exporter import export
-from ppcls_ext.engine.deploy.image_files import list_images
 from ppcls_ext.engine.deploy.predictor import Predictor
 from ppcls_ext.engine.evaluator import evaluate
 from ppcls_ext.engine.train.checkpoint import load_checkpoint

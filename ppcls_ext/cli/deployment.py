@@ -1,0 +1,88 @@
+"""Commands about deployed models: export, predict."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ppcls_ext.cli.paddle_import import import_paddle
+from ppcls_ext.cli.parser import add_command, add_config_command, add_random_weights, positive
+from ppcls_ext.cli.results import OK, UsageError, print_predictions
+from ppcls_ext.cli.training import load
+
+
+def add_commands(commands) -> None:
+    """Add the commands of this module."""
+    add = add_config_command(
+        commands,
+        "export",
+        run_export,
+        "Write the static graph, its weights and inference.yml into Global.save_inference_dir. The files are loaded "
+        "again and compared with the model before they replace an earlier export.",
+        [
+            "export -c my.yaml -o Global.pretrained_model=output/best_model Global.save_inference_dir=inference",
+            "export -c my.yaml -o Global.pretrained_model=output/best_model --format legacy",
+        ],
+    )
+    add_random_weights(add)
+    add(
+        "--format",
+        choices=("default", "legacy"),
+        default="default",
+        help="default: what this Paddle writes (3.x inference.json, 2.6 inference.pdmodel); "
+        "legacy: inference.pdmodel on both, as PaddleClas's own predictor needs it",
+    )
+
+    add = add_command(
+        commands,
+        "predict",
+        run_predict,
+        "Classify images with an exported model, with the preprocessing and labels that were exported with it. An "
+        "image that cannot be read is named, the others are done, and the exit code is 1.",
+        [
+            "predict --model_dir inference --infer_imgs photo.jpg",
+            "predict --model_dir inference --infer_imgs dataset/digits/val_list.txt --batch_size 32 --output out.json",
+        ],
+    )
+    add("--model_dir", required=True, help="folder that `export` wrote")
+    add("--infer_imgs", required=True, help="an image, a folder, or a text file with one image a line")
+    add("--topk", type=positive, help="classes per result (default: as exported)")
+    add("--batch_size", type=positive, default=1, help="images per run (default: %(default)s)")
+    add("--device", default="cpu", help="cpu, gpu or gpu:<number> (default: %(default)s)")
+    add("--cpu_threads", type=positive, help="threads on the CPU (default: all cores of this process)")
+    add("--format", choices=("table", "json"), default="table", help="what to print (default: %(default)s)")
+    add("--output", type=Path, metavar="FILE", help="also write the results as JSON into this file")
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Export."""
+    cfg = load(arguments, "export")
+    from ppcls_ext.engine.deploy.exporter import export
+
+    export(cfg, arguments.format, arguments.random_weights)
+    return OK
+
+
+def run_predict(arguments: argparse.Namespace) -> int:
+    """Classify with an exported model."""
+    import_paddle()
+    from ppcls_ext.data.image_files import list_images
+    from ppcls_ext.engine.deploy.predictor import Predictor, check_device
+    from ppcls_ext.engine.infer import save_json
+
+    try:
+        check_device(arguments.device)
+        images = list_images(arguments.infer_imgs)
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from None
+    predictor = Predictor(
+        arguments.model_dir,
+        device=arguments.device,
+        batch_size=arguments.batch_size,
+        threads=arguments.cpu_threads,
+        topk=arguments.topk,
+    )
+    results = predictor.predict(images)
+    if arguments.output is not None:
+        save_json(results, arguments.output)
+    return print_predictions(results, arguments.format)

@@ -1,0 +1,3 @@
+"""placeholder"""
+def rewrite(graph):
+    graph.prune()
