@@ -59,12 +59,10 @@ def choose(name: str, weights: Sequence[Weights], source: Optional[str] = None, 
     Raises:
         NoPublishedWeightsError: if there are none; where a person can download some, with the command that converts
             them.
-        WeightPlanError: with the sources that there are, if there are none of ``source``; or if there are none of SSLD.
+        WeightPlanError: with the sources that there are, if there are none of ``source``.
     """
     of_kind = [item for item in weights if item.ssld == ssld]
     direct = [item for item in of_kind if not item.manual]
-    if ssld and not direct:
-        raise WeightPlanError([("use_ssld", f"use_ssld: there are no SSLD weights of {name}")])
     if direct and source is not None:
         sources = list(dict.fromkeys(item.source for item in direct))
         if source not in sources:

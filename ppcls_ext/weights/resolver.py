@@ -97,10 +97,12 @@ def plan_weights(
     """
     if not isinstance(pretrained, (bool, str, os.PathLike, type(None))):
         raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")
+    name, known, weights = factory.__name__, getattr(factory, "arguments", None), getattr(factory, "weights", ())
     loads_published = pretrained is True and override is None and resumed is None
+    if known is not None and use_ssld and not any(item.ssld for item in weights):
+        raise WeightPlanError([("use_ssld", f"use_ssld: there are no SSLD weights of {name}")])
     if not loads_published and override is None and resumed is None:
         _refuse_choices(pretrained, source, use_ssld)
-    name, known = factory.__name__, getattr(factory, "arguments", None)
     if known is None and source is not None:
         message = f"pretrained_source={source!r}: {name} is PaddleClas's, whose weights have one source"
         raise WeightPlanError([("pretrained_source", message)])
@@ -110,7 +112,7 @@ def plan_weights(
     # Weights without a record may be those of a run that began from published ones.
     published, form = None, {}
     if known is not None and (pretrained is True or source is not None):
-        published = choose(name, getattr(factory, "weights", ()), source, bool(use_ssld))
+        published = choose(name, weights, source, bool(use_ssld))
         form = _published_form(name, published, known, given)
     if loads_published:
         return WeightPlan(
