@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Callable, Mapping, Optional
+from typing import Callable, Optional
 
 from ppcls_ext.utils.spelling import nearest
 
@@ -121,15 +121,15 @@ class Family:
         networks: The classes, all hyper-parameters open; each is also a backbone under its own name.
         paper: "Title, arXiv id".
         variants: The named models.
-        sources: Key names of published checkpoints: name of the source to its rules, the one that is written when
-            PyTorch's names are asked for first.
+        sources: How publishers name the tensors, as :class:`ppcls_ext.utils.key_rules.Source`; the first is the one to
+            write when PyTorch's names are asked for.
     """
 
     name: str
     networks: tuple
     paper: str
     variants: tuple
-    sources: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    sources: tuple = ()
 
 
 #: The older name of :class:`Variant`.
