@@ -163,6 +163,7 @@ def _make(name: str, network: type, arguments: dict, weights: Sequence[Weights],
         return model
 
     factory.arguments = defaults
+    factory.weights = tuple(weights)
     factory.__name__ = factory.__qualname__ = name
     factory.__doc__ = f"""{doc}
 

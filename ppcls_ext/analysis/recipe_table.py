@@ -15,7 +15,7 @@ import yaml
 from ppcls_ext import registry
 
 HEADER = (
-    "| Recipe | Epochs | Images<br>a step | Learning<br>rate | Decay | Drop<br>path | Top1 | MACs<br>(G) | "
+    "| Recipe | Epochs | Images<br>per step | Learning<br>rate | Decay | Drop<br>path | Top1 | MACs<br>(G) | "
     "Params<br>(M) |"
 )
 OURS_HEADER = "| Recipe | Ours |"

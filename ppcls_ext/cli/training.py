@@ -19,16 +19,18 @@ LAUNCHABLE = ("train", "eval")
 
 def add_commands(commands) -> None:
     """Add the commands of this module."""
-    add_config_command(
+    add = add_config_command(
         commands,
         "train",
         run_train,
         f"Train a model from a YAML file in PaddleClas's schema. `{PROGRAM} launch` trains in several processes.",
         [
             "train -c configs/quick_start/Sequencer2D_digits.yaml -o Global.device=cpu",
-            "train -c my.yaml -o Global.checkpoints=output/latest   # resume",
+            "train -c my.yaml --resume",
+            "train -c my.yaml -o Global.checkpoints=output/epoch_3   # resume from a certain checkpoint",
         ],
     )
+    add("--resume", action="store_true", help="continue from the newest state in Global.output_dir, its latest")
     add_config_command(
         commands,
         "eval",
@@ -75,8 +77,14 @@ def load(arguments: argparse.Namespace, mode: str):
 def run_train(arguments: argparse.Namespace) -> int:
     """Train."""
     cfg = load(arguments, "train")
+    from ppcls_ext.engine.train.output_dir import resume_own
     from ppcls_ext.engine.train.trainer import train
 
+    if arguments.resume:
+        try:
+            resume_own(cfg)
+        except ValueError as error:
+            raise UsageError(error) from None
     train(cfg)
     return OK
 

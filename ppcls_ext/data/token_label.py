@@ -28,8 +28,8 @@ from typing import Sequence, Union
 import numpy as np
 
 from ppcls_ext.data.errors import DataFileError
-from ppcls_ext.data.preprocess.arguments import choice, positive_int
 from ppcls_ext.data.preprocess.geometry import scaling
+from ppcls_ext.utils.validate import choice, positive_int
 
 SUFFIX = ".npz"
 CLASS_TARGETS = ("teacher", "ground_truth", "blend")

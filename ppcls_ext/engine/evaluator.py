@@ -12,7 +12,8 @@ import numpy as np
 import paddle
 from tqdm import tqdm
 
-from ppcls_ext.data import build_dataloader, class_names_of
+from ppcls_ext.data import build_dataloader
+from ppcls_ext.engine.class_names import trained_class_names
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import load_trained, logits_of
@@ -45,7 +46,7 @@ class Evaluator:
             seed=cfg.Global.seed or 0,
             rank=session.rank,
             world_size=session.world_size,
-            class_names=class_names_of(cfg.section("DataLoader.Train.dataset")),
+            class_names=trained_class_names(cfg, recorded=cfg.mode != "train"),
         )
         eval_loss = cfg.section("Loss.Eval")
         self.loss = build_loss(eval_loss) if eval_loss else None

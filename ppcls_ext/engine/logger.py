@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import textwrap
@@ -17,6 +18,20 @@ LOG_FORMAT = "[%(asctime)s] ppcls %(levelname)s: %(message)s"
 DATE_FORMAT = "%Y/%m/%d %H:%M:%S"
 
 
+class _FileHandler(logging.FileHandler):
+    """Appends lines to a file; when the disk is full it says so on the console, and the log goes on without it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logger.removeHandler(self)
+        with contextlib.suppress(OSError):
+            self.close()
+        logger.warning("%s cannot be written (%s); the log goes on without it", self.baseFilename, error)
+
+
 class _ConsoleHandler(logging.Handler):
     """Writes lines to standard output, above a progress bar if one is shown."""
 
@@ -28,7 +43,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 def start_logging(is_main: bool, file: Optional[Path] = None) -> logging.Logger:
-    """Let the package's log go to standard output and, appended, to ``file``; processes but the main one stay silent.
+    """Send the package's log to standard output and append it to ``file``; only the main process logs.
 
     Lines are written around tqdm's progress bars.
     """
@@ -43,7 +58,7 @@ def start_logging(is_main: bool, file: Optional[Path] = None) -> logging.Logger:
     handlers: list[logging.Handler] = [_ConsoleHandler()]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file, encoding="utf-8", errors="backslashreplace"))
+        handlers.append(_FileHandler(file, encoding="utf-8", errors="backslashreplace"))
     for handler in handlers:
         handler.setFormatter(logging.Formatter(LOG_FORMAT, DATE_FORMAT))
         logger.addHandler(handler)

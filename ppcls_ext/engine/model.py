@@ -8,8 +8,9 @@ from typing import Any, Optional
 import paddle
 
 from ppcls_ext import registry
+from ppcls_ext.arch.freezing import convert_sync_batchnorm, freeze_up_to
 from ppcls_ext.engine.train.checkpoint import Checkpoint
-from ppcls_ext.factory import backbone_factory
+from ppcls_ext.factory import backbone_factory, is_ours
 from ppcls_ext.weights.conversion_record import form_in, recorded_arguments
 from ppcls_ext.weights.files.reader import find_weights
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained
@@ -41,12 +42,16 @@ def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer
     published = bool(source) and not from_path
     if not published:
         arguments.pop("pretrained_layout", None)
+    # Ours freeze themselves; PaddleClas's own way renames the weights.
+    frozen = None if is_ours(cfg.Arch.name) else arguments.pop("freeze_befor", None)
     model = backbone_factory(cfg.Arch.name)(pretrained=published, **arguments)
+    if frozen:
+        freeze_up_to(model, frozen)
     if cfg.Arch.use_sync_bn:
         if paddle.get_device() == "cpu":
             logger.warning("Arch.use_sync_bn needs a GPU; on CPU each process keeps its own batch statistics")
         else:
-            model = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = convert_sync_batchnorm(model)
     if from_path:
         load_pretrained(model, source, class_num=cfg.Arch.class_num)
     if checkpoint is None and cfg.Global.pretrained_model:

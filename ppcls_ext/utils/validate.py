@@ -1,9 +1,13 @@
-"""Checks of constructor arguments, so that every family words its errors alike."""
+"""Checks of constructor arguments, so that all families word their errors alike, and so do all operators.
+
+The functions ``check_…`` take values as Python has them; the others read values as YAML gives them.
+"""
 
 from __future__ import annotations
 
-import numbers
-from typing import Sequence
+import math
+import numbers as abstract
+from typing import Optional, Sequence, Union
 
 from ppcls_ext.utils.spelling import nearest
 
@@ -15,7 +19,7 @@ def check_integer(name: str, value, minimum: int = 1) -> int:
         TypeError: if it is no integer.
         ValueError: if it is below ``minimum``.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if isinstance(value, bool) or not isinstance(value, abstract.Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
@@ -118,4 +122,154 @@ def check_size(name: str, value) -> tuple[int, int]:
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return isinstance(value, abstract.Real) and not isinstance(value, bool)
+
+
+# Arguments of operators, as YAML gives them
+
+
+def number(value: Union[int, float, str], name: str) -> float:
+    """Read a number, a numeral in a string, or a fraction of two numerals such as ``"1.0/255.0"``.
+
+    YAML 1.1 reads ``1e-3`` (no point) as a string, so strings are numbers here. Nothing is evaluated.
+
+    Raises:
+        TypeError: if ``value`` is neither a number nor a string.
+        ValueError: if the string is no numeral or fraction, or the number is not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    parts = value.split("/") if isinstance(value, str) else [value]
+    try:
+        numbers = [float(part) for part in parts]
+        if len(numbers) > 2:
+            raise ValueError
+        result = numbers[0] / numbers[1] if len(numbers) == 2 else numbers[0]
+    except (ValueError, OverflowError, ZeroDivisionError):
+        raise ValueError(f"{name}: expected a number or a fraction like '1.0/255.0', got {value!r}") from None
+    if not math.isfinite(result):
+        raise ValueError(f"{name}: expected a finite number, got {value!r}")
+    return result
+
+
+def numbers(value: Sequence, name: str, count: int) -> list[float]:
+    """Read a list of exactly ``count`` numbers.
+
+    Raises:
+        TypeError: if ``value`` is no list.
+        ValueError: if it has another length or an element is no number.
+    """
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{name}: expected a list of {count} numbers, got {value!r}")
+    if len(value) != count:
+        raise ValueError(f"{name}: expected {count} numbers, got {len(value)}: {list(value)!r}")
+    return [number(item, f"{name}[{position}]") for position, item in enumerate(value)]
+
+
+def number_range(value: Optional[Sequence], name: str, default: Sequence[float]) -> tuple[float, float]:
+    """Read ``[low, high]`` with 0 < low <= high.
+
+    Raises:
+        TypeError: if ``value`` is no list.
+        ValueError: if the two numbers are not ordered or not positive.
+    """
+    low, high = numbers(default if value is None else value, name, 2)
+    if not 0 < low <= high:
+        raise ValueError(f"{name}: expected [low, high] with 0 < low <= high, got {list(value)!r}")
+    return low, high
+
+
+def positive_int(value: int, name: str) -> int:
+    """Return ``value`` if it is an integer of at least 1.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is below 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected a positive integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {value}")
+    return value
+
+
+#: A side of more pixels is a slip of the pen, and would take all memory.
+MAX_SIDE = 16384
+
+
+def side(value: int, name: str) -> int:
+    """Return ``value`` if it is a number of pixels that a side of a processed image may have.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is below 1 or above 16384.
+    """
+    if positive_int(value, name) > MAX_SIDE:
+        raise ValueError(f"{name}: expected at most {MAX_SIDE} pixels, got {value}")
+    return value
+
+
+def width_height(value: Union[int, Sequence[int]], name: str = "size") -> tuple[int, int]:
+    """Read a size: one integer for a square, or a list ``[width, height]`` in PaddleClas's order.
+
+    Raises:
+        TypeError: if it is neither.
+        ValueError: if the list has another length, or a number is below 1 or above 16384.
+    """
+    if isinstance(value, (list, tuple)):
+        if len(value) != 2:
+            raise ValueError(f"{name}: expected an integer or [width, height], got {list(value)!r}")
+        return side(value[0], f"{name}[0]"), side(value[1], f"{name}[1]")
+    return (side(value, name),) * 2
+
+
+def flag(value: bool, name: str) -> bool:
+    """Return ``value`` if it is True or False.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return value
+
+
+def choice(value: str, name: str, allowed: Sequence[str]) -> str:
+    """Return ``value`` in lower case if it is one of ``allowed``.
+
+    Raises:
+        TypeError: if it is no string.
+        ValueError: if it is none of them; the nearest is named.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+    if value.lower() not in allowed:
+        hint = nearest(value, allowed, count=1)
+        suffix = f"; did you mean {hint[0]!r}?" if hint else ""
+        raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}{suffix}")
+    return value.lower()
+
+
+def probability(value: Union[float, str], name: str) -> float:
+    """Read a number from 0 to 1.
+
+    Raises:
+        TypeError: if it is neither a number nor a string.
+        ValueError: if it is no number, or outside 0 to 1.
+    """
+    result = number(value, name)
+    if not 0 <= result <= 1:
+        raise ValueError(f"{name}: expected a probability from 0 to 1, got {value!r}")
+    return result
+
+
+def rgb(value: Union[int, Sequence[int]], name: str) -> tuple[int, int, int]:
+    """Read a colour: one integer from 0 to 255 for all channels, or a list of three.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    parts = list(value) if isinstance(value, (list, tuple)) else [value] * 3
+    if len(parts) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in parts):
+        raise ValueError(f"{name}: expected an integer from 0 to 255 or three of them, got {value!r}")
+    return tuple(parts)

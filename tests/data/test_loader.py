@@ -325,12 +325,12 @@ except KeyboardInterrupt:
 """
 
 
-def start_script(image_set):
+def start_script(image_set, script=SCRIPT, *more):
     import json
 
     arguments = [json.dumps(sys.path), json.dumps(image_set.section(batch_size=1, workers=2))]
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *arguments],
+        [sys.executable, "-c", script, *arguments, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -350,6 +350,30 @@ def test_signals_to_the_process_group(image_set, name):
     os.killpg(process.pid, getattr(signal, name))
     output, _ = process.communicate(timeout=30)
     assert output.strip() == ("finished 21" if name == "SIGINT" else "")
+    assert wait_until(lambda: not any(map(is_alive, pids)))
+
+
+BLOCKED = """
+import json, sys, time
+sys.path[:0] = json.loads(sys.argv[1])
+from ppcls_ext.data import build_dataloader
+loader = build_dataloader(json.loads(sys.argv[2]), "Train")
+loader.dataset.read = lambda index: open(sys.argv[3], "rb").read()  # a pipe: blocks for good
+from ppcls_ext.data.workers import WorkerPool
+pool = WorkerPool(loader.dataset, loader.sampler, 2)
+[pool._send(number, (0, number)) for number in range(2)]
+print(*[process.pid for process in pool.processes], flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_worker_that_is_blocked_in_a_read_ends_with_its_run(image_set, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    process, pids = start_script(image_set, BLOCKED, str(tmp_path / "pipe"))
+    time.sleep(0.5)
+    assert len(pids) == 2 and all(map(is_alive, pids))
+    process.kill()
+    process.wait(timeout=30)
     assert wait_until(lambda: not any(map(is_alive, pids)))
 
 

@@ -20,7 +20,7 @@ from ppcls_ext.data.preprocess import (
     ResizeImage,
     ToCHWImage,
 )
-from ppcls_ext.data.preprocess.arguments import number
+from ppcls_ext.utils.validate import number
 
 PIXELS = smooth_pixels(40, 60)
 PNG = encode(Image.fromarray(PIXELS), "PNG")

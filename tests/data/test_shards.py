@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shutil
 import tarfile
+import time
 
 import numpy as np
 import pytest
@@ -15,7 +17,16 @@ from PIL import Image
 
 from ppcls_ext.data import BadImageError, build_dataloader
 from ppcls_ext.data.errors import DataFileError
-from ppcls_ext.data.shards import ShardDataset, ShardIndex, ShardSampler, expand, index_shards, scan, write_shards
+from ppcls_ext.data.shards import (
+    ShardDataset,
+    ShardIndex,
+    ShardSampler,
+    expand,
+    index_shards,
+    scan,
+    shard_files,
+    write_shards,
+)
 
 COUNT, SAMPLES = 22, 5  # five shards, the last one of two images
 
@@ -165,6 +176,17 @@ def test_shards_of_other_tools_are_indexed(tmp_path):
         ({"1.jpg": b"x", "1.cls": b"cat"}, "1.cls: expected an integer"),
         ({"1.jpg": b"x", "1.json": b'{"class": 3}'}, "1.json: expected a key 'label'"),
         ({"1.jpg": b"x", "1.json": b'{"label": "3"}'}, "expected an integer"),
+        ({"1.jpg": b"x", "1.cls": b"1_0"}, "1.cls: expected an integer, got b'1_0'"),
+        ({"1.jpg": b"x", "1.cls": "\u0661".encode()}, "1.cls: expected an integer"),
+        ({"1.jpg": b"x", "1.cls": b"1" * 19}, "1.cls: expected an integer"),
+        ({"1.jpg": b"x", "1.cls": b"1", "1.json": b'{"label": 2}'}, "the sample has two labels, 1 and 2"),
+        ({"1.json": b'{"label": 2}', "1.jpg": b"x", "1.cls": b"1"}, "the sample has two labels, 2 and 1"),
+        ({"1.jpg": b"x", "1.cls": b"1", "1.CLS": b"1"}, "the sample has two labels in .cls"),
+        ({"1.jpg": b"x", "1.json": b'{"label": Infinity}'}, "expected JSON: it holds Infinity"),
+        ({"1.jpg": b"x", "1.json": b'{"label": %d}' % (2**70)}, "expected an integer"),
+        ({"1.jpg": b"x", "1.json": b"[" * 100_000}, "expected JSON"),
+        ({"1.jpg": b"x", "1.cls": b"0", "2.jpg": b"x", "2.cls": b"0", "1.txt": b""}, "'1' do not stand together"),
+        ({"1.jpg": b"x", "1.cls": b"0", "2.jpg": b"x", "2.cls": b"0", "1.JPG": b"x", "1.CLS": b"1"}, "twice"),
         ({"readme.md": b"x"}, "no image"),
         ({}, "holds no sample"),
     ],
@@ -182,6 +204,33 @@ def test_compressed_and_cut_off_files_are_not_indexed(packed, tmp_path):
     for shard in (str(tmp_path / "cut.tar"), tar_of(tmp_path / "x.tar", {"1.jpg": b"x", "1.cls": b"0"}, "w:gz")):
         with pytest.raises(DataFileError, match="not a whole, uncompressed tar file"):
             scan(shard)
+
+
+def test_a_file_cut_between_two_members_is_not_indexed(tmp_path):
+    """It looks like a whole tar file with fewer samples; only the blocks of zeros at its end are missing."""
+    image = encode(Image.fromarray(smooth_pixels(14, 14)), "PNG")
+    members = {f"{i}{suffix}": data for i in range(3) for suffix, data in ((".png", image), (".cls", b"0"))}
+    shard = tmp_path / "whole.tar"
+    whole = open(tar_of(shard, members), "rb").read()
+    with tarfile.open(shard) as archive:
+        borders = [member.offset for member in archive][1:]
+        end = archive.offset
+    for border in [border for border in borders[1::2]] + [end]:
+        shard.write_bytes(whole[:border])
+        with pytest.raises(DataFileError, match="no end-of-archive block"):
+            scan(str(shard))
+    damaged = bytearray(whole)
+    damaged[borders[1] : borders[1] + 20] = b"\1" * 20  # the header of the second sample's image
+    shard.write_bytes(damaged)
+    with pytest.raises(DataFileError, match="not a whole, uncompressed tar file"):
+        scan(str(shard))
+    shard.write_bytes(whole)
+    assert len(scan(str(shard))) == 3
+
+
+def test_metadata_beside_a_class_may_hold_the_same_label_or_none(tmp_path):
+    members = {"1.jpg": b"x", "1.cls": b"4", "1.json": b'{"label": 4}', "2.jpg": b"x", "2.json": b"{}", "2.cls": b"5"}
+    assert scan(tar_of(tmp_path / "odd.tar", members)).labels == [4, 5]
 
 
 # ---- order ---------------------------------------------------------------------------------------------------------
@@ -365,6 +414,20 @@ def test_index_of_another_file_is_noticed(copied, tmp_path):
     assert all(getattr(sample, "reason", "").startswith(("the index", "the shard")) for sample in wrong)
 
 
+def change_index(folder, **first):
+    """Change the first value of columns, or another field, of an index."""
+    path = folder / "train-000002.tar.index"
+    content = json.loads(path.read_text())
+    for name, value in first.items():
+        content[name] = value if name == "tar_bytes" else value + content[name][1:]
+    path.write_text(json.dumps(content))
+
+
+def make_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -372,6 +435,17 @@ def test_index_of_another_file_is_noticed(copied, tmp_path):
         (lambda folder: (folder / "train-000002.tar.index").unlink(), "no index; `ppcls_ext index-shards"),
         (lambda folder: (folder / "train-000002.tar.index").write_text("{"), "is no index of a shard"),
         (lambda folder: (folder / "train-000002.tar.index").write_text("[]"), "is no index of a shard"),
+        (lambda folder: change_index(folder, offsets=[2**70]), "its place is not within"),
+        (lambda folder: change_index(folder, sizes=[2**62]), "its place is not within"),
+        (lambda folder: change_index(folder, labels=[2**70]), "the label has more than 18 digits"),
+        (lambda folder: change_index(folder, labels=[float("inf")]), "it holds Infinity"),
+        (lambda folder: change_index(folder, tar_bytes=float("inf")), "it holds Infinity"),
+        (lambda folder: change_index(folder, tar_bytes=2**70), "tar_bytes: expected the size of the shard"),
+        (lambda folder: change_index(folder, names=["x" * 50_000_000]), "a name has 50,000,000 letters"),
+        (lambda folder: (folder / "train-000002.tar.index").write_text("[" * 10**6), "is no index of a shard"),
+        (lambda folder: (folder / "train-000002.tar.index").write_bytes(b"\xff"), "is no index of a shard"),
+        (lambda folder: make_pipe(folder / "train-000002.tar.index"), "is a named pipe; expected a regular file"),
+        (lambda folder: make_pipe(folder / "train-000002.tar"), "is a named pipe; expected a regular file"),
         (lambda folder: open(folder / "train-000002.tar", "ab").write(b"more"), "writes the index anew"),
     ],
 )
@@ -394,6 +468,24 @@ def test_wrong_arguments(packed, arguments, message):
         ShardDataset(**{"shards": packed.pattern, "transform_ops": EVAL_OPS, **arguments})
     with pytest.raises(DataFileError, match="more than once"):
         ShardDataset([packed.pattern, packed.shards[1]], EVAL_OPS)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["x-{0..999999999999999}.tar", "{0..9999}{0..9999}.tar", "x-{0..99999999999999999999}.tar"]
+)
+def test_a_pattern_stands_for_a_bounded_number_of_files(pattern):
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="stands for .* files; expected at most 1,000,000|expected a range"):
+        shard_files(pattern)
+    assert time.monotonic() - started < 0.5
+
+
+def test_other_shards_of_the_same_number_are_noticed(packed, copied, tmp_path):
+    pattern = str(copied / "train-{000000..000004}.tar")
+    then = build_dataloader(section(pattern), "Train").sampler.signature()
+    assert build_dataloader(section(packed.pattern), "Train").sampler.signature() == then
+    change_index(copied, labels=[2 if ShardIndex.load(str(copied / "train-000002.tar")).labels[0] < 2 else 0])
+    assert build_dataloader(section(pattern), "Train").sampler.signature() != then
 
 
 def test_repeated_augmentation_is_refused(packed):

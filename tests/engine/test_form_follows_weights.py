@@ -56,7 +56,7 @@ def published(tmp_path, monkeypatch, restored_registry):
 
 
 def config_of(runs, name):
-    runs.config["Arch"] = {"name": name, "class_num": 10, "pretrained": True, "pretrained_layout": TOYS[name][3]}
+    runs.config["Arch"] = {"name": name, "class_num": 10, "pretrained": True, "pretrained_layout": TOYS[name][2]}
     runs.config["Global"].update(epochs=1, iter_per_epoch=1)
     return runs.config["Arch"]
 
@@ -69,7 +69,7 @@ def logits(model):
 
 def expected_logits(name, path, form):
     """What a model of ``form`` gives, its tensors copied from the file without any help of the loader."""
-    cls, variant, _, _ = TOYS[name]
+    cls, variant, _ = TOYS[name]
     model = cls(**{**variant, "form": form, "class_num": 10})
     assert not load_state(model, read_weights(find_weights(path)).tensors).problems()
     return logits(model)

@@ -31,7 +31,7 @@ from ppcls_ext.arch.backbone.resnet import (
     make_stem,
 )
 from ppcls_ext.arch.layers import ConvBN, DropPath, GlobalAveragePool, Stage, drop_path_rates
-from ppcls_ext.arch.publishers import PADDLECLAS_PREPROCESSING, paddleclas_accuracy, paddleclas_weights
+from ppcls_ext.arch.publishers import PADDLECLAS_PREPROCESSING, paddleclas_accuracy, paddleclas_weights, ssld_weights
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.validate import check_choice, check_flag, check_integer, check_integers, check_rate
 
@@ -300,6 +300,7 @@ FAMILY = Family(
             preprocessing=PADDLECLAS_PREPROCESSING,
             weights=(
                 paddleclas_weights("Res2Net50_vd_26w_4s", "paddleclas_vd"),
+                ssld_weights("Res2Net50_vd_26w_4s", "paddleclas_vd", "Res2Net", 83.1, 96.6),
                 official_weights("res2net50_v1b_26w_4s-3cf99910", "res2net_v1b"),
             ),
         ),
@@ -312,6 +313,7 @@ FAMILY = Family(
             preprocessing=PADDLECLAS_PREPROCESSING,
             weights=(
                 paddleclas_weights("Res2Net101_vd_26w_4s", "paddleclas_vd"),
+                ssld_weights("Res2Net101_vd_26w_4s", "paddleclas_vd", "Res2Net", 83.9, 97.1),
                 official_weights("res2net101_v1b_26w_4s-0812c246", "res2net_v1b"),
             ),
         ),
@@ -322,7 +324,10 @@ FAMILY = Family(
             macs=15_706_007_040,
             accuracy=paddleclas_accuracy("Res2Net", 81.2, 95.7),
             preprocessing=PADDLECLAS_PREPROCESSING,
-            weights=(paddleclas_weights("Res2Net200_vd_26w_4s", "paddleclas_vd"),),
+            weights=(
+                paddleclas_weights("Res2Net200_vd_26w_4s", "paddleclas_vd"),
+                ssld_weights("Res2Net200_vd_26w_4s", "paddleclas_vd", "Res2Net", 85.1, 97.4),
+            ),
         ),
         Variant(
             "Res2NeXt50_4s",

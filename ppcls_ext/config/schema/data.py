@@ -7,18 +7,8 @@ from typing import Annotated, Any, Dict, List, Literal, Optional, Union
 from pydantic import Field
 
 from ppcls_ext.config.schema.base import Bool, Int, Section, Text, ignored, name_of, unsupported, with_keys
+from ppcls_ext.data.build import DATASETS, PADDLECLAS_ONLY_DATASETS, PADDLECLAS_ONLY_SAMPLERS, SAMPLERS
 
-DATASETS = ("ImageNetDataset", "ClsDataset", "ImageFolder", "Cifar10", "Cifar100", "ShardDataset")
-DATASETS_OF_PADDLECLAS = (
-    "AdaFaceDataset CompCars CustomLabelDataset DukeMTMC FiveValidationDataset ICartoonDataset "
-    "LogoDataset MLClsDataset MSMT17 Market1501 MixDataset MultiLabelDataset MultiScaleDataset PersonAttribute "
-    "ShiTuRecDataset VeriWild"
-).split()
-SAMPLERS = ("DistributedBatchSampler", "RASampler")
-SAMPLERS_OF_PADDLECLAS = (
-    "DistributedRandomIdentitySampler DomainShuffleBatchSampler MixSampler MultiScaleSampler NaiveIdentityBatchSampler "
-    "PKSampler"
-).split()
 POSTPROCESSORS_OF_PADDLECLAS = (
     "DistillationPostProcess MultiLabelThreshOutput PersonAttribute ScoreOutput TableAttribute ThreshOutput "
     "VehicleAttribute"
@@ -42,29 +32,30 @@ Transforms = List[Dict[str, Any]]
 class TokenLabelSection(Section):
     """A teacher's label map of each training image, and the model's tokens."""
 
-    root: Text = Field(description="folder of the label maps, laid out as image_root")
-    size: Annotated[Int, Field(ge=1)] = Field(description="tokens along a side of the model's last stage")
+    root: Text = Field(description="folder of the label maps, laid out like image_root")
+    size: Annotated[Int, Field(ge=1)] = Field(description="tokens along one side of the model's last stage")
     class_target: Literal["teacher", "ground_truth", "blend"] = Field(
-        "teacher", description="label of the image as a whole: the teacher's, the dataset's, or of both"
+        "teacher", description="label of the whole image: the teacher's, the dataset's, or a blend of both"
     )
 
 
 class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
     """Images with labels, and what is done to an image."""
 
-    name: name_of("dataset", DATASETS, DATASETS_OF_PADDLECLAS) = Field(
+    name: name_of("dataset", tuple(DATASETS), PADDLECLAS_ONLY_DATASETS) = Field(
         "ImageNetDataset",
-        description="ImageNetDataset: a list file; ImageFolder: a folder for each class; Cifar10, Cifar100: the "
+        description="ImageNetDataset: a list file; ImageFolder: one folder per class; Cifar10, Cifar100: the "
         "published archive; ShardDataset: tar files in WebDataset's layout",
     )
     image_root: Optional[Text] = Field(
-        None, description="folder that relative paths start from; ImageNetDataset and ImageFolder need it"
+        None, description="folder that relative paths start from; required by ImageNetDataset and ImageFolder"
     )
-    cls_label_path: Optional[Text] = Field(None, description="list file: a path, the delimiter and a class id a line")
+    cls_label_path: Optional[Text] = Field(None, description="list file: a path, the delimiter and a class id per line")
     delimiter: Optional[Text] = Field(None, description="between path and class id; unset: a space or tab")
-    relabel: Optional[Bool] = Field(None, description="number the classes anew, in the order of their ids in the list")
+    relabel: Optional[Bool] = Field(None, description="renumber the classes in the order of their ids in the list")
     class_id_map_file: Optional[Text] = Field(
-        None, description="ImageFolder: a class id and a folder name a line; unset: folders in the order of their names"
+        None,
+        description="ImageFolder: a class id and a folder name per line; unset: folders in the order of their names",
     )
     token_label: Optional[TokenLabelSection] = Field(None, description="labels of tokens; training only")
     data_file: Optional[Text] = Field(None, description="Cifar10, Cifar100: the archive or its unpacked folder")
@@ -73,13 +64,13 @@ class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
         None, description="Cifar100: its 100 classes or their 20 groups; unset: fine"
     )
     shards: Optional[Union[Text, List[Text]]] = Field(
-        None, description="ShardDataset: a pattern such as train-{000000..000639}.tar, or several"
+        None, description="ShardDataset: one or more patterns such as train-{000000..000639}.tar"
     )
     num_samples: Optional[Annotated[Int, Field(ge=1)]] = Field(
-        None, description="ShardDataset: how many samples there must be; unset: as many as there are"
+        None, description="ShardDataset: expected number of samples; unset: the number found"
     )
     shuffle_buffer: Optional[Annotated[Int, Field(ge=1)]] = Field(
-        None, description="ShardDataset: samples among which the next one is drawn; unset: 10000"
+        None, description="ShardDataset: number of samples from which the next one is drawn; unset: 10000"
     )
     transform_ops: Transforms = Field([], description="operators in order, each Name: {arguments}")
     batch_transform_ops: Optional[Transforms] = Field(
@@ -91,32 +82,46 @@ class Sampler(
     with_keys(
         Section,
         dict.fromkeys(
-            ("scales", "first_bs", "divided_factor", "is_training", "num_instances", "sample_per_id"),
+            ("num_instances", "sample_per_id"),
             unsupported("an argument of a sampler of PaddleClas that is not supported", allowed=(None,)),
         ),
     )
 ):
     """The order of the samples; it depends on the seed and the epoch alone."""
 
-    name: name_of("sampler", SAMPLERS, SAMPLERS_OF_PADDLECLAS) = Field(
+    name: name_of("sampler", tuple(SAMPLERS), PADDLECLAS_ONLY_SAMPLERS) = Field(
         "DistributedBatchSampler",
-        description="each process takes its share; RASampler repeats each image (training only)",
+        description="each process takes its share; RASampler repeats each image, MultiScaleSampler draws a size for "
+        "each batch (training only)",
     )
-    batch_size: Annotated[Int, Field(ge=1)] = Field(description="images per batch and process")
+    batch_size: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="images per batch and process; required but by MultiScaleSampler"
+    )
     shuffle: Optional[Bool] = Field(None, description="a new order each epoch; unset: in training only")
-    drop_last: Bool = Field(False, description="leave out a last batch that is not full")
+    drop_last: Bool = Field(False, description="leave out an incomplete last batch")
     num_repeats: Optional[Annotated[Int, Field(ge=1)]] = Field(
-        None, description="RASampler: times that an image occurs in a row; unset: 3"
+        None, description="RASampler: how many times an image occurs in a row; unset: 3"
     )
+    scales: Optional[List[Union[Int, List[Int]]]] = Field(
+        None, description="MultiScaleSampler: sizes, each an integer or [width, height]"
+    )
+    first_bs: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None,
+        description="MultiScaleSampler: images per batch and process at the first size; others have as many pixels",
+    )
+    divided_factor: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="MultiScaleSampler: sizes are rounded down to its multiples; unset: 32"
+    )
+    is_training: Optional[Bool] = Field(None, description="MultiScaleSampler: False: the first size alone; unset: True")
 
 
 class Loader(Section):
     """How batches are made."""
 
     num_workers: Annotated[Int, Field(ge=0)] = Field(0, description="worker processes; 0: the training process itself")
-    use_shared_memory: Bool = Field(True, description="hand batches over in shared memory")
+    use_shared_memory: Bool = Field(True, description="pass batches through shared memory")
     normalize_on_device: Bool = Field(
-        False, description="send bytes to the device and do NormalizeImage there; it must be the last operator"
+        False, description="send bytes to the device and run NormalizeImage there; it must be the last operator"
     )
 
 
@@ -160,16 +165,18 @@ class PostProcessSection(
     name: name_of("postprocessor", ("Topk",), POSTPROCESSORS_OF_PADDLECLAS) = Field(
         "Topk", description="the most probable classes"
     )
-    topk: Annotated[Int, Field(ge=1)] = Field(5, description="number of classes to show; unset: no more than classes")
-    class_id_map_file: Optional[Text] = Field(None, description="label file: a class id and a name a line")
+    topk: Annotated[Int, Field(ge=1)] = Field(
+        5, description="number of classes to show; unset: at most the number of classes"
+    )
+    class_id_map_file: Optional[Text] = Field(None, description="label file: a class id and a name per line")
     delimiter: Optional[Text] = Field(None, description="between class id and name; unset: a space")
 
 
 class InferSection(Section):
     """Prediction on images without labels."""
 
-    infer_imgs: Optional[Text] = Field(None, description="an image, a folder, or a text file with an image a line")
-    infer_list: Optional[Text] = Field(None, description="text file with an image a line, relative to infer_imgs")
+    infer_imgs: Optional[Text] = Field(None, description="an image, a folder, or a text file with one image per line")
+    infer_list: Optional[Text] = Field(None, description="text file with one image per line, relative to infer_imgs")
     batch_size: Annotated[Int, Field(ge=1)] = Field(1, description="images per batch")
     transforms: Transforms = Field([], description="operators in order, each Name: {arguments}")
     save_dir: Optional[Text] = Field(None, description="where to write the predictions as JSON")

@@ -10,6 +10,8 @@ from ppcls_ext.config.schema.base import Bool, Float, Int, Section, Text, ignore
 
 #: More than any classification data set has; a typo beyond it would fill the memory with the classifier's weights.
 MAX_CLASSES = 1_000_000
+#: Of an image: more needs more memory than one batch may take.
+MAX_SIDE = 8192
 FolderName = Annotated[Text, Field(pattern=r"\S")]
 
 _RETRIEVAL = "retrieval is not supported; ppcls_ext trains and evaluates classification"
@@ -49,22 +51,25 @@ class GlobalSection(with_keys(Section, _GLOBAL_OF_PADDLECLAS)):
         None, description="checkpoint to resume from: its prefix, a file of it, or a run's folder (training only)"
     )
     pretrained_model: Optional[Text] = Field(
-        None, description="weights to start from, or to evaluate, predict with and export; wins over Arch.pretrained"
+        None,
+        description="weights to start from, evaluate, predict with or export; takes precedence over Arch.pretrained",
     )
     output_dir: FolderName = Field("./output/", description="folder of weights and logs")
     overwrite: Bool = Field(
-        False, description="delete the checkpoints that an earlier run has left in output_dir (training only)"
+        False, description="delete the checkpoints left in output_dir by an earlier run (training only)"
     )
     device: name_of("device", ("cpu", "gpu"), ("xpu", "npu", "mlu", "ascend", "intel_gpu", "mps", "gcu")) = Field(
-        "gpu", description="where to run"
+        "gpu", description="device to run on"
     )
-    epochs: Optional[Annotated[Int, Field(ge=1)]] = Field(None, description="length of the training (required there)")
-    save_interval: Int = Field(1, description="keep a checkpoint epoch_N every so many epochs; 0 or less: none")
+    epochs: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="number of epochs to train (required for training)"
+    )
+    save_interval: Int = Field(1, description="epochs between the checkpoints epoch_N; 0 or less: none")
     save_interval_steps: Annotated[Int, Field(ge=0)] = Field(
-        0, description="save the resumable state latest every so many optimizer steps too; 0: after each epoch only"
+        0, description="optimizer steps between extra saves of the resumable state latest; 0: only after each epoch"
     )
     keep_last: Annotated[Int, Field(ge=0)] = Field(0, description="number of epoch_N checkpoints to keep; 0: all")
-    eval_during_train: Bool = Field(True, description="evaluate while training; without it there is no best_model")
+    eval_during_train: Bool = Field(True, description="evaluate during training; without it there is no best_model")
     eval_interval: Annotated[Int, Field(ge=1)] = Field(1, description="epochs between evaluations")
     start_eval_epoch: Annotated[Int, Field(ge=0)] = Field(0, description="first epoch that is evaluated")
     print_batch_step: Annotated[Int, Field(ge=1)] = Field(10, description="batches between log lines")
@@ -72,11 +77,11 @@ class GlobalSection(with_keys(Section, _GLOBAL_OF_PADDLECLAS)):
     update_freq: Annotated[Int, Field(ge=1)] = Field(1, description="gradient accumulation: batches per optimizer step")
     base_batch_size: Optional[Annotated[Int, Field(ge=1)]] = Field(
         None,
-        description="images per optimizer step, over all processes, that the learning rates are stated for; another "
-        "number scales them linearly; unset: no scaling",
+        description="images per optimizer step, over all processes, for which the learning rates are stated; a "
+        "different number scales them linearly; unset: no scaling",
     )
     recompute: Bool = Field(
-        False, description="keep the input of each block only and run it again in the backward pass, to save memory"
+        False, description="save memory: keep only the input of each block and run the block again in the backward pass"
     )
     iter_per_epoch: Optional[Annotated[Int, Field(ge=1)]] = Field(
         None, description="batches per epoch; unset: one pass over the data"
@@ -85,13 +90,13 @@ class GlobalSection(with_keys(Section, _GLOBAL_OF_PADDLECLAS)):
         None, description="seed of weights, order and augmentation; unset: 0"
     )
     find_unused_parameters: Bool = Field(
-        False, description="for models some of whose parameters take no part, in training with several processes"
+        False, description="for models with unused parameters, in training with several processes"
     )
     log_grad_norm: Bool = Field(False, description="log the global norm of the gradients")
     max_bad_image_ratio: Annotated[Float, Field(ge=0, lt=1)] = Field(
-        0.001, description="share of unreadable training images up to which they are skipped and counted"
+        0.001, description="largest share of unreadable training images that are skipped and counted"
     )
-    image_shape: Annotated[List[Annotated[Int, Field(ge=1)]], Field(min_length=3, max_length=3)] = Field(
+    image_shape: Annotated[List[Annotated[Int, Field(ge=1, le=MAX_SIDE)]], Field(min_length=3, max_length=3)] = Field(
         [3, 224, 224], description="[channels, height, width] of the exported model's input"
     )
     save_inference_dir: FolderName = Field("./inference", description="folder of the exported model")
@@ -125,7 +130,7 @@ class ArchSection(with_keys(Section, _ARCH_OF_PADDLECLAS)):
     )
     use_sync_bn: Bool = Field(False, description="batch statistics over all processes (GPU)")
     infer_output_key: Optional[Text] = Field(
-        None, description="key of the class scores where the backbone returns a mapping; unset: logits"
+        None, description="key of the class scores if the backbone returns a mapping; unset: logits"
     )
     infer_add_softmax: Bool = Field(True, description="whether the exported model ends in a softmax")
 
@@ -138,9 +143,11 @@ class AMPSection(Section):
     """Mixed precision; a section without ``use_amp: False`` switches it on."""
 
     use_amp: Bool = Field(True, description="whether to train in mixed precision")
-    level: Literal["O1", "O2"] = Field("O1", description="O1: operators by list; O2: weights too, with float32 masters")
-    dtype: Literal["float16", "bfloat16"] = Field("float16", description="the half precision")
-    scale_loss: Annotated[Float, Field(ge=1)] = Field(2.0**15, description="first loss scale (float16)")
+    level: Literal["O1", "O2"] = Field(
+        "O1", description="O1: listed operators in half precision; O2: weights too, with float32 master weights"
+    )
+    dtype: Literal["float16", "bfloat16"] = Field("float16", description="the half-precision type")
+    scale_loss: Annotated[Float, Field(ge=1)] = Field(2.0**15, description="initial loss scale (float16)")
     use_dynamic_loss_scaling: Bool = Field(True, description="adapt the loss scale (float16)")
     use_fp16_test: Bool = Field(False, description="evaluate in mixed precision too")
     use_promote: Bool = Field(False, description="O2: compute in float32 where any input is float32")

@@ -64,7 +64,7 @@ def _variant_rows(branches: list, prefix: str) -> list[Row]:
         first = next(iter(by_name.values()))
         if key == f"{prefix}name":
             default = next((text for text in defaults if text != REQUIRED), REQUIRED)
-            result.insert(0, Row(key, default, every_name, "which one of them"))
+            result.insert(0, Row(key, default, every_name, "which one to use"))
             continue
         usual = Counter(row.default for row in by_name.values()).most_common(1)[0][0]
         others = [f"{name}: {row.default}" for name, row in by_name.items() if row.default != usual]

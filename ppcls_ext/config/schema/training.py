@@ -35,17 +35,17 @@ def _not_supported(kind: str, names: list, supported: str) -> dict:
 class CELossArguments(Section):
     """Softmax cross entropy."""
 
-    weight: NotNegative = Field(1.0, description="factor of this loss in the sum")
+    weight: NotNegative = Field(1.0, description="weight of this loss in the sum")
     epsilon: Optional[Share] = Field(None, description="label smoothing; unset: none")
-    reduction: Literal["mean", "sum"] = Field("mean", description="over the batch")
+    reduction: Literal["mean", "sum"] = Field("mean", description="how to reduce over the batch")
 
 
 class TokenLabelLossArguments(Section):
     """Cross entropy of images and of their tokens."""
 
-    weight: NotNegative = Field(1.0, description="factor of this loss in the sum")
-    cls_weight: NotNegative = Field(1.0, description="factor of the image's cross entropy")
-    dense_weight: NotNegative = Field(1.0, description="factor of the mean over its tokens")
+    weight: NotNegative = Field(1.0, description="weight of this loss in the sum")
+    cls_weight: NotNegative = Field(1.0, description="weight of the image's cross entropy")
+    dense_weight: NotNegative = Field(1.0, description="weight of the mean over its tokens")
     epsilon: Optional[Share] = Field(None, description="label smoothing; unset: none")
 
 
@@ -71,7 +71,7 @@ class LossSection(
 
 METRICS_OF_PADDLECLAS = (
     "ATTRMetric AccuracyScore DistillationTopkAcc GoogLeNetTopkAcc HammingDistance MultiLabelMAP "
-    "MultilabelMeanAccuracy Precisionk Recallk TprAtFpr mAP mINP"
+    "MultilabelMeanAccuracy Precisionk Recallk mAP mINP"
 ).split()
 
 
@@ -84,14 +84,21 @@ class TopkAccArguments(Section):
 
     topk: Annotated[List[Annotated[Int, Field(ge=1)]], Field(min_length=1), BeforeValidator(_as_list)] = Field(
         [1, 5],
-        description="values of k; the first one chooses the best model; unset: no more than classes",
+        description="values of k; the first one selects the best model; unset: at most the number of classes",
     )
 
 
-class MetricItem(with_keys(OneKey, _not_supported("metric", METRICS_OF_PADDLECLAS, "TopkAcc"))):
+class TprAtFprArguments(Section):
+    """True-positive rate at a bounded false-positive rate, for two classes."""
+
+    max_fpr: Annotated[Float, Field(ge=0, le=1)] = Field(0.001, description="greatest false-positive rate allowed")
+
+
+class MetricItem(with_keys(OneKey, _not_supported("metric", METRICS_OF_PADDLECLAS, "TopkAcc, TprAtFpr"))):
     """One metric."""
 
     TopkAcc: Optional[TopkAccArguments] = Field(None, description="top-k accuracy")
+    TprAtFpr: Optional[TprAtFprArguments] = Field(None, description="true-positive rate at max_fpr, for two classes")
 
 
 class MetricSection(Section):
@@ -139,9 +146,11 @@ class CosineLR(_Schedule):
     name: Literal["Cosine"]
     eta_min: NotNegative = Field(0.0, description="rate at the end")
     warmup_prefix: Bool = Field(
-        True, description="whether the cosine begins after the warm-up; False: with it, which then hides its beginning"
+        True,
+        description="whether the cosine starts after the warm-up; False: both start together, and the warm-up hides "
+        "the beginning of the cosine",
     )
-    cooldown_epoch: NotNegative = Field(0.0, description="epochs at eta_min, the last ones of the run")
+    cooldown_epoch: NotNegative = Field(0.0, description="final epochs of the run, at eta_min")
 
 
 class StepLR(_Schedule):
@@ -182,8 +191,6 @@ LearningRate = Annotated[
 
 # ---- optimizers ------------------------------------------------------------------------------------------------
 
-OPTIMIZERS_OF_PADDLECLAS = {"RMSProp"}
-
 
 class Regularizer(Section):
     """Penalty on the weights."""
@@ -196,9 +203,14 @@ class _Optimizer(
     with_keys(
         Section,
         {
-            "clip_grad": unsupported(
-                "PaddleClas reads clip_grad nowhere, so its recipes train unclipped; "
-                "write clip_global_norm to clip, or leave the key out"
+            "clip_grad": ignored(
+                "PaddleClas reads clip_grad nowhere, so its recipes train unclipped, and so does this run; "
+                "write clip_global_norm to clip"
+            ),
+            "lr_mult_list": unsupported(
+                "use layerwise_decay for rates that fall towards the input, and Arch.freeze_befor to freeze the first "
+                "stages",
+                allowed=(None,),
             ),
             "filter_bias_and_bn": unsupported(
                 "say it with one_dim_param_no_weight_decay and no_weight_decay_name", allowed=(None,)
@@ -208,11 +220,11 @@ class _Optimizer(
 ):
     lr: LearningRate = Field(description="schedule of the learning rate")
     weight_decay: Optional[NotNegative] = Field(None, description="decay coefficient; AdamW decays the weights itself")
-    clip_global_norm: Optional[Positive] = Field(None, description="clip the norm of all gradients together")
-    clip_norm: Optional[Positive] = Field(None, description="clip the norm of each tensor's gradient by itself")
-    one_dim_param_no_weight_decay: Bool = Field(False, description="biases, scales and shifts do not decay")
+    clip_global_norm: Optional[Positive] = Field(None, description="clip the global norm of all gradients")
+    clip_norm: Optional[Positive] = Field(None, description="clip the norm of each tensor's gradient separately")
+    one_dim_param_no_weight_decay: Bool = Field(False, description="exempt biases, scales and shifts from decay")
     no_weight_decay_name: Optional[Text] = Field(
-        None, description="parts of parameter names, separated by spaces, that do not decay"
+        None, description="parts of parameter names, separated by spaces, that are exempt from decay"
     )
 
 
@@ -234,6 +246,15 @@ class Momentum(_Regularized):
     momentum: Share = Field(description="momentum")
     use_nesterov: Bool = Field(False, description="Nesterov's variant")
     multi_precision: Bool = Field(True, description="float32 master weights for half-precision parameters")
+
+
+class RMSProp(_Regularized):
+    """RMSProp."""
+
+    name: Literal["RMSProp"]
+    momentum: Share = Field(0.0, description="momentum")
+    rho: Share = Field(0.95, description="decay of the mean square")
+    epsilon: Positive = Field(1e-6, description="added to the denominator")
 
 
 class _AdamArguments(Section):
@@ -261,8 +282,8 @@ class AdamW(
 
     name: Literal["AdamW", "AdamWDL"]
     layerwise_decay: Optional[Annotated[Float, Field(gt=0, le=1)]] = Field(
-        None, description="ratio of the learning rates of neighbouring layers, towards the input"
+        None, description="ratio of the learning rates of adjacent layers, towards the input"
     )
 
 
-OptimizerSection = Annotated[Union[SGD, Momentum, Adam, AdamW], Field(discriminator="name")]
+OptimizerSection = Annotated[Union[SGD, Momentum, RMSProp, Adam, AdamW], Field(discriminator="name")]

@@ -7,7 +7,7 @@ from typing import Optional, Sequence
 import numpy as np
 
 from ppcls_ext.data.batch_ops.operator import BatchOperator, draw_box, one_label_an_image
-from ppcls_ext.data.preprocess.arguments import choice, flag, number, numbers, probability
+from ppcls_ext.utils.validate import choice, flag, number, numbers, probability
 
 MODES = ("batch", "pair", "elem")
 

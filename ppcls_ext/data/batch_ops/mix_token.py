@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ppcls_ext.data.batch_ops.operator import BatchOperator, draw_box, positive
-from ppcls_ext.data.preprocess.arguments import positive_int, probability
+from ppcls_ext.utils.validate import positive_int, probability
 
 
 class MixToken(BatchOperator):

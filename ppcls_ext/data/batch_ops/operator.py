@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ppcls_ext.data.preprocess.arguments import number
+from ppcls_ext.utils.validate import number
 
 
 class BatchOperator:

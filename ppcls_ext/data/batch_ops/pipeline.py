@@ -14,10 +14,10 @@ from ppcls_ext.data.batch_ops.mixup import MixupOperator
 from ppcls_ext.data.batch_ops.op_sampler import OpSampler
 from ppcls_ext.data.batch_ops.operator import BatchOperator
 from ppcls_ext.data.collate import ArrayBatch
-from ppcls_ext.data.preprocess.arguments import probability
 from ppcls_ext.data.preprocess.building import OperatorProblem, build_operator, one_key
 from ppcls_ext.data.token_label import TokenLabels
 from ppcls_ext.utils.spelling import nearest
+from ppcls_ext.utils.validate import probability
 
 SECTION = "batch_transform_ops"
 MIXING = {operator.__name__: operator for operator in (MixupOperator, CutmixOperator, MixupCutmixHybrid, MixToken)}

@@ -7,10 +7,10 @@ from typing import Optional, Sequence, Union
 import numpy as np
 from PIL import Image
 
-from ppcls_ext.data.preprocess.arguments import rgb
 from ppcls_ext.data.preprocess.operator import UINT8, Operator, generator
 from ppcls_ext.data.preprocess.pillow_operations import on_pillow
 from ppcls_ext.data.preprocess.rand_augment import NAMES, apply
+from ppcls_ext.utils.validate import rgb
 
 #: Each sub-policy is two times (operation, probability, index into VALUES).
 IMAGENET_POLICY = (

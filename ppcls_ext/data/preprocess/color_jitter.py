@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from ppcls_ext.data.preprocess import pillow_operations as operations
-from ppcls_ext.data.preprocess.arguments import number, numbers
 from ppcls_ext.data.preprocess.operator import UINT8, Operator, generator
+from ppcls_ext.utils.validate import number, numbers
 
 Amount = Union[float, Sequence[float]]
 

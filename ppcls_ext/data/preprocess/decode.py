@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 from ppcls_ext.data.errors import DecodeError
-from ppcls_ext.data.preprocess.arguments import choice, flag
 from ppcls_ext.data.preprocess.image_header import (
     JPEG,
     PNG,
@@ -26,6 +25,7 @@ from ppcls_ext.data.preprocess.image_header import (
 )
 from ppcls_ext.data.preprocess.jpeg import decode_jpeg
 from ppcls_ext.data.preprocess.operator import CHW, HWC, Operator
+from ppcls_ext.utils.validate import choice, flag
 
 # What OpenCV and Pillow read alike; anything else (TIFF, GIF, ...) goes to Pillow, whose header parser knows the mode.
 OPENCV_MAGIC = {"JPEG": JPEG, "PNG": PNG, "BMP": b"BM", "WebP": b"RIFF"}

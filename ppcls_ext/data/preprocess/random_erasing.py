@@ -7,8 +7,8 @@ from typing import Optional, Sequence, Union
 
 import numpy as np
 
-from ppcls_ext.data.preprocess.arguments import choice, flag, number, number_range, numbers, positive_int, probability
 from ppcls_ext.data.preprocess.operator import FLOAT32, Operator, generator
+from ppcls_ext.utils.validate import choice, flag, number, number_range, numbers, positive_int, probability
 
 MODES = ("const", "rand", "pixel")
 

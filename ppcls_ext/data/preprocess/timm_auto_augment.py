@@ -9,7 +9,6 @@ from typing import Optional, Sequence, Union
 import numpy as np
 from PIL import Image
 
-from ppcls_ext.data.preprocess.arguments import choice, number, numbers, probability, width_height
 from ppcls_ext.data.preprocess.operator import UINT8, Operator, generator
 from ppcls_ext.data.preprocess.pillow_operations import on_pillow
 from ppcls_ext.data.preprocess.timm_levels import MAX_MAGNITUDE, RANDOM_RESAMPLING, Style
@@ -24,6 +23,7 @@ from ppcls_ext.data.preprocess.timm_policies import (
 )
 from ppcls_ext.registry import IMAGENET_MEAN
 from ppcls_ext.utils.spelling import nearest
+from ppcls_ext.utils.validate import choice, number, numbers, probability, width_height
 
 INTERPOLATIONS = {
     "bilinear": (Image.Resampling.BILINEAR,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import tarfile
@@ -13,9 +14,10 @@ import numpy as np
 
 from ppcls_ext.data.datasets import ClassificationDataset
 from ppcls_ext.data.errors import DataFileError, DecodeError
-from ppcls_ext.data.preprocess.arguments import positive_int
 from ppcls_ext.data.shards.index import ShardIndex, joined
 from ppcls_ext.data.shards.pattern import shard_files
+from ppcls_ext.utils.files import open_regular
+from ppcls_ext.utils.validate import positive_int
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -63,7 +65,8 @@ class ShardDataset(ClassificationDataset):
         self.shard_sizes = [index.tar_bytes for index in indices]
         self._shard_of = np.repeat(np.arange(len(indices)), self.shard_lengths)
         self._offsets, self._sizes = joined(indices, "offsets"), joined(indices, "sizes")
-        names = np.array([name.encode() for index in indices for name in index.names])
+        names = Names([name for index in indices for name in index.names])
+        self.fingerprint = _fingerprint(indices)
         labels = joined(indices, "labels")
         self.original_classes = tuple(int(label) for label in np.unique(labels))
         self._open: OrderedDict[int, BinaryIO] = OrderedDict()
@@ -81,7 +84,8 @@ class ShardDataset(ClassificationDataset):
         shard, offset, size = int(self._shard_of[index]), int(self._offsets[index]), int(self._sizes[index])
         stream = self._stream(shard)
         stream.seek(offset - tarfile.BLOCKSIZE)
-        data = stream.read(tarfile.BLOCKSIZE + size)
+        there = os.fstat(stream.fileno()).st_size - stream.tell()
+        data = stream.read(min(tarfile.BLOCKSIZE + size, max(0, there)))
         if len(data) < tarfile.BLOCKSIZE + size:
             whole, rest = self.shard_sizes[shard], max(0, len(data) - tarfile.BLOCKSIZE)
             raise DecodeError(
@@ -93,8 +97,10 @@ class ShardDataset(ClassificationDataset):
             raise DecodeError(
                 f"the shard is damaged before this image, or its index is of another file: {error}"
             ) from error
-        name = self.paths.names[index].decode()
-        long = len(name.encode()) > tarfile.LENGTH_NAME  # then the whole name stands before this header
+        name = self.paths.names[index]
+        long = (
+            len(name.encode("utf-8", "surrogateescape")) > tarfile.LENGTH_NAME
+        )  # then the whole name stands before this header
         if header.size != size or (header.name != name and not long):
             raise DecodeError(f"the index is of another file: {header.name} of {header.size} bytes is at its place")
         return data[tarfile.BLOCKSIZE :]
@@ -107,7 +113,7 @@ class ShardDataset(ClassificationDataset):
         if stream is None:
             if len(self._open) >= OPEN_SHARDS:
                 self._open.popitem(last=False)[1].close()
-            stream = self._open[shard] = open(self.shards[shard], "rb", buffering=0)
+            stream = self._open[shard] = open_regular(self.shards[shard])
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
         self._open.move_to_end(shard)
@@ -139,14 +145,36 @@ class ShardDataset(ClassificationDataset):
                 logger.warning("%s: it is cut off, the images that are lost will be left out", message)
 
 
+class Names:
+    """Strings end to end: an array of NumPy would give each the room of the longest, a list some 100 bytes."""
+
+    def __init__(self, names: Sequence[str]):
+        encoded = [name.encode("utf-8", "surrogateescape") for name in names]
+        self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
+        self._bytes = b"".join(encoded)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> str:
+        start = self._ends[index - 1] if index % len(self) else 0
+        return self._bytes[start : self._ends[index]].decode("utf-8", "surrogateescape")
+
+
+def _fingerprint(indices: Sequence[ShardIndex]) -> str:
+    """Return a short hash of what all shards hold, in their order."""
+    together = "".join(index.fingerprint() for index in indices)
+    return hashlib.sha256(together.encode()).hexdigest()[:16]
+
+
 class MemberPaths(AbstractSequence):
     """``<shard>:<member>`` of each sample, put together when asked for: a million of them would fill the memory."""
 
-    def __init__(self, shards: Sequence[str], shard_of: np.ndarray, names: np.ndarray):
+    def __init__(self, shards: Sequence[str], shard_of: np.ndarray, names: Names):
         self.shards, self.shard_of, self.names = shards, shard_of, names
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> str:
-        return f"{self.shards[self.shard_of[index]]}:{self.names[index].decode()}"
+        return f"{self.shards[self.shard_of[index]]}:{self.names[index]}"

@@ -23,6 +23,7 @@ class ShardSampler(EpochSampler):
         lengths: samples in each shard.
         batch_size: samples in a batch of one rank.
         buffer: samples among which the next one is drawn.
+        fingerprint: of the samples in the shards, so that others are noticed when a run is resumed.
         shuffle: draw the shards' order and the samples; else the order of the files.
         drop_last: leave out a last global batch that is not full.
         seed: of what is drawn.
@@ -41,6 +42,7 @@ class ShardSampler(EpochSampler):
         batch_size: int,
         *,
         buffer: int,
+        fingerprint: str = "",
         shuffle: bool = False,
         drop_last: bool = False,
         seed: int = 0,
@@ -60,7 +62,7 @@ class ShardSampler(EpochSampler):
         )
         if buffer < 1:
             raise ValueError(f"buffer: expected a number of at least 1, got {buffer}")
-        self.lengths, self.buffer = np.asarray(lengths), buffer
+        self.lengths, self.buffer, self.fingerprint = np.asarray(lengths), buffer, fingerprint
 
     def _part(self) -> slice:
         """Return this rank's part of the line."""
@@ -95,7 +97,8 @@ class ShardSampler(EpochSampler):
 
     def signature(self) -> str:
         """Return what the order within an epoch depends on besides the seed and the batch."""
-        return f"{len(self.lengths)} shards, {self.world_size} processes, a buffer of {self.buffer}"
+        content = f", with the index {self.fingerprint}" if self.fingerprint else ""
+        return f"{len(self.lengths)} shards, {self.world_size} processes, a buffer of {self.buffer}{content}"
 
     def _random(self, *words: int) -> np.random.RandomState:
         # RandomState's stream is frozen for good (NEP 19), so the order does not depend on NumPy's version.

@@ -13,8 +13,8 @@ import numpy as np
 from ppcls_ext.data.datasets import ImageNetDataset
 from ppcls_ext.data.errors import DataFileError
 from ppcls_ext.data.image_files import IMAGE_SUFFIXES
-from ppcls_ext.data.preprocess.arguments import positive_int
 from ppcls_ext.data.shards.index import SUFFIX, ShardIndex
+from ppcls_ext.utils.validate import positive_int
 
 
 def write_shards(

@@ -23,7 +23,7 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from ppcls_ext.arch.backbone.base import Backbone
-from ppcls_ext.data.label_names import read_class_id_map
+from ppcls_ext.engine.class_names import prediction_labels
 from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig, portable_transforms
 from ppcls_ext.engine.deploy.pdmodel_format import legacy_tracing
 from ppcls_ext.engine.deploy.predictor import GRAPH_SUFFIXES, PREFIX, Runner, find_graph
@@ -144,7 +144,9 @@ def _export(cfg, folder: Path) -> None:
             reason = _try(model, aside, (channels, height, width), native)
             if reason is not None:
                 raise ExportError(f"{cfg.Arch.name} was not exported: {reason}")
-        _describe(cfg, labels, find_graph(aside).name, dynamic).save(aside / FILE_NAME)
+        description = _describe(cfg, labels, find_graph(aside).name, dynamic)
+        description.record(sorted(path for path in aside.iterdir() if path.suffix in (*GRAPH_SUFFIXES, ".pdiparams")))
+        description.save(aside / FILE_NAME)
         _move_into_place(aside, folder)
     logger.info('Export succeeded! The inference model exported has been saved in "%s".', folder / PREFIX)
 
@@ -165,18 +167,10 @@ def _labels(cfg, class_num: int) -> list[str]:
     expected = cfg.Arch.class_num
     if expected is not None and class_num != expected:
         raise ExportError(f"the model has {class_num} outputs, but Arch.class_num is {expected}")
-    post_process = cfg.Infer.PostProcess if cfg.Infer is not None else None
-    label_file = post_process.class_id_map_file if post_process is not None else None
-    if not label_file:
-        logger.warning("Infer.PostProcess.class_id_map_file is not given: inference.yml names the classes by their ids")
-        return [str(class_id) for class_id in range(class_num)]
-    names = read_class_id_map(label_file, post_process.delimiter)
-    if len(names) != class_num:
-        raise ExportError(
-            f"the model has {class_num} classes (Arch.class_num), but {label_file} "
-            f"(Infer.PostProcess.class_id_map_file) names {len(names)}"
-        )
-    return names
+    try:
+        return prediction_labels(cfg, class_num)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
 
 
 def _sample(model: nn.Layer, batch_size: int, shape: tuple) -> Sample:

@@ -6,6 +6,7 @@ layer built earlier shifts it, and the state then fits nothing. On disk the key 
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import paddle
 
 from ppcls_ext.utils.state_dict import tensor_to_array
+
+logger = logging.getLogger("ppcls_ext")
 
 LR_SCHEDULER = "LR_Scheduler"
 MASTER_WEIGHTS = "master_weights"
@@ -62,7 +65,7 @@ def to_disk(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer) -> di
 def from_disk(state: dict[str, Any], optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer) -> None:
     """Put what :func:`to_disk` returned into an optimizer that has not stepped yet.
 
-    The state of a schedule of a different kind is left out.
+    The state of a different kind of optimizer or schedule is left out: that one begins afresh.
 
     Raises:
         OptimizerStateError: naming the parameters that only one of state and model has, or what is damaged.
@@ -76,13 +79,17 @@ def from_disk(state: dict[str, Any], optimizer: paddle.optimizer.Optimizer, mode
         )
     if of_state and trained - of_state:
         raise OptimizerStateError(f"the optimizer state lacks parameters of the model: {_list(trained - of_state)}")
-    restored = {}
+    schedule, own_schedule = state.get(LR_SCHEDULER), optimizer.state_dict().get(LR_SCHEDULER)
+    is_same_kind = isinstance(schedule, dict) and own_schedule is not None and set(schedule) == set(own_schedule)
+    restored = {} if own_schedule is None else {LR_SCHEDULER: schedule if is_same_kind else own_schedule}
+    own = _own_accumulators(optimizer)
+    if own and not own.issuperset(key.partition("/")[2].rpartition("_")[0] for key in state if "/" in key):
+        logger.warning("the checkpoint has the state of a different optimizer; %s begins afresh", _kind(optimizer))
+        state = {}
     for key, value in state.items():
         if key == LR_SCHEDULER:
-            own = optimizer.state_dict().get(LR_SCHEDULER)
-            if isinstance(value, dict) and own is not None and set(value) == set(own):
-                restored[key] = value
-        elif key == MASTER_WEIGHTS:
+            continue
+        if key == MASTER_WEIGHTS:
             # The names of a master weight's accumulators begin with its own name, which is Paddle's for it.
             restored[key] = {
                 parameters[name].name: _tensor(array, f"{parameters[name].name}_fp32_master_0", parameters[name], name)
@@ -99,6 +106,19 @@ def from_disk(state: dict[str, Any], optimizer: paddle.optimizer.Optimizer, mode
         # A warm-up keeps the state of the schedule after it in its own, and Paddle warns of the entries it adds.
         warnings.filterwarnings("ignore", message="There are some unused values in state_dict")
         optimizer.set_state_dict(restored)
+
+
+def _kind(optimizer: paddle.optimizer.Optimizer) -> str:
+    return type(optimizer).__name__
+
+
+def _own_accumulators(optimizer: paddle.optimizer.Optimizer) -> set:
+    """Return the names of the accumulators of this kind of optimizer, such as ``moment1``; SGD has none.
+
+    Paddle creates them in the first step, but their names are attributes of the class.
+    """
+    names = {getattr(optimizer, name) for name in dir(type(optimizer)) if name.endswith("_acc_str")}
+    return {name for name in names if isinstance(name, str)} | {f"fp32_master_0_{name}" for name in names}
 
 
 def _mapping(value: Any, key: str) -> dict:

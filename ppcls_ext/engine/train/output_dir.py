@@ -107,17 +107,20 @@ def check_not_overwritten(folder: Path, checkpoints: Optional[str], overwrite: b
     )
 
 
-def latest_of(folder: Path) -> str:
-    """Return the checkpoint that ``--resume`` means: the ``latest`` of the run in ``folder``.
+def resume_own(cfg) -> None:
+    """Let the run of ``cfg`` go on from the ``latest`` in its own output folder: what ``--resume`` means.
 
     Raises:
-        CheckpointError: if there is none.
+        CheckpointError: if there is none, or the config names a checkpoint itself.
     """
+    folder = Path(cfg.Global.output_dir)
+    if cfg.Global.checkpoints:
+        raise CheckpointError(f"--resume and Global.checkpoints={cfg.Global.checkpoints} are both given; leave one out")
     if LATEST not in checkpoint_names(folder):
         raise CheckpointError(
             f"--resume: {folder} holds no checkpoint named {LATEST}; leave --resume out to start a new run"
         )
-    return str(folder / LATEST)
+    cfg.Global.checkpoints = str(folder / LATEST)
 
 
 def _described(folder: Path, names: list[str]) -> str:

@@ -1,11 +1,15 @@
-"""What a training run tells: PaddleClas's log lines, the progress bar and VisualDL."""
+"""What a training run reports: PaddleClas's log lines, the progress bar, VisualDL's curves and a closing summary."""
 
 from __future__ import annotations
 
+import datetime
 import logging
+import shlex
 import socket
 import sys
+import time
 from pathlib import Path
+from typing import Any, Optional
 
 import numpy as np
 import paddle
@@ -17,6 +21,10 @@ from ppcls_ext.engine.train.meters import StepTimer
 logger = logging.getLogger("ppcls_ext")
 
 
+class MissingVisualDLError(RuntimeError):
+    """The config asks for VisualDL's curves, and VisualDL is not installed."""
+
+
 class Reporter:
     """Log, bar and curves of one run; silent on every process but the main one.
 
@@ -24,18 +32,19 @@ class Reporter:
         session: this process.
         epochs: length of the run.
         visualdl_dir: folder for VisualDL's records, or None.
+
+    Raises:
+        MissingVisualDLError: if ``visualdl_dir`` is given and VisualDL is not installed.
     """
 
     def __init__(self, session: Session, epochs: int, visualdl_dir: Path | None = None):
         self.session, self.epochs = session, epochs
-        self._writer = None
-        if visualdl_dir is not None and session.is_main:
-            from visualdl import LogWriter  # slow to import, and only some runs want it
-
-            self._writer = LogWriter(logdir=str(visualdl_dir))
+        self._started = time.monotonic()
+        self._writer = _visualdl_writer(visualdl_dir) if visualdl_dir is not None and session.is_main else None
 
     def begin(self, name: str, model: paddle.nn.Layer, images: int, iterations: int, samples: int, seed: int) -> None:
-        """Say what is trained on what."""
+        """Log what is trained on what."""
+        self._started = time.monotonic()
         parameters = sum(int(np.prod(p.shape)) for p in model.parameters() if p.trainable)
         logger.info(
             "train %s (%s trainable parameters) on %d × %s: %d images, %d batches an epoch, %d samples a step, "
@@ -60,7 +69,7 @@ class Reporter:
             )
 
     def bar(self, epoch: int, done: int, total: int) -> tqdm:
-        """Return the progress bar of an epoch; it shows itself on a terminal alone."""
+        """Return the progress bar of an epoch; it is shown on a terminal only."""
         return tqdm(
             total=total,
             initial=done,
@@ -73,7 +82,7 @@ class Reporter:
     def step(
         self, epoch: int, iteration: int, total: int, figures: dict[str, float], timer: StepTimer, ips: float, step: int
     ) -> None:
-        """Log one step; figures are the epoch's means so far."""
+        """Log one step; ``figures`` are the epoch's means so far."""
         steps_left = (self.epochs - epoch) * total + total - iteration - 1
         logger.info(
             "[Train][Epoch %d/%d][Iter: %d/%d]%s, batch_cost: %.5fs, reader_cost: %.5f, ips: %.5f samples/s, eta: %s",
@@ -99,10 +108,45 @@ class Reporter:
             for name, value in figures.items():
                 self._writer.add_scalar(tag=name, value=float(value), step=step)
 
+    def end(self, summary: dict[str, Any], output_dir: Path, names: list[str], config: Optional[Path]) -> None:
+        """Log the outcome: time, best figure, files and the command that comes next.
+
+        Args:
+            summary: what :meth:`ppcls_ext.engine.train.trainer.Trainer.run` returns.
+            output_dir: where the files are.
+            names: the checkpoints there.
+            config: the resolved configuration, or None.
+        """
+        seconds = datetime.timedelta(seconds=round(time.monotonic() - self._started))
+        best = ""
+        if summary["best_epoch"]:
+            best = f"; best {summary['criterion']}: {summary['best_metric']:.5f} at epoch {summary['best_epoch']}"
+        logger.info("finished %d epochs, %d steps, in %s%s", summary["epochs"], summary["steps"], seconds, best)
+        logger.info("files in %s: %s", output_dir, ", ".join([*names, "train.log"]))
+        if config is not None and names:
+            weights = output_dir / ("best_model" if "best_model" in names else "latest")
+            logger.info(
+                "next: ppcls_ext %s -c %s -o Global.pretrained_model=%s",
+                "export" if summary["best_epoch"] else "eval",
+                shlex.quote(str(config)),
+                shlex.quote(str(weights)),
+            )
+
     def close(self) -> None:
         """Write out what VisualDL still holds back."""
         if self._writer:
             self._writer.close()
+
+
+def _visualdl_writer(folder: Path):
+    try:
+        from visualdl import LogWriter  # slow to import, and only some runs want it
+    except ImportError as error:
+        raise MissingVisualDLError(
+            f"Global.use_visualdl needs VisualDL, which cannot be imported ({error}): pip install "
+            "'ppcls_ext[tracking]', or set Global.use_visualdl=False"
+        ) from error
+    return LogWriter(logdir=str(folder))
 
 
 def _format(figures: dict[str, float]) -> str:

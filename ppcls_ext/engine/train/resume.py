@@ -72,6 +72,10 @@ def resume(state: TrainState, facts: RunFacts, checkpoint: Checkpoint, session: 
     for suffix, part in parts.items():
         if not isinstance(part, dict):
             raise CheckpointError(f"{prefix}.{suffix} holds a {type(part).__name__}, not a mapping")
+    for suffix in ("pdparams", "pdema"):
+        for name, value in parts.get(suffix, {}).items():
+            if not isinstance(value, np.ndarray):
+                raise CheckpointError(f"{prefix}.{suffix}: {_shown(name)} is a {type(value).__name__}, not a tensor")
     found = checked_states(parts["pdstates"], prefix)
     _check_same_position(session, prefix, found)
     _check_same_run(facts, prefix, found)
@@ -191,7 +195,9 @@ def _check_same_run(facts: RunFacts, prefix: Path, found: dict) -> None:
             f"Global.checkpoints: {prefix} is of {found['arch']}, Arch.name is {facts.arch}; "
             "to start a new run from its weights, use Global.pretrained_model"
         )
-    if found["iteration"] and facts.order != found["order"]:
+    # Checkpoints of earlier versions say nothing of the shards' content.
+    same_order = found["order"] in (facts.order, facts.order.partition(", with the index ")[0])
+    if found["iteration"] and not same_order:
         raise CheckpointError(
             f"Global.checkpoints: {prefix} stopped within an epoch that was read from "
             f"{found['order'] or 'single files'}; this run reads {facts.order or 'single files'}. Resume with the "
@@ -204,6 +210,12 @@ def _check_same_run(facts: RunFacts, prefix: Path, found: dict) -> None:
             f"Global.checkpoints: {prefix} stopped within an epoch, at batch {found['iteration']} of {then[0]} "
             f"({then[1]} samples a step, seed {then[2]}); this run has {now[0]} batches ({now[1]} samples a step, "
             f"seed {now[2]}). Resume with the same batches, or from a checkpoint at the end of an epoch"
+        )
+    if not same_order:
+        logger.warning(
+            "the resumed run reads %s, the checkpoint's read %s",
+            facts.order or "single files",
+            found["order"] or "single files",
         )
     for change in _changes(facts, found):
         logger.warning("the resumed run differs from the checkpoint's: %s", change)

@@ -29,7 +29,7 @@ from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import build_model, image_labels, logits_of
 from ppcls_ext.engine.precision import Precision
 from ppcls_ext.engine.seed import seed_everything
-from ppcls_ext.engine.train.checkpoint import CheckpointStore, load_checkpoint, newest_whole
+from ppcls_ext.engine.train.checkpoint import CheckpointStore, checkpoint_names, load_checkpoint, newest_whole
 from ppcls_ext.engine.train.ema import ModelEMA
 from ppcls_ext.engine.train.errors import NonFiniteGradientError, NonFiniteLossError, NonFiniteWeightsError
 from ppcls_ext.engine.train.meters import EpochMeter, StepTimer
@@ -158,7 +158,7 @@ class Trainer:
             self.loader.close()
             self.reporter.close()
         self.state.bad_images.summarise()
-        return {
+        summary = {
             "epochs": self.epochs,
             "steps": self.state.progress.step,
             "skipped_steps": self.state.progress.skipped,
@@ -167,6 +167,11 @@ class Trainer:
             "best_epoch": self.state.best.epoch or None,
             "history": self.history,
         }
+        config = self.output_dir / "config.yaml"
+        self.reporter.end(
+            summary, self.output_dir, checkpoint_names(self.output_dir), config if config.is_file() else None
+        )
+        return summary
 
     def _train_epoch(self) -> None:
         state = self.state

@@ -2,8 +2,9 @@
 
     python tests/engine/train/kill_and_resume.py CONFIG --trials 20
 
-Each trial kills the run several times, at a random instant or at a random file operation inside a save, then lets it
-end. The process imports Paddle once and never computes; each run is a fork of it, so a trial takes seconds.
+Each trial kills the run several times, at a random instant or inside a random file operation, which may leave half a
+file, then lets it end. The process imports Paddle once and never computes; each run is a fork of it, so a trial takes
+seconds.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from faults import watched
 
 from ppcls_ext.config import load_config
 from ppcls_ext.engine.train import checkpoint
@@ -27,7 +29,7 @@ def run(config: Path, output_dir: Path, workers: int, after: float = 0.0, at_cal
 
     Args:
         after: kill it after so many seconds; 0: never.
-        at_call: let it kill itself at the so-many-th file operation of its saves; 0: never.
+        at_call: let it be killed inside its so-many-th file operation; 0: never.
 
     Returns:
         The exit code, minus the signal's number if it was killed.
@@ -37,13 +39,13 @@ def run(config: Path, output_dir: Path, workers: int, after: float = 0.0, at_cal
         os.setsid()
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, 1)
-        if at_call:
-            die_at_call(at_call)
         overrides = [f"Global.output_dir={output_dir}", f"DataLoader.Train.loader.num_workers={workers}"]
         if any(output_dir.glob("latest*.manifest.json")):
             overrides.append(f"Global.checkpoints={output_dir / 'latest'}")
         try:
-            train(load_config(config, overrides))
+            cfg = load_config(config, overrides)
+            with watched(at_call):
+                train(cfg)
         except BaseException:  # noqa: BLE001 - a fork must not run on in its parent's code
             import traceback
 
@@ -57,32 +59,6 @@ def run(config: Path, output_dir: Path, workers: int, after: float = 0.0, at_cal
         except ProcessLookupError:
             pass
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def die_at_call(number: int):
-    """Let this process kill itself at its ``number``-th call that changes the folder of checkpoints; 0: never.
-
-    Returns:
-        A function that returns the number of such calls so far.
-    """
-    calls = 0
-
-    def deadly(function):
-        def wrapper(*arguments, **keywords):
-            nonlocal calls
-            calls += 1
-            if calls == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **keywords)
-
-        return wrapper
-
-    checkpoint.os.replace = deadly(os.replace)
-    checkpoint.os.fsync = deadly(os.fsync)
-    checkpoint.paddle.save = deadly(checkpoint.paddle.save)
-    checkpoint.Path.unlink = deadly(checkpoint.Path.unlink)
-    checkpoint.Path.write_text = deadly(checkpoint.Path.write_text)
-    return lambda: calls
 
 
 def final_state(output_dir: Path) -> dict:
@@ -125,7 +101,7 @@ def main() -> None:
             workers = rng.choice([0, 1])
             mode = rng.choice(["instant", "save"]) if kills < arguments.kills else "end"
             after = rng.uniform(0.05, duration) if mode == "instant" else 0.0
-            code = run(arguments.config, output_dir, workers, after, rng.randint(1, 60) if mode == "save" else 0)
+            code = run(arguments.config, output_dir, workers, after, rng.randint(1, 120) if mode == "save" else 0)
             if code == 0:
                 break
             if code != -signal.SIGKILL:

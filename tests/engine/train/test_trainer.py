@@ -2,18 +2,24 @@
 
 import os
 import re
+import shlex
 import signal
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ppcls_ext import plugin
+from ppcls_ext import cli, plugin
 from ppcls_ext.config import load_config
 from ppcls_ext.data.shards import ShardIndex, write_shards
 from ppcls_ext.engine.bad_images import TooManyBadImagesError
+from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.evaluator import evaluate
+from ppcls_ext.engine.logger import start_logging
 from ppcls_ext.engine.train.checkpoint import CheckpointError, load_checkpoint
-from ppcls_ext.engine.train.trainer import NonFiniteLossError
+from ppcls_ext.engine.train.reporter import MissingVisualDLError
+from ppcls_ext.engine.train.trainer import NonFiniteLossError, Trainer
 from ppcls_ext.utils.state_dict import state_arrays
 
 
@@ -50,7 +56,40 @@ def test_files_and_log_lines_are_paddleclas(runs):
     assert summary["steps"] == 9 and len(summary["history"]) == 3
 
 
+def test_a_run_ends_with_its_outcome_and_the_next_command(runs, capsys):
+    """The config is logged once, the summary last; the command that it names works as it is printed."""
+    assert cli.main(["train", "-c", str(runs.write())]) == 0
+    log = runs.log()
+    assert log.count("ppcls INFO: configuration\n") == 1
+    metric = load_checkpoint(runs.output_dir / "best_model").parts["pdstates"]["metric"]
+    *_, outcome, files, following = log.splitlines()
+    assert re.search(rf"finished 2 epochs, 6 steps, in 0:00:\d\d; best top1: {metric:.5f} at epoch [12]$", outcome)
+    assert files.endswith(f"files in {runs.output_dir}: best_model, epoch_1, epoch_2, latest, train.log")
+    command = shlex.split(following.split("next: ")[1])
+    assert command[:2] == ["ppcls_ext", "export"]
+    assert cli.main([*command[1:], f"Global.save_inference_dir={runs.folder / 'inference'}"]) == 0
+    assert (runs.folder / "inference" / "inference.pdiparams").is_file()
+
+
+def test_curves_are_refused_without_visualdl(runs, monkeypatch):
+    """Before anything is trained, with the extra that brings it."""
+    monkeypatch.setitem(sys.modules, "visualdl", None)
+    with pytest.raises(MissingVisualDLError, match=r"pip install 'ppcls_ext\[tracking\]', or set Global.use_visualdl"):
+        runs.trainer("Global.use_visualdl=True")
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_run(runs, capsys):
+    """/dev/full is a disk without space."""
+    start_logging(True, Path("/dev/full"))
+    trainer = Trainer(load_config(runs.write(), ["Global.epochs=1"]), Session("cpu"))
+    trainer.run()
+    printed = capsys.readouterr()
+    assert printed.out.count("/dev/full cannot be written ([Errno 28] No space left on device)") == 1
+    assert "Traceback" not in printed.err and "[Train][Epoch 1/1][Avg]" in printed.out
+
+
 def test_curves_for_visualdl(runs):
+    pytest.importorskip("visualdl")
     runs.train("Global.use_visualdl=True", "Global.epochs=1")
     records = list(runs.output_dir.glob("vdlrecords.*.log"))
     assert len(records) == 1

@@ -1,0 +1,1 @@
+"""ONNX: an exported model as a graph that other engines run."""

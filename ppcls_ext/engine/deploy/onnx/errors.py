@@ -1,0 +1,11 @@
+"""What can go wrong on the way to ONNX."""
+
+from __future__ import annotations
+
+
+class OnnxExportError(RuntimeError):
+    """A model cannot be written as ONNX; the message says why."""
+
+
+class UnsupportedOperatorError(OnnxExportError):
+    """The model uses an operator of Paddle, or a form of one, that has no translation; the message names the layer."""
