@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 
 from ppcls_ext.cli.paddle_import import import_paddle
-from ppcls_ext.cli.parser import add_command, add_config_command, add_random_weights, positive
+from ppcls_ext.cli.parser import (
+    Switch,
+    add_command,
+    add_config_command,
+    add_random_weights,
+    not_negative,
+    positive,
+)
 from ppcls_ext.cli.results import OK, UsageError, print_predictions
 from ppcls_ext.cli.training import load
 
@@ -22,15 +29,30 @@ def add_commands(commands) -> None:
         [
             "export -c my.yaml -o Global.pretrained_model=output/best_model Global.save_inference_dir=inference",
             "export -c my.yaml -o Global.pretrained_model=output/best_model --format legacy",
+            "export -c my.yaml -o Global.pretrained_model=output/best_model --format default onnx",
         ],
     )
     add_random_weights(add)
     add(
         "--format",
-        choices=("default", "legacy"),
-        default="default",
-        help="default: what this Paddle writes (3.x inference.json, 2.6 inference.pdmodel); "
-        "legacy: inference.pdmodel on both, as PaddleClas's own predictor needs it",
+        nargs="+",
+        choices=("default", "legacy", "onnx"),
+        default=["default"],
+        help="one or several. default: what this Paddle writes (3.x inference.json, 2.6 inference.pdmodel); "
+        "legacy: inference.pdmodel on both, as PaddleClas's own predictor needs it; onnx: inference.onnx",
+    )
+    add("--opset", type=int, help="of the ONNX graph, 17 to 21 (default: 20)")
+    add(
+        "--outputs",
+        nargs="+",
+        metavar="NAME",
+        help="results of the ONNX graph: logits or probabilities, features (pooled), stages[0] and so on (maps) "
+        "(default: probabilities, or logits with Arch.infer_add_softmax: False)",
+    )
+    add(
+        "--uint8_input",
+        action="store_true",
+        help="let the ONNX graph take decoded images [N, H, W, 3] of uint8, resized and cropped, and normalise them",
     )
 
     add = add_command(
@@ -50,16 +72,38 @@ def add_commands(commands) -> None:
     add("--batch_size", type=positive, default=1, help="images per run (default: %(default)s)")
     add("--device", default="cpu", help="cpu, gpu or gpu:<number> (default: %(default)s)")
     add("--cpu_threads", type=positive, help="threads on the CPU (default: all cores of this process)")
-    add("--format", choices=("table", "json"), default="table", help="what to print (default: %(default)s)")
-    add("--output", type=Path, metavar="FILE", help="also write the results as JSON into this file")
+    add("--workers", type=not_negative, default=2, help="threads that read and preprocess (default: %(default)s)")
+    add("--verify", action=Switch, default=True, help="compare the export with its checksums first (default: yes)")
+    add(
+        "--format",
+        choices=("table", "json", "jsonl"),
+        default="table",
+        help="what to print: a table, a JSON list, or a result a line as they come (default: %(default)s)",
+    )
+    add(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="also write the results into this file as they come: a JSON list, or lines if it ends in .jsonl",
+    )
 
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Export."""
     cfg = load(arguments, "export")
-    from ppcls_ext.engine.deploy.exporter import export
+    from ppcls_ext.engine.deploy.exporter import OnnxOptions, check_formats, export
+    from ppcls_ext.engine.deploy.onnx.requirements import check_opset
 
-    export(cfg, arguments.format, arguments.random_weights)
+    given = {"opset": arguments.opset, "outputs": arguments.outputs, "uint8_input": arguments.uint8_input or None}
+    given = {name: value for name, value in given.items() if value is not None}
+    onnx = OnnxOptions(**given) if given else None
+    try:
+        check_formats(arguments.format, onnx)
+        if onnx is not None:
+            check_opset(onnx.opset)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    export(cfg, arguments.format, onnx, arguments.random_weights)
     return OK
 
 
@@ -67,13 +111,15 @@ def run_predict(arguments: argparse.Namespace) -> int:
     """Classify with an exported model."""
     import_paddle()
     from ppcls_ext.data.image_files import list_images
+    from ppcls_ext.engine.deploy.pipeline import with_progress
     from ppcls_ext.engine.deploy.predictor import Predictor, check_device
-    from ppcls_ext.engine.infer import save_json
+    from ppcls_ext.engine.deploy.result_file import ResultFile
 
     try:
         check_device(arguments.device)
         images = list_images(arguments.infer_imgs)
-    except (ValueError, FileNotFoundError) as error:
+        file = None if arguments.output is None else ResultFile(arguments.output)
+    except (ValueError, OSError) as error:
         raise UsageError(str(error)) from None
     predictor = Predictor(
         arguments.model_dir,
@@ -81,8 +127,8 @@ def run_predict(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         threads=arguments.cpu_threads,
         topk=arguments.topk,
+        workers=arguments.workers,
+        verify=arguments.verify,
     )
-    results = predictor.predict(images)
-    if arguments.output is not None:
-        save_json(results, arguments.output)
-    return print_predictions(results, arguments.format)
+    results = with_progress(predictor.stream(images), len(images))
+    return print_predictions(results if file is None else file.through(results), arguments.format)

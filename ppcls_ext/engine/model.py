@@ -7,9 +7,10 @@ from typing import Any, Optional
 
 import paddle
 
+from ppcls_ext.arch.freezing import convert_sync_batchnorm, freeze_up_to
 from ppcls_ext.config.weight_plan import plan_of
 from ppcls_ext.engine.train.checkpoint import Checkpoint
-from ppcls_ext.factory import backbone_factory, build_backbone
+from ppcls_ext.factory import backbone_factory, build_backbone, is_ours
 from ppcls_ext.weights.errors import MissingWeightsError, WeightMismatchError
 from ppcls_ext.weights.resolver import WeightPlan
 
@@ -36,12 +37,17 @@ def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer
 
 
 def _build(cfg, plan: WeightPlan, arguments: dict) -> paddle.nn.Layer:
+    arguments = dict(arguments)
+    # Ours freeze themselves; PaddleClas's own way renames the weights.
+    frozen = None if is_ours(cfg.Arch.name) else arguments.pop("freeze_befor", None)
     model = build_backbone(backbone_factory(cfg.Arch.name), plan, arguments)
+    if frozen:
+        freeze_up_to(model, frozen)
     if cfg.Arch.use_sync_bn:
         if paddle.get_device() == "cpu":
             logger.warning("Arch.use_sync_bn needs a GPU; on CPU each process keeps its own batch statistics")
         else:
-            model = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = convert_sync_batchnorm(model)
     return model
 
 

@@ -15,6 +15,11 @@ from ppcls_ext.utils.spelling import nearest
 #: Keys that every Arch section may have, and other libraries' names for them.
 OWN_ARGUMENTS = ("class_num", "pretrained", "use_sync_bn", "use_ssld", "infer_add_softmax", "infer_output_key")
 RENAMED_ARGUMENTS = {"num_classes": ["class_num"], "classes_num": ["class_num"]}
+#: PaddleClas's arguments of some models, and the keys that do the same for all of ours.
+INSTEAD = {
+    "lr_mult_list": "use Optimizer.layerwise_decay for rates that fall towards the input, and Arch.freeze_befor to "
+    "freeze the first stages"
+}
 #: Models of PaddleClas's that are put together from others.
 COMPOSED = ("AttentionModel", "DistillationModel", "RecModel")
 
@@ -45,7 +50,7 @@ def check_backbone(report: Report) -> None:
             if name == "pretrained" or (name == "class_num" and name not in arch.model_fields_set):
                 continue
             hint = nearest(name, [*allowed, "use_sync_bn", "infer_add_softmax"], count=1)
-            advice = f"did you mean {hint[0]}?" if hint else f"it takes {', '.join(allowed)}"
+            advice = INSTEAD.get(name) or (f"did you mean {hint[0]}?" if hint else f"it takes {', '.join(allowed)}")
             report.wrong(f"Arch.{name}", f"{arch.name} has no such argument; {advice}")
     if report.mode == "train" and report.config.Global.recompute and not is_ours(arch.name):
         report.wrong("Global.recompute", f"PaddleClas's {arch.name} has no recompute; ppcls_ext's backbones have")
