@@ -101,7 +101,7 @@ def test_random_weights_are_used_on_demand_alone(run, tmp_path):
     infer(cfg, random_weights=True)
     assert "random weights are used" in (tmp_path / "output" / "infer.log").read_text()
     run.config["Global"].update(checkpoints="output/latest")
-    with pytest.raises(MissingWeightsError, match=r"Global.checkpoints is .* give Global.pretrained_model=output/latest"):
+    with pytest.raises(MissingWeightsError, match=r"Global.checkpoints .* give Global.pretrained_model=output/latest"):
         infer(run.load(infer_imgs=str(run.digits / "val_small.txt")))
 
 

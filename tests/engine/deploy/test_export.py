@@ -352,7 +352,7 @@ def test_a_model_of_another_width_is_refused(exports, backbone):
 
 def test_random_weights_are_exported_on_demand_alone(exports):
     exports.config["Global"]["pretrained_model"] = None
-    with pytest.raises(MissingWeightsError, match=r"random ones would be exported: set Global.pretrained_model, such as"):
+    with pytest.raises(MissingWeightsError, match=r"random ones would be exported: set Global.pretrained_model"):
         exports.export()
     assert not exports.target.exists()
     exports.export(random_weights=True)
@@ -365,7 +365,7 @@ def test_weights_that_are_not_finite_are_not_exported(exports):
     state["head.bias"][3] = float("nan")
     paddle.save(state, str(exports.folder / "diverged.pdparams"))
     exports.config["Global"]["pretrained_model"] = str(exports.folder / "diverged")
-    with pytest.raises(NonFiniteWeightsError, match=r"diverged.pdparams: 1 of its \d+ tensors hold NaN(.|\n)*head.bias"):
+    with pytest.raises(NonFiniteWeightsError, match=r"diverged.pdparams: 1 of its \d+ tensors (.|\n)*head.bias"):
         exports.export()
 
 
