@@ -370,8 +370,8 @@ def test_weights_that_are_not_finite_are_not_exported(exports):
 
 
 def test_the_format_is_checked(exports):
-    with pytest.raises(ValueError, match="format is 'onnx'; expected default or legacy"):
-        exports.export("onnx")
+    with pytest.raises(ValueError, match="format is 'tensorrt'; expected default, legacy or onnx"):
+        exports.export("tensorrt")
 
 
 def test_only_the_main_process_writes(exports, monkeypatch):
