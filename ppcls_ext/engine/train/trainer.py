@@ -2,7 +2,7 @@
 
 Order of a step: seed from the step number, forward, backward, unscaling, clipping, optimizer, schedule, moving average.
 A step whose gradients are not finite after unscaling (float16) changes neither weights nor optimizer nor average; the
-schedule goes on, so that the learning rate is a function of the position in the run. The result of a step
+schedule advances, so that the learning rate is a function of the position in the run. The result of a step
 (losses, logits) is read while the next one runs, so that the device never waits for the log; a non-finite loss is
 therefore seen one step late, and always before anything is saved. Nor is anything saved, or evaluated, that is not
 finite itself: weights diverge under a finite loss, since ReLU turns NaN into 0.
@@ -288,8 +288,8 @@ class Trainer:
             raise NonFiniteWeightsError(
                 f"the run has diverged: after step {step} (epoch {state.progress.epoch}, iteration "
                 f"{state.progress.iteration}) {len(wrong)} of {state.tensor_count()} tensors hold NaN or infinity: "
-                f"{names or 'on another process'}. They were not saved, {self._last_good()}. Lower the learning rate "
-                f"({state.optimizer.get_lr():.3e}), lengthen the warm-up, or set Optimizer.clip_global_norm"
+                f"{names or 'on a different process'}. They were not saved, {self._last_good()}. Lower the learning "
+                f"rate ({state.optimizer.get_lr():.3e}), lengthen the warm-up, or set Optimizer.clip_global_norm"
             )
         self._finite_step = step
 
@@ -298,7 +298,7 @@ class Trainer:
         if kept:
             return f"the last good checkpoint is {kept[0]} (step {kept[1]})"
         if self.cfg.Global.checkpoints:
-            return f"the last good checkpoint is the one it went on from, {self.cfg.Global.checkpoints}"
+            return f"the last good checkpoint is the one it resumed from, {self.cfg.Global.checkpoints}"
         return "and there is no checkpoint from before"
 
     def _report_step(self, epoch: int, iteration: int, timer: StepTimer) -> None:
@@ -375,7 +375,7 @@ class Trainer:
         if self.state.progress.iteration:
             self._save("latest")
         logger.warning(
-            "stopped by a signal after epoch %d, iteration %d; go on with -o Global.checkpoints=%s",
+            "stopped by a signal after epoch %d, iteration %d; resume with -o Global.checkpoints=%s",
             self.state.progress.epoch,
             self.state.progress.iteration,
             self.output_dir / "latest",

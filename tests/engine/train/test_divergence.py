@@ -126,7 +126,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_resumed(runs):
     checkpoint = load_checkpoint(runs.output_dir / "latest")
     checkpoint.parts["pdparams"]["head.bias"][3] = np.inf
     CheckpointStore(runs.output_dir).save("latest", checkpoint.parts, 3, checkpoint.info["arguments"])
-    with pytest.raises(CheckpointError, match=r"NaN or infinity in 1 of \d+ tensors, among them head\.bias; go on"):
+    with pytest.raises(CheckpointError, match=r"NaN or infinity in 1 of \d+ tensors, among them head\.bias; resume"):
         runs.trainer(f"Global.checkpoints={runs.output_dir}")
 
 
