@@ -103,7 +103,13 @@ class Loader:
         if self.num_workers == 0:
             for number, draws in enumerate(self.sampler.batches(epoch)[start:], start):
                 arrays = load_batch(
-                    self.dataset, draws, epoch, number, self.batch_transforms, not self.normalize_on_device
+                    self.dataset,
+                    draws,
+                    epoch,
+                    number,
+                    self.batch_transforms,
+                    not self.normalize_on_device,
+                    self.sampler.image_size(epoch, number),
                 )
                 yield self._on_device(arrays)
             return

@@ -195,7 +195,8 @@ def _work(
             if epoch != known_epoch:
                 known_epoch, batches = epoch, sampler.batches(epoch)
             try:
-                loaded = load_batch(dataset, batches[batch], epoch, batch, transforms, normalize)
+                size = sampler.image_size(epoch, batch)
+                loaded = load_batch(dataset, batches[batch], epoch, batch, transforms, normalize, size)
             except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
                 pipe.send(("error", (type(error).__name__, str(error), traceback.format_exc())))
                 continue

@@ -145,7 +145,7 @@ def number(value: Union[int, float, str], name: str) -> float:
         if len(numbers) > 2:
             raise ValueError
         result = numbers[0] / numbers[1] if len(numbers) == 2 else numbers[0]
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, OverflowError, ZeroDivisionError):
         raise ValueError(f"{name}: expected a number or a fraction like '1.0/255.0', got {value!r}") from None
     if not math.isfinite(result):
         raise ValueError(f"{name}: expected a finite number, got {value!r}")
@@ -193,18 +193,34 @@ def positive_int(value: int, name: str) -> int:
     return value
 
 
+#: A side of more pixels is a slip of the pen, and would take all memory.
+MAX_SIDE = 16384
+
+
+def side(value: int, name: str) -> int:
+    """Return ``value`` if it is a number of pixels that a side of a processed image may have.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is below 1 or above 16384.
+    """
+    if positive_int(value, name) > MAX_SIDE:
+        raise ValueError(f"{name}: expected at most {MAX_SIDE} pixels, got {value}")
+    return value
+
+
 def width_height(value: Union[int, Sequence[int]], name: str = "size") -> tuple[int, int]:
     """Read a size: one integer for a square, or a list ``[width, height]`` in PaddleClas's order.
 
     Raises:
         TypeError: if it is neither.
-        ValueError: if the list has another length or a number is below 1.
+        ValueError: if the list has another length, or a number is below 1 or above 16384.
     """
     if isinstance(value, (list, tuple)):
         if len(value) != 2:
             raise ValueError(f"{name}: expected an integer or [width, height], got {list(value)!r}")
-        return positive_int(value[0], f"{name}[0]"), positive_int(value[1], f"{name}[1]")
-    return (positive_int(value, name),) * 2
+        return side(value[0], f"{name}[0]"), side(value[1], f"{name}[1]")
+    return (side(value, name),) * 2
 
 
 def flag(value: bool, name: str) -> bool:

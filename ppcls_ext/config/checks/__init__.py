@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ppcls_ext.config.checks import backbone, device, images, infer, sections, token_labels, training, weights
+from ppcls_ext.config.checks import backbone, device, images, infer, sections, shapes, token_labels, training, weights
 from ppcls_ext.config.report import Report
 
 
@@ -22,3 +22,4 @@ def check(report: Report) -> None:
     images.check_batches(report)
     token_labels.check_token_labels(report)
     infer.check_infer(report)
+    shapes.check_shapes(report)

@@ -57,15 +57,21 @@ def check_size(data: bytes, limit: int) -> None:
             raise DecodeError(f"truncated: {len(data)} bytes cannot hold the {size[0]}x{size[1]} pixels of the header")
 
 
-def check_pixels(width: int, height: int, limit: int) -> None:
+def check_pixels(width: int, height: int, limit: int, where: str = "") -> None:
     """Compare a size with the limit.
+
+    Args:
+        width: of the image.
+        height: of the image.
+        limit: the most pixels.
+        where: beginning of the message.
 
     Raises:
         DecodeError: if it is larger.
     """
     if width * height > limit:
         raise DecodeError(
-            f"{width}x{height} pixels are more than {limit:,}; where such images are meant, set the environment "
+            f"{where}{width}x{height} pixels are more than {limit:,}; where such images are meant, set the environment "
             f"variable {MAX_PIXELS_VARIABLE}"
         )
 

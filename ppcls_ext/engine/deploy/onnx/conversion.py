@@ -77,5 +77,3 @@ def _translate(graph: Graph, operator: Operator, values: dict) -> None:
 def open_axes(shape: Sequence[Optional[int]]) -> list[str]:
     """Return the names of the axes that are open."""
     return [AXES[axis] for axis, size in enumerate(shape) if size is None]
-
-

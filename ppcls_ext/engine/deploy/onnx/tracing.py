@@ -96,7 +96,9 @@ def _translated(program, outputs):
         paddle.disable_static()
     missing = paddle.pir.check_unregistered_ops(normalized.desc)
     if missing:
-        raise UnsupportedOperatorError(f"Paddle {paddle.__version__} cannot translate {', '.join(sorted(set(missing)))}")
+        raise UnsupportedOperatorError(
+            f"Paddle {paddle.__version__} cannot translate {', '.join(sorted(set(missing)))}"
+        )
     return paddle.pir.translate_to_pir(normalized.desc)
 
 

@@ -205,5 +205,3 @@ def describe(operator: Operator) -> str:
     inside = str(operator.attributes.get("struct_name", "")).strip("/").replace("/", " > ")
     place = f"in or after the layer {operator.layer!r}" if operator.layer else "before the first layer with weights"
     return f"Paddle's operator {operator.name!r} ({place}{f', in {inside}' if inside else ''})"
-
-

@@ -50,7 +50,9 @@ def assign_value(call: Call) -> Tensor:
 def eye(call: Call) -> Tensor:
     """The identity matrix."""
     rows, columns = (int(call.number(name)) for name in ("num_rows", "num_columns"))
-    return call.graph.constant(np.eye(rows, rows if columns < 0 else columns, dtype=numpy_type(call.attribute("dtype"))))
+    return call.graph.constant(
+        np.eye(rows, rows if columns < 0 else columns, dtype=numpy_type(call.attribute("dtype")))
+    )
 
 
 @translates("arange")

@@ -224,7 +224,9 @@ def _rnn_layer(
     if biases:
         flat = [_gates(tensor.value, mode) for tensor in biases]
         bias = call.graph.constant(np.stack([np.concatenate(flat[2 * i : 2 * i + 2]) for i in range(directions)]))
-    named = [call.graph.constant(a, name=call.graph.unique_name(n)) for a, n in ((into, "weight_ih"), (back, "weight_hh"))]
+    named = [
+        call.graph.constant(a, name=call.graph.unique_name(n)) for a, n in ((into, "weight_ih"), (back, "weight_hh"))
+    ]
     inputs: list[Union[Tensor, None]] = [x, *named, bias, None, *states]
     while inputs[-1] is None:
         inputs.pop()

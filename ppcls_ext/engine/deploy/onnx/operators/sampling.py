@@ -179,5 +179,3 @@ def grid_sample(call: Call) -> Tensor:
         padding_mode=call.attribute("padding_mode"),
         align_corners=int(call.attribute("align_corners")),
     )
-
-
