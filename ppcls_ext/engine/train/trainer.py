@@ -31,7 +31,7 @@ from ppcls_ext.engine.precision import Precision
 from ppcls_ext.engine.seed import seed_everything
 from ppcls_ext.engine.train.checkpoint import CheckpointStore, checkpoint_names, load_checkpoint, newest_whole
 from ppcls_ext.engine.train.ema import ModelEMA
-from ppcls_ext.engine.train.errors import NonFiniteGradientError, NonFiniteLossError, NonFiniteWeightsError
+from ppcls_ext.engine.train.errors import NonFiniteGradientError, NonFiniteLossError, NonFiniteStateError
 from ppcls_ext.engine.train.meters import EpochMeter, StepTimer
 from ppcls_ext.engine.train.output_dir import OutputDirError, OutputLock, check_not_overwritten
 from ppcls_ext.engine.train.reporter import Reporter
@@ -42,7 +42,7 @@ from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import InvalidLogitsError, build_metrics
 from ppcls_ext.optim import build_optimizer, describe_scaling, scale_learning_rates
 
-__all__ = ["NonFiniteGradientError", "NonFiniteLossError", "NonFiniteWeightsError", "Trainer", "train"]
+__all__ = ["NonFiniteGradientError", "NonFiniteLossError", "NonFiniteStateError", "Trainer", "train"]
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -137,7 +137,7 @@ class Trainer:
         Raises:
             NonFiniteLossError: if the loss becomes NaN or infinite.
             NonFiniteGradientError: if under float16 the gradients do, whatever the loss scale.
-            NonFiniteWeightsError: if weights, optimizer state or average do; they are not saved.
+            NonFiniteStateError: if weights, optimizer state or average do; they are not saved.
             CheckpointWriteError: if a checkpoint cannot be written.
             SystemExit: with 128 plus the signal's number after Ctrl-C or SIGTERM, once the checkpoint is written.
         """
@@ -277,7 +277,7 @@ class Trainer:
         """Check that what is to be saved or evaluated is finite; every process must call it.
 
         Raises:
-            NonFiniteWeightsError: on all processes, naming the tensors, the step and the last good checkpoint.
+            NonFiniteStateError: on all processes, naming the tensors, the step and the last good checkpoint.
         """
         state, step = self.state, self.state.progress.step
         if step == self._finite_step:
@@ -285,7 +285,7 @@ class Trainer:
         wrong = state.non_finite()
         if self.session.sum(np.array([len(wrong)]))[0]:
             names = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-            raise NonFiniteWeightsError(
+            raise NonFiniteStateError(
                 f"the run has diverged: after step {step} (epoch {state.progress.epoch}, iteration "
                 f"{state.progress.iteration}) {len(wrong)} of {state.tensor_count()} tensors hold NaN or infinity: "
                 f"{names or 'on a different process'}. They were not saved, {self._last_good()}. Lower the learning "
