@@ -76,7 +76,7 @@ def read_image_list(path: Union[str, Path], root: Path) -> list[Path]:
     file = read_text_file(path, "list of images")
     images = []
     for line in file.lines:
-        text = _text_of(file, line, lambda text: _listed_image(text, root).exists())
+        text = _text_of(file, line, lambda text: os.path.exists(_listed_image(text, root)))
         if text is None:  # a name with such bytes may come to be; that it is not there is its prediction's error
             text = os.fsdecode(line.raw.strip())
         images.append(_listed_image(text, root))
@@ -120,4 +120,4 @@ def _split(text: str, delimiter: Optional[str]) -> tuple[str, str]:
 def _listed_image(line: str, root: Path) -> Path:
     whole = root / line
     name, label = _split(line, None)
-    return whole if not name or not label.isdecimal() or whole.exists() else root / name
+    return whole if not name or not label.isdecimal() or os.path.exists(whole) else root / name

@@ -29,7 +29,7 @@ _UTF_16 = {codecs.BOM_UTF16_LE: "UTF-16LE", codecs.BOM_UTF16_BE: "UTF-16BE"}
 class Line:
     """A line that is not blank: its number from 1 on, its text without outer blanks, and its bytes in the file.
 
-    ``text`` is None where the bytes are neither in the file's encoding nor in any that is known.
+    ``text`` is None where the bytes cannot be decoded.
     """
 
     number: int
@@ -64,7 +64,7 @@ def read_text_file(path: Union[str, Path], kind: str, max_bytes: Optional[int] =
 
     Raises:
         FileNotFoundError: if there is no such file.
-        LabelFileError: if it is no regular file, no text, or larger than ``max_bytes``.
+        LabelFileError: if it is not a regular file, not text, or larger than ``max_bytes``.
     """
     path = Path(path)
     name = f"{kind} {printable(path)!r}"

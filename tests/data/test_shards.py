@@ -446,7 +446,7 @@ def make_pipe(path):
         (lambda folder: (folder / "train-000002.tar.index").write_bytes(b"\xff"), "is no index of a shard"),
         (lambda folder: make_pipe(folder / "train-000002.tar.index"), "is a named pipe; expected a regular file"),
         (lambda folder: make_pipe(folder / "train-000002.tar"), "is a named pipe; expected a regular file"),
-        (lambda folder: open(folder / "train-000002.tar", "ab").write(b"more"), "writes the index anew"),
+        (lambda folder: open(folder / "train-000002.tar", "ab").write(b"more"), "writes a new index"),
     ],
 )
 def test_missing_and_changed_files_are_found_at_the_start(copied, change, message):
