@@ -163,7 +163,7 @@ def png_size(data: bytes) -> Optional[tuple[int, int]]:
 
 
 def header_length(data: bytes) -> int:
-    """Return where a JPEG file's pixels begin; its length where its segments form no chain, or for a different format."""
+    """Return where a JPEG file's pixels begin; for any other file, or a broken chain of segments, its length."""
     return next((place for kind, place in _segments(data) if kind == START_OF_SCAN), len(data))
 
 

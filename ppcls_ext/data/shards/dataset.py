@@ -98,9 +98,8 @@ class ShardDataset(ClassificationDataset):
                 f"the shard is damaged before this image, or its index belongs to a different file: {error}"
             ) from error
         name = self.paths.names[index]
-        long = (
-            len(name.encode("utf-8", "surrogateescape")) > tarfile.LENGTH_NAME
-        )  # then the whole name stands before this header
+        # A long name stands in full before this header.
+        long = len(name.encode("utf-8", "surrogateescape")) > tarfile.LENGTH_NAME
         if header.size != size or (header.name != name and not long):
             raise DecodeError(
                 f"the index belongs to a different file: {header.name} of {header.size} bytes is at its place"
