@@ -8,9 +8,10 @@ import numpy as np
 import paddle
 
 from ppcls_ext.metrics.topk import TopkAcc
+from ppcls_ext.metrics.tpr_at_fpr import TprAtFpr
 from ppcls_ext.utils.spelling import nearest
 
-METRICS = {"TopkAcc": TopkAcc}
+METRICS = {"TopkAcc": TopkAcc, "TprAtFpr": TprAtFpr}
 
 
 class Metrics:

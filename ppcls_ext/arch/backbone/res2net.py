@@ -30,8 +30,9 @@ from ppcls_ext.arch.backbone.resnet import (
     make_shortcut,
     make_stem,
 )
+from ppcls_ext.arch.backbone.resnet_sources import RES2NET_SOURCES
 from ppcls_ext.arch.layers import ConvBN, DropPath, GlobalAveragePool, Stage, drop_path_rates
-from ppcls_ext.arch.publishers import PADDLECLAS_PREPROCESSING, paddleclas_accuracy, paddleclas_weights
+from ppcls_ext.arch.publishers import PADDLECLAS_PREPROCESSING, paddleclas_accuracy, paddleclas_weights, ssld_weights
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.validate import check_choice, check_flag, check_integer, check_integers, check_rate
 
@@ -234,6 +235,7 @@ def official_accuracy(top1: float, top5: float) -> Accuracy:
 
 FAMILY = Family(
     name="Res2Net",
+    sources=RES2NET_SOURCES,
     networks=(Res2Net,),
     paper=PAPER,
     variants=(
@@ -300,6 +302,7 @@ FAMILY = Family(
             preprocessing=PADDLECLAS_PREPROCESSING,
             weights=(
                 paddleclas_weights("Res2Net50_vd_26w_4s", "paddleclas_vd"),
+                ssld_weights("Res2Net50_vd_26w_4s", "paddleclas_vd", "Res2Net", 83.1, 96.6),
                 official_weights("res2net50_v1b_26w_4s-3cf99910", "res2net_v1b"),
             ),
         ),
@@ -312,6 +315,7 @@ FAMILY = Family(
             preprocessing=PADDLECLAS_PREPROCESSING,
             weights=(
                 paddleclas_weights("Res2Net101_vd_26w_4s", "paddleclas_vd"),
+                ssld_weights("Res2Net101_vd_26w_4s", "paddleclas_vd", "Res2Net", 83.9, 97.1),
                 official_weights("res2net101_v1b_26w_4s-0812c246", "res2net_v1b"),
             ),
         ),
@@ -322,7 +326,10 @@ FAMILY = Family(
             macs=15_706_007_040,
             accuracy=paddleclas_accuracy("Res2Net", 81.2, 95.7),
             preprocessing=PADDLECLAS_PREPROCESSING,
-            weights=(paddleclas_weights("Res2Net200_vd_26w_4s", "paddleclas_vd"),),
+            weights=(
+                paddleclas_weights("Res2Net200_vd_26w_4s", "paddleclas_vd"),
+                ssld_weights("Res2Net200_vd_26w_4s", "paddleclas_vd", "Res2Net", 85.1, 97.4),
+            ),
         ),
         Variant(
             "Res2NeXt50_4s",

@@ -169,7 +169,9 @@ class PostProcessSection(
     topk: Annotated[Int, Field(ge=1)] = Field(
         5, description="number of classes to show; unset: at most the number of classes"
     )
-    class_id_map_file: Optional[Text] = Field(None, description="label file: a class id and a name per line")
+    class_id_map_file: Optional[Text] = Field(
+        None, description="label file: a class id and a name per line; imagenet1k: ImageNet's names"
+    )
     delimiter: Optional[Text] = Field(None, description="between class id and name; unset: spaces, a comma or a colon")
 
 

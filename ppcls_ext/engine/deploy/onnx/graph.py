@@ -319,14 +319,23 @@ class Graph:
         self.outputs = {name: new if tensor is old else tensor for name, tensor in self.outputs.items()}
 
     def prune(self) -> None:
-        """Drop nodes whose outputs nothing uses."""
-        needed = set(self.outputs.values())
-        kept = []
-        for node in reversed(self.nodes):
-            if any(tensor in needed for tensor in node.outputs):
-                kept.append(node)
-                needed.update(tensor for tensor in node.inputs if tensor is not None)
-        self.nodes = kept[::-1]
+        """Keep the nodes that the outputs need, each behind those that it needs itself."""
+        ordered: list[Node] = []
+        state: dict[Node, bool] = {}  # False while what a node needs is looked at
+        stack = [tensor.node for tensor in reversed(list(self.outputs.values())) if tensor.node is not None]
+        while stack:
+            node = stack[-1]
+            if node in state:
+                stack.pop()
+                if not state[node]:
+                    state[node] = True
+                    ordered.append(node)
+                continue
+            state[node] = False
+            for tensor in reversed(node.inputs):
+                if tensor is not None and tensor.node is not None and tensor.node not in state:
+                    stack.append(tensor.node)
+        self.nodes = ordered
 
 
 def _usual(array: np.ndarray) -> np.ndarray:

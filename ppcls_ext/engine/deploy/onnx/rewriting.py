@@ -1,5 +1,0 @@
-"""placeholder"""
-
-
-def rewrite(graph):
-    graph.prune()

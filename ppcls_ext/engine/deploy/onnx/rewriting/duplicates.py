@@ -1,0 +1,36 @@
+"""One node where several compute the same, such as the masks of all shifted windows of a stage."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ppcls_ext.engine.deploy.onnx.graph import Graph, Tensor
+
+#: Constants of more elements are taken for different ones unless they are one tensor.
+SMALL = 4096
+
+
+def merge_duplicates(graph: Graph) -> None:
+    """Let equal nodes, and equal small constants, be one."""
+    constants: dict = {}
+    nodes: dict = {}
+    same: dict[Tensor, Tensor] = {}
+    for node in graph.nodes:
+        node.inputs = [_first(tensor, same, constants) for tensor in node.inputs]
+        key = (node.operator, tuple(node.inputs), tuple(sorted((k, _plain(v)) for k, v in node.attributes.items())))
+        earlier = nodes.setdefault(key, node)
+        if earlier is not node:
+            same.update(zip(node.outputs, earlier.outputs))
+    graph.outputs = {name: same.get(tensor, tensor) for name, tensor in graph.outputs.items()}
+    graph.prune()
+
+
+def _first(tensor: Tensor, same: dict, constants: dict):
+    if tensor is None or tensor.value is None or tensor.value.size > SMALL:
+        return same.get(tensor, tensor)
+    array = tensor.value
+    return constants.setdefault((str(array.dtype), array.shape, array.tobytes()), tensor)
+
+
+def _plain(value) -> str:
+    return f"{value.dtype}{value.tolist()}" if isinstance(value, np.ndarray) else repr(value)
