@@ -43,7 +43,7 @@ def read_label_list(
     file = read_text_file(path, "label list")
     names, labels, malformed = [], [], []
     for line in file.lines:
-        text = _text_of(file, line, exists)
+        text = _text_of(file, line, exists) if line.raw else line.text
         if text is None:
             malformed.append(file.undecodable(line))
             continue
@@ -112,6 +112,9 @@ def _split(text: str, delimiter: Optional[str]) -> tuple[str, str]:
     if delimiter:
         name, _, label = text.rpartition(delimiter)
         return name.strip(), label.strip()
+    name, _, label = text.rpartition(" ")
+    if name and label.isascii() and label.isalnum() and name[-1] not in ", \t":
+        return name, label  # nearly all lines
     label = text.rsplit(None, 1)[-1].rpartition(",")[2]
     name = text[: len(text) - len(label)].rstrip()
     return (name[:-1].rstrip() if name.endswith(",") else name), label
