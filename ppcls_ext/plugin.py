@@ -266,6 +266,42 @@ def paddleclas_factory(name: str) -> Optional[Callable]:
     return None
 
 
+def paddleclas_address(factory: Callable, arguments: dict) -> Optional[str]:
+    """Return the address of the weights that PaddleClas's ``factory`` means by ``pretrained=True``; None if of none.
+
+    Only PaddleClas's own code knows: it runs up to where it would download the file, and no further, since its loader
+    drops without a word what does not fit.
+
+    Args:
+        factory: One of PaddleClas's backbones.
+        arguments: Of the factory; some, such as ``use_ssld``, choose between files.
+    """
+
+    def stop(url: str, *_others, **_more) -> str:
+        raise _Located(url)
+
+    loader = importlib.import_module(f"{factory.__module__.partition('.arch.')[0]}.utils.save_load")
+    original = loader.get_weights_path_from_url
+    loader.get_weights_path_from_url = stop
+    try:
+        factory(**{**arguments, "pretrained": True})
+    except _Located as located:
+        return located.url
+    except KeyError:  # its table of addresses lacks the name
+        return None
+    finally:
+        loader.get_weights_path_from_url = original
+    return None
+
+
+class _Located(Exception):
+    """Ends a call of PaddleClas once it is known what it would download."""
+
+    def __init__(self, url: str):
+        super().__init__(url)
+        self.url = url
+
+
 def paddleclas_names() -> list[str]:
     """Return the names of PaddleClas's own backbones, sorted; empty without PaddleClas."""
     return sorted({name for tree in trees() for name in tree.table if paddleclas_factory(name)})

@@ -15,7 +15,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional
+from typing import Callable, Optional
 
 from ppcls_ext.utils.spelling import nearest
 
@@ -125,15 +125,15 @@ class Family:
         networks: The classes, all hyper-parameters open; each is also a backbone under its own name.
         paper: "Title, arXiv id".
         variants: The named models.
-        sources: Key names of published checkpoints: name of the source to its rules, the one that is written when
-            PyTorch's names are asked for first.
+        sources: How publishers name the tensors, as :class:`ppcls_ext.utils.key_rules.Source`; the first is the one to
+            write when PyTorch's names are asked for.
     """
 
     name: str
     networks: tuple
     paper: str
     variants: tuple
-    sources: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    sources: tuple = ()
 
 
 #: The older name of :class:`Variant`.

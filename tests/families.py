@@ -255,6 +255,7 @@ FAMILIES = {
         golden="mlp_mixer",
         keys={"mlp_mixer_timm": "timm", "mlp_mixer_jax": "jax"},
         converted={"mlp_mixer_timm": ("Mixer_S_32_224", {})},
+        without_gradient=(r".*\.mlp_tokens\.fc2\.bias", "every LayerNorm subtracts what all channels have in common"),
         recipes={"Mixer": ({**SHALLOW, "embed_dim": 96}, 32)},
         compat=("Mixer_S_32_224",),
         precise=("Mixer_S_32_224",),

@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 
 from ppcls_ext.cli.paddle_import import import_paddle
-from ppcls_ext.cli.parser import Switch, add_command, add_config_command, not_negative, positive
+from ppcls_ext.cli.parser import (
+    Switch,
+    add_command,
+    add_config_command,
+    add_random_weights,
+    not_negative,
+    positive,
+)
 from ppcls_ext.cli.results import OK, UsageError, print_predictions
 from ppcls_ext.cli.training import load
 
@@ -24,6 +31,7 @@ def add_commands(commands) -> None:
             "export -c my.yaml -o Global.pretrained_model=output/best_model --format legacy",
         ],
     )
+    add_random_weights(add)
     add(
         "--format",
         choices=("default", "legacy"),
@@ -70,7 +78,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     cfg = load(arguments, "export")
     from ppcls_ext.engine.deploy.exporter import export
 
-    export(cfg, format=arguments.format)
+    export(cfg, arguments.format, arguments.random_weights)
     return OK
 
 

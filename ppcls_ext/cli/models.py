@@ -49,7 +49,8 @@ def add_commands(commands) -> None:
         ["download Sequencer2D_S", "download Sequencer2D_S Sequencer2D_M"],
     )
     add("names", nargs="+", metavar="name", help="a backbone of ppcls_ext")
-    add("--layout", help="which of several published files, as pretrained_layout (default: the first)")
+    add("--source", help="which of several published files, as pretrained_source (default: the first)")
+    add("--layout", dest="source", help="the old name of --source")
 
     add = add_command(
         commands,
@@ -60,13 +61,14 @@ def add_commands(commands) -> None:
         "done.",
         [
             "convert --arch Sequencer2D_S --src sequencer2d_s.pth --dst Sequencer2D_S.pdparams",
-            "convert --arch Sequencer2D_S --src Sequencer2D_S.pdparams --dst s.safetensors --to torch --layout timm",
+            "convert --arch Sequencer2D_S --src Sequencer2D_S.pdparams --dst s.safetensors --to torch --source timm",
         ],
     )
     add("--arch", required=True, metavar="NAME", help="a backbone of ppcls_ext")
     add("--src", required=True, type=Path, metavar="FILE", help="the file to convert; its content tells the format")
     add("--dst", required=True, type=Path, metavar="FILE", help="the result: .pdparams or .safetensors")
-    add("--layout", help="whose names the PyTorch side has (default: found by the keys; --to torch: the official ones)")
+    add("--source", help="whose names the PyTorch side has (default: found by the keys; --to torch: the official ones)")
+    add("--layout", dest="source", help="the old name of --source")
     add("--to", choices=("paddle", "torch"), default="paddle", help="direction (default: %(default)s)")
     add("--backbone_only", action="store_true", help="leave the classifier out")
     add("--class_num", type=positive, help="leave the classifier out if it has a different number of classes")
@@ -198,11 +200,11 @@ def run_download(arguments: argparse.Namespace) -> int:
     try:
         specs = [registry.get_spec(name) for name in arguments.names]
         for spec in specs:
-            choose(spec.name, spec.weights, arguments.layout)
+            choose(spec.name, spec.weights, arguments.source)
     except (KeyError, ValueError) as error:
         raise UsageError(error.args[0]) from None
     for spec in specs:
-        print(pretrained_path(spec.name, spec.weights, arguments.layout))
+        print(pretrained_path(spec.name, spec.weights, arguments.source))
     return OK
 
 
@@ -230,7 +232,7 @@ def run_convert(arguments: argparse.Namespace) -> int:
         arguments.arch,
         arguments.src,
         arguments.dst,
-        layout=arguments.layout,
+        source=arguments.source,
         to=arguments.to,
         backbone_only=arguments.backbone_only,
         class_num=arguments.class_num,

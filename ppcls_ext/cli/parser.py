@@ -123,6 +123,11 @@ def add_config_command(commands, name: str, run: Callable, text: str, examples: 
     return add
 
 
+def add_random_weights(add: Callable) -> None:
+    """Add ``--random_weights``."""
+    add("--random_weights", action="store_true", help="accept that no weights are given, and use initial ones")
+
+
 def add_override(
     add: Callable,
     help: str = "replace a value, such as Global.epochs=5; several after one -o, or -o again. Values are read as YAML; "

@@ -19,8 +19,8 @@ MODES = ("Train", "Eval", "Test")
 #: ClsDataset is PaddleX's name for ImageNetDataset.
 DATASETS = {
     "ImageNetDataset": ImageNetDataset,
-    "ImageFolder": ImageFolder,
     "ClsDataset": ImageNetDataset,
+    "ImageFolder": ImageFolder,
     "Cifar10": Cifar10,
     "Cifar100": Cifar100,
     "ShardDataset": ShardDataset,

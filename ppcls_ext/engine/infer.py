@@ -23,7 +23,7 @@ from ppcls_ext.engine.model import load_trained, logits_of
 logger = logging.getLogger("ppcls_ext")
 
 
-def infer(cfg) -> list[dict]:
+def infer(cfg, random_weights: bool = False) -> list[dict]:
     """Classify the images of ``Infer.infer_imgs`` and ``Infer.infer_list``.
 
     The model gives logits, and the softmax is taken here, once. With ``Infer.save_dir`` the results are also written as
@@ -31,6 +31,7 @@ def infer(cfg) -> list[dict]:
 
     Args:
         cfg: the validated config; ``Global.pretrained_model`` names the weights.
+        random_weights: accept a config that names no weights; the model then has its initial ones.
 
     Returns:
         One result an image, as :func:`ppcls_ext.engine.deploy.pipeline.predict_images` gives them.
@@ -38,7 +39,8 @@ def infer(cfg) -> list[dict]:
     Raises:
         ValueError: the model has another number of classes than the label file, no image is named, or ``save_dir`` is
             not a name for a JSON file.
-        WeightMismatchError: the weights do not fit the model, its classifier included.
+        MissingWeightsError, WeightMismatchError, NonFiniteWeightsError: see
+            :func:`ppcls_ext.engine.model.load_trained`.
         FileNotFoundError: the images or the label file are not there.
     """
     session = Session(cfg.Global.device)
@@ -53,7 +55,7 @@ def infer(cfg) -> list[dict]:
     file = None if target is None else ResultFile(target)  # before the work, since it may be refused
     post_process = cfg.Infer.PostProcess
     labels = prediction_labels(cfg, cfg.Arch.class_num)
-    model = load_trained(cfg, "used")
+    model = load_trained(cfg, "used", random_weights)
 
     def score(batch: np.ndarray) -> np.ndarray:
         with paddle.no_grad():

@@ -477,7 +477,7 @@ def test_pretrained_true_without_a_network_says_what_to_do(spec, monkeypatch, tm
         expected = [direct[0].url, str(tmp_path / "weights" / spec.name), "PPCLS_EXT_OFFLINE"]
     elif spec.weights:
         expected = [text for item in spec.weights for text in (item.url, item.licence)]
-        expected.append(f"tools/convert_weights.py --arch {spec.name} --src")
+        expected.append(f"ppcls_ext convert --arch {spec.name} --src")
     with pytest.raises((ValueError, OSError)) as error:
         spec.factory(pretrained=True, **(direct[0].arguments or {} if direct else {}))  # in the form of the weights
     assert all(text in str(error.value) for text in expected)

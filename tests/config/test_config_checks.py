@@ -190,7 +190,7 @@ def test_published_weights_where_there_are_none(sample):
 def test_published_weights_of_other_arguments_than_the_names_own(sample):
     huge = ("Arch.name=ppcls_ext.ViT_huge_patch14_224", "Arch.pretrained=True")
     problem = sample.problem(*huge)
-    assert "Arch.representation_size: the jax weights of" in problem and "representation_size: 1280" in problem
+    assert "Arch.representation_size: the jax weights of" in problem and "representation_size=1280" in problem
     sample.load(*huge, "Arch.representation_size=1280")
 
 

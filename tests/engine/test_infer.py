@@ -103,7 +103,7 @@ def test_weights_of_another_class_count_are_refused(run):
     """The classifier would be random; training with such weights is what fine-tuning is."""
     run.config["Arch"]["class_num"] = 7
     run.config["Infer"]["PostProcess"] = {"topk": 1}
-    with pytest.raises(WeightMismatchError, match="another number of classes than Arch.class_num, 7"):
+    with pytest.raises(WeightMismatchError, match="different number of classes than Arch.class_num, 7"):
         run.infer(infer_imgs=str(run.digits / "val_small.txt"))
 
 

@@ -85,8 +85,12 @@ def check_gradients(model: nn.Layer, spec: registry.BackboneSpec) -> None:
     (logits * paddle.to_tensor(rule.unit(rule.LOSS, tuple(logits.shape)))).sum().backward()
     parameters = dict(model.named_parameters())
     assert len(parameters) == len(expected)
+    noise = 1e-7 * expected[:, 0].max()
     for name, row in zip(sorted(parameters), expected):
-        check_gradient(name, parameters[name], row)
+        if row[0] < noise:  # zero but for rounding: a later norm subtracts what the parameter adds
+            assert np.abs(parameters[name].grad.numpy()).max() < noise, name
+        else:
+            check_gradient(name, parameters[name], row)
 
 
 def check_gradient(name: str, parameter: paddle.Tensor, expected: np.ndarray) -> None:

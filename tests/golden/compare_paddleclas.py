@@ -17,12 +17,12 @@ from typing import Callable
 import compare
 import numpy as np
 import rule
+from ppcls_ext.weights.sources import LAYOUTS
 
 import ppcls_ext  # noqa: F401  before Paddle: it sets the threads
 from ppcls_ext import plugin, registry
 from ppcls_ext.weights.expected import target_of
 from ppcls_ext.weights.remap import rename
-from ppcls_ext.weights.sources import LAYOUTS
 
 import paddle  # isort: skip
 from paddle.utils import unique_name  # isort: skip

@@ -30,6 +30,7 @@ from ppcls_ext.arch.backbone.resnet import (
     make_shortcut,
     make_stem,
 )
+from ppcls_ext.arch.backbone.resnet_sources import RES2NET_SOURCES
 from ppcls_ext.arch.layers import ConvBN, DropPath, GlobalAveragePool, Stage, drop_path_rates
 from ppcls_ext.arch.publishers import PADDLECLAS_PREPROCESSING, paddleclas_accuracy, paddleclas_weights, ssld_weights
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
@@ -234,6 +235,7 @@ def official_accuracy(top1: float, top5: float) -> Accuracy:
 
 FAMILY = Family(
     name="Res2Net",
+    sources=RES2NET_SOURCES,
     networks=(Res2Net,),
     paper=PAPER,
     variants=(

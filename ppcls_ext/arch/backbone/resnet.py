@@ -24,6 +24,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.arch.backbone.resnet_sources import RESNET_SOURCES
 from ppcls_ext.arch.layers import (
     BatchNorm2D,
     ConvBN,
@@ -295,6 +296,7 @@ _64X4D = {"cardinality": 64, "base_width": 4}
 
 FAMILY = Family(
     name="ResNet",
+    sources=RESNET_SOURCES,
     networks=(ResNet,),
     paper=_RESNET,
     variants=(

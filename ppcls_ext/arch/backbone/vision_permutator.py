@@ -35,6 +35,7 @@ from ppcls_ext.arch.layers import (
 )
 from ppcls_ext.arch.layers.axis_linear import RULES, AxisLinear
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
+from ppcls_ext.utils.key_rules import PADDLE, Rule, Source, unchanged
 from ppcls_ext.utils.validate import (
     check_choice,
     check_flag,
@@ -366,8 +367,20 @@ def _drive(official: str, paddlevit: str) -> tuple:
     return tuple(Weights(page, source, _LICENCE, manual=True) for source, page in pages.items())
 
 
+_NAMES = (
+    Rule("patch_embed.{rest}", "stem.{rest}"),
+    # One flat list holds the stages and, where the grid or the width changes, the convolutions between them.
+    Rule("network.{downsample_slot}.proj.{rest}", "stages.{s}.downsample.down.{rest}"),
+    Rule("network.{slot}.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}"),
+    *unchanged("norm", "head", "aux_head"),
+)
+
 FAMILY = Family(
     name="VisionPermutator",
+    sources=(
+        Source("vip", "houqb/VisionPermutator, PyTorch", _NAMES),
+        Source("paddlevit", "BR-IDL/PaddleViT and other ports to Paddle", _NAMES, PADDLE),
+    ),
     networks=(VisionPermutator,),
     paper="Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition, arXiv 2106.12368",
     variants=(

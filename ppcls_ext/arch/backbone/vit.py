@@ -20,6 +20,7 @@ from paddle.nn import functional as F
 from paddle.nn import initializer as I
 
 from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.arch.backbone.vit_sources import SOURCES
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     LayerNorm,
@@ -317,6 +318,7 @@ def _augreg_figures(top1: float, top5: float) -> Accuracy:
 
 FAMILY = Family(
     name="ViT",
+    sources=SOURCES,
     networks=(VisionTransformer,),
     paper="An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale, arXiv 2010.11929",
     variants=(

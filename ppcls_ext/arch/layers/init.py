@@ -36,9 +36,9 @@ def init_linear(layer: nn.Layer, weight: initializer.Initializer | None = None) 
         initializer.Constant(0.0)(layer.bias)
 
 
-def lecun_normal(layer: nn.Conv2D) -> None:
-    """Set the weight of a convolution as JAX's ``lecun_normal``: variance 1 / fan-in, cut off at two deviations."""
-    fan_in = math.prod(layer.weight.shape[1:])
+def lecun_normal(layer: nn.Layer) -> None:
+    """Set the weight of a convolution or linear layer as JAX does: variance 1 / fan-in, cut off at two deviations."""
+    fan_in = layer.weight.shape[0] if isinstance(layer, nn.Linear) else math.prod(layer.weight.shape[1:])
     truncated_normal(1 / math.sqrt(fan_in) / _TRUNCATED_STD)(layer.weight)
     initializer.Constant(0.0)(layer.bias)
 

@@ -1,4 +1,4 @@
-"""The backbone, its arguments, and its published weights."""
+"""The backbone and its arguments."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from ppcls_ext.arch.backbone.base import THESEUS_ARGUMENTS
 from ppcls_ext.config.report import Report
 from ppcls_ext.factory import backbone_factory, is_ours
 from ppcls_ext.utils.spelling import nearest
-from ppcls_ext.weights.conversion_record import FORM
-from ppcls_ext.weights.pretrained import NoPublishedWeightsError, choose, lacking, published_form
 
 #: Keys that every Arch section may have, and other libraries' names for them.
 OWN_ARGUMENTS = ("class_num", "pretrained", "use_sync_bn", "use_ssld", "infer_add_softmax", "infer_output_key")
@@ -27,7 +25,7 @@ COMPOSED = ("AttentionModel", "DistillationModel", "RecModel")
 
 
 def check_backbone(report: Report) -> None:
-    """Check the backbone's name, its arguments, and whether its published weights fit."""
+    """Check the backbone's name and its arguments."""
     arch = report.config.Arch
     if arch.name in COMPOSED:
         report.wrong("Arch.name", f"{arch.name} of PaddleClas is not supported; name a backbone", "unsupported")
@@ -56,25 +54,6 @@ def check_backbone(report: Report) -> None:
             report.wrong(f"Arch.{name}", f"{arch.name} has no such argument; {advice}")
     if report.mode == "train" and report.config.Global.recompute and not is_ours(arch.name):
         report.wrong("Global.recompute", f"PaddleClas's {arch.name} has no recompute; ppcls_ext's backbones have")
-    layout = arch.kwargs().get("pretrained_layout")
-    # A layout without pretrained=True too: so goes a run on whose model such weights were the beginning of.
-    if is_ours(arch.name) and (arch.pretrained is True or layout is not None):
-        bare = arch.name.rpartition(".")[2]
-        published = {spec.name: spec.weights for spec in registry.specs()}
-        try:
-            item = choose(bare, published.get(bare, ()), layout)
-        except NoPublishedWeightsError as error:
-            report.wrong("Arch.pretrained", str(error))
-        except ValueError as error:
-            report.wrong("Arch.pretrained_layout", str(error))
-        else:
-            missing = lacking(item, {**factory.arguments, **arch.kwargs()})
-            for key, value in missing.items():
-                report.wrong(f"Arch.{key}", f"the {item.layout} weights of {bare} are of a model with {key}: {value}")
-            try:
-                published_form(bare, item, factory.arguments, {**arch.kwargs(), **missing})
-            except ValueError as error:
-                report.wrong(f"Arch.{FORM}", str(error))
 
 
 def factory_arguments(factory: Callable) -> Optional[list[str]]:

@@ -45,13 +45,14 @@ class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
     name: name_of("dataset", tuple(DATASETS), PADDLECLAS_ONLY_DATASETS) = Field(
         "ImageNetDataset",
         description="ImageNetDataset: a list file; ImageFolder: one folder per class; Cifar10, Cifar100: the "
-        "published archive; ShardDataset: tar files in WebDataset's layout",
+        "published archive; ShardDataset: tar files in WebDataset's layout; MultiScaleDataset: a list file whose "
+        "images get the size of their batch",
     )
     image_root: Optional[Text] = Field(
         None, description="folder that relative paths start from; required by ImageNetDataset and ImageFolder"
     )
     cls_label_path: Optional[Text] = Field(None, description="list file: a path, the delimiter and a class id per line")
-    delimiter: Optional[Text] = Field(None, description="between path and class id; unset: a space or tab")
+    delimiter: Optional[Text] = Field(None, description="between path and class id; unset: spaces, tabs or a comma")
     relabel: Optional[Bool] = Field(None, description="renumber the classes in the order of their ids in the list")
     class_id_map_file: Optional[Text] = Field(
         None,
@@ -95,7 +96,7 @@ class Sampler(
         "each batch (training only)",
     )
     batch_size: Optional[Annotated[Int, Field(ge=1)]] = Field(
-        None, description="images per batch and process; required but by MultiScaleSampler"
+        None, description="images per batch and process; required by all samplers but MultiScaleSampler"
     )
     shuffle: Optional[Bool] = Field(None, description="a new order each epoch; unset: in training only")
     drop_last: Bool = Field(False, description="leave out an incomplete last batch")
@@ -168,8 +169,10 @@ class PostProcessSection(
     topk: Annotated[Int, Field(ge=1)] = Field(
         5, description="number of classes to show; unset: at most the number of classes"
     )
-    class_id_map_file: Optional[Text] = Field(None, description="label file: a class id and a name per line")
-    delimiter: Optional[Text] = Field(None, description="between class id and name; unset: a space")
+    class_id_map_file: Optional[Text] = Field(
+        None, description="label file: a class id and a name per line; imagenet1k: ImageNet's names"
+    )
+    delimiter: Optional[Text] = Field(None, description="between class id and name; unset: spaces, a comma or a colon")
 
 
 class InferSection(Section):

@@ -78,13 +78,14 @@ class Sample:
     output: np.ndarray
 
 
-def export(cfg, format: str = "default") -> Path:
+def export(cfg, format: str = "default", random_weights: bool = False) -> Path:
     """Export the model that ``cfg`` describes into ``Global.save_inference_dir``.
 
     Args:
         cfg: the validated config; ``Global.pretrained_model`` names the weights.
         format: ``default`` is what this Paddle writes: ``inference.json`` (3.x) or ``inference.pdmodel`` (2.6).
             ``legacy`` is ``inference.pdmodel`` on both, which the predictor of PaddleClas 2.6 reads.
+        random_weights: accept a config that names no weights; the model then has its initial ones.
 
     Returns:
         The folder.
@@ -92,7 +93,8 @@ def export(cfg, format: str = "default") -> Path:
     Raises:
         ExportError: the model has another number of classes than the config or the label file, it cannot be traced, or
             the written files compute something else than the model.
-        WeightMismatchError: the weights do not fit the model, its classifier included.
+        MissingWeightsError, WeightMismatchError, NonFiniteWeightsError: see
+            :func:`ppcls_ext.engine.model.load_trained`.
     """
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; expected {' or '.join(FORMATS)}")
@@ -101,12 +103,12 @@ def export(cfg, format: str = "default") -> Path:
         return folder
     start_logging(True, Path(cfg.Global.output_dir) / "export.log")
     if format == "legacy" and uses_pir():
-        return _export_in_child(cfg, folder)
+        return _export_in_child(cfg, folder, random_weights)
     log_config(cfg)
     device = paddle.get_device()
     paddle.set_device("cpu")  # the files know no device
     try:
-        _export(cfg, folder)
+        _export(cfg, folder, random_weights)
     finally:
         paddle.set_device(device)
     return folder
@@ -118,8 +120,8 @@ def uses_pir() -> bool:
     return bool(switch and switch())
 
 
-def _export(cfg, folder: Path) -> None:
-    model = _load(cfg)
+def _export(cfg, folder: Path, random_weights: bool) -> None:
+    model = _load(cfg, random_weights)
     channels, height, width = cfg.Global.image_shape
     native = [_sample(model, n, (channels, height, width)) for n in CHECKED_BATCH_SIZES]
     labels = _labels(cfg, class_num=native[0].output.shape[-1])
@@ -151,10 +153,10 @@ def _export(cfg, folder: Path) -> None:
     logger.info('Export succeeded! The inference model exported has been saved in "%s".', folder / PREFIX)
 
 
-def _load(cfg) -> InferenceModel:
+def _load(cfg, random_weights: bool) -> InferenceModel:
     """Build the model with its weights, in evaluation mode."""
     model = InferenceModel(
-        load_trained(cfg, "exported"),
+        load_trained(cfg, "exported", random_weights),
         output_key=cfg.Arch.infer_output_key or "logits",
         softmax=cfg.Arch.infer_add_softmax is not False,
     )
@@ -294,7 +296,7 @@ def _move_into_place(aside: Path, folder: Path) -> None:
         os.replace(path, folder / path.name)
 
 
-def _export_in_child(cfg, folder: Path) -> Path:
+def _export_in_child(cfg, folder: Path, random_weights: bool) -> Path:
     """Export in a process of its own: Paddle 3 reads the switch for the old format at import only."""
     environment = {**os.environ, PIR_FLAG: "0"}
     paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]
@@ -303,6 +305,7 @@ def _export_in_child(cfg, folder: Path) -> Path:
         config = Path(scratch) / "config.yaml"
         cfg.save(config)
         command = [sys.executable, "-m", "ppcls_ext.cli", "export", "-c", str(config)]
+        command += ["--random_weights"] if random_weights else []
         child = subprocess.run(command, env=environment, check=False)
     if child.returncode != 0:
         raise ExportError(f"the process that writes the legacy format ended with exit code {child.returncode}")

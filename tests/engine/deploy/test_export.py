@@ -338,7 +338,9 @@ def test_weights_of_another_class_count_are_refused(exports):
     """Training would start such a classifier afresh; exporting it would deploy random numbers."""
     exports.config["Arch"]["class_num"] = 7
     del exports.config["Infer"]["PostProcess"], exports.config["DataLoader"]
-    with pytest.raises(WeightMismatchError, match=r"another number of classes than Arch.class_num, 7(.|\n)*\[16, 10\]"):
+    with pytest.raises(
+        WeightMismatchError, match=r"different number of classes than Arch.class_num, 7(.|\n)*\[16, 10\]"
+    ):
         exports.export()
 
 

@@ -1,4 +1,4 @@
-"""Every layout leads every key of the real checkpoints to its tensor, and back."""
+"""Every source leads every key of the real checkpoints to its tensor, and back."""
 
 import functools
 
@@ -6,18 +6,19 @@ import checkpoints
 import numpy as np
 import pytest
 
+from ppcls_ext import registry
+from ppcls_ext.utils.key_rules import Rule, Source, Structure, Transform
 from ppcls_ext.weights.expected import describe
-from ppcls_ext.weights.key_rules import Layout, Rule, Structure, Transform
-from ppcls_ext.weights.remap import rename
-from ppcls_ext.weights.sources import LAYOUTS
+from ppcls_ext.weights.remap import named_source, rename, sources_of
 
-#: list of keys: (family, layout)
+#: list of keys: (family, source)
 LISTS = {
     "sequencer": ("Sequencer", "sequencer"),
     "sequencer_timm": ("Sequencer", "timm"),
     "vip": ("VisionPermutator", "vip"),
     "paddlevit": ("VisionPermutator", "paddlevit"),
     "dilateformer": ("DilateFormer", "dilateformer"),
+    "dilateformer_paddle": ("DilateFormer", "paddle"),
     "torchvision": ("ResNet", "torchvision"),
     "resnet_paddleclas": ("ResNet", "paddleclas"),
     "resnext_paddleclas": ("ResNet", "paddleclas_resnext"),
@@ -42,32 +43,34 @@ def described(arch):
     return describe(arch, {})
 
 
-def layout_of(name):
-    family, layout = LISTS[name]
-    return next(item for item in LAYOUTS[family] if item.name == layout)
+def source_of(name):
+    family, source = LISTS[name]
+    return named_source(source, family)
 
 
-def test_every_layout_has_a_list_of_keys():
-    assert {(family, layout.name) for family, layouts in LAYOUTS.items() for layout in layouts} == set(LISTS.values())
+def test_every_source_has_a_list_of_keys():
+    families = {family.name for family in registry.families()}
+    published = {(family, source.name) for family in families for source in sources_of(family)[:-1]}
+    assert published == set(LISTS.values())
 
 
 @pytest.mark.parametrize(("name", "arch"), CASES)
 def test_every_key_leads_to_its_tensor_and_back(name, arch):
-    layout, entries = layout_of(name), checkpoints.keys(name)[arch]
+    source, entries = source_of(name), checkpoints.keys(name)[arch]
     target = described(arch)
-    if any(target.structure.config[key] != value for key, value in layout.needs(target.structure.config).items()):
-        target = describe(arch, layout.needs(target.structure.config))
+    if any(target.structure.config[key] != value for key, value in source.needs(target.structure.config).items()):
+        target = describe(arch, source.needs(target.structure.config))
     tensors = {key: np.broadcast_to(np.float32(0), shape) for key, (_, shape, _) in entries.items()}
-    source = rename(tensors, layout, target)
-    assert not source.unknown
+    renamed = rename(tensors, source, target)
+    assert not renamed.unknown
     nothing_here = {key for key, (ours, _, _) in entries.items() if not ours}
-    assert set(source.dropped) == nothing_here | {key for key in entries if key.endswith("num_batches_tracked")}
+    assert set(renamed.dropped) == nothing_here | {key for key in entries if key.endswith("num_batches_tracked")}
     expected: dict = {}
     for key, (ours, _, _) in entries.items():
-        if key not in source.dropped:
+        if key not in renamed.dropped:
             expected.setdefault(ours, []).append(key)
-    assert source.keys == expected and set(expected) == set(target.tensors)
-    back = {ours: layout.their_names(ours, target.structure)[0] for ours in target.tensors}
+    assert renamed.keys == expected and set(expected) == set(target.tensors)
+    back = {ours: source.their_names(ours, target.structure)[0] for ours in target.tensors}
     assert back == expected
 
 
@@ -76,9 +79,9 @@ def fused(parts):
 
 
 #: What another family may need: several tensors for one, other numbering, buffers to drop, Paddle's orientation.
-EXAMPLE = Layout(
+EXAMPLE = Source(
     "example",
-    "a made-up layout",
+    "a made-up source",
     (
         Rule(
             tuple(f"encoder_{{i}}/{part}/kernel" for part in ("query", "key", "value")),
@@ -100,10 +103,10 @@ def test_what_other_families_need():
         aliases = {}
 
     Small.structure = structure
-    source = rename({**dict(reversed(parts.items())), "a.relative_position_index": np.zeros(1)}, EXAMPLE, Small)
+    renamed = rename({**dict(reversed(parts.items())), "a.relative_position_index": np.zeros(1)}, EXAMPLE, Small)
     name = "stages.0.blocks.1.attn.qkv.weight"
-    assert source.keys == {name: list(parts)} and source.dropped == ["a.relative_position_index"]
-    joined = source.rules[name].transform.to_ours(source.arrays[name])
+    assert renamed.keys == {name: list(parts)} and renamed.dropped == ["a.relative_position_index"]
+    joined = renamed.rules[name].transform.to_ours(renamed.arrays[name])
     assert joined.tolist() == [[0, 0, 1, 1, 2, 2]] * 2
     names, rule = EXAMPLE.their_names(name, structure)
     assert names == list(parts) and [part.tolist() for part in rule.transform.to_theirs(joined)] == [
