@@ -1,7 +1,7 @@
-"""Sizes that are known as formulas: what a reshape needs to know about batch, height and width before they are numbers.
+"""Sizes that are known as formulas: what a reshape must know of batch, height and width before they are numbers.
 
-A size is a Python int or a :class:`Formula`: a polynomial with integer coefficients in atoms, which are symbols (an axis
-of the input) and rounded-down quotients. Formulas have one form each, so that equal ones compare equal:
+A size is a Python int or a :class:`Formula`: a polynomial with integer coefficients in atoms, which are symbols (an
+axis of the input) and rounded-down quotients. Formulas have one form each, so that equal ones compare equal:
 ``x % n`` is written ``x - n (x // n)``, which turns a side that was padded to whole windows into ``n`` times the number
 of windows.
 """
