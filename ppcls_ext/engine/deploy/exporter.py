@@ -1,8 +1,8 @@
 """From a config to a folder that predicts: the static graph, its weights and ``inference.yml``.
 
-Every graph is written aside, loaded again with the engine that it is for and compared with the dygraph model at two batch
-sizes and, where the backbone takes any size, two resolutions. Only then do the new files take the places of the old, so
-that a failed export leaves the previous one whole.
+Every graph is written aside, loaded again with the engine that it is for and compared with the dygraph model at two
+batch sizes and, where the backbone takes any size, two resolutions. Only then do the new files take the places of the
+old, so that a failed export leaves the previous one whole.
 """
 
 from __future__ import annotations
