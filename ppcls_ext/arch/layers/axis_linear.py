@@ -22,7 +22,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
-from ppcls_ext.arch.layers.frozen import is_recording
+from ppcls_ext.arch.layers.paddle_fixes import is_recording
 
 
 class Resampling(NamedTuple):

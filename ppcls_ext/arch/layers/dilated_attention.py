@@ -15,7 +15,7 @@ from paddle import nn
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
-from ppcls_ext.arch.layers.frozen import is_recording
+from ppcls_ext.arch.layers.paddle_fixes import is_recording
 
 
 def _places(kernel_size: int, dilation: int) -> list:

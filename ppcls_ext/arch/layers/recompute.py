@@ -9,7 +9,7 @@ import paddle
 from paddle import nn
 from paddle.distributed.fleet.utils import recompute as paddle_recompute
 
-from ppcls_ext.arch.layers.frozen import is_recording
+from ppcls_ext.arch.layers.paddle_fixes import is_recording
 
 
 class RecomputeSequential(nn.Sequential):
