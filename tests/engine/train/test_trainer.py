@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.evaluator import evaluate
 from ppcls_ext.engine.logger import start_logging
 from ppcls_ext.engine.train.checkpoint import CheckpointError, load_checkpoint
-from ppcls_ext.engine.train.reporter import MissingVisualDLError
 from ppcls_ext.engine.train.trainer import NonFiniteLossError, Trainer
 from ppcls_ext.utils.state_dict import state_arrays
 
@@ -69,13 +67,6 @@ def test_a_run_ends_with_its_outcome_and_the_next_command(runs, capsys):
     assert command[:2] == ["ppcls_ext", "export"]
     assert cli.main([*command[1:], f"Global.save_inference_dir={runs.folder / 'inference'}"]) == 0
     assert (runs.folder / "inference" / "inference.pdiparams").is_file()
-
-
-def test_curves_are_refused_without_visualdl(runs, monkeypatch):
-    """Before anything is trained, with the extra that brings it."""
-    monkeypatch.setitem(sys.modules, "visualdl", None)
-    with pytest.raises(MissingVisualDLError, match=r"pip install 'ppcls_ext\[tracking\]', or set Global.use_visualdl"):
-        runs.trainer("Global.use_visualdl=True")
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_run(runs, capsys):
