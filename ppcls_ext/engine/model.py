@@ -77,8 +77,7 @@ def load_trained(cfg, purpose: str, random_weights: bool = False) -> paddle.nn.L
     if fresh:
         raise WeightMismatchError(
             f"{_origin(cfg, plan)} has a different number of classes than Arch.class_num, {cfg.Arch.class_num}, or no "
-            "classifier:\n  "
-            + "\n  ".join(f"{name}: {why}" for name, why in fresh.items())
+            "classifier:\n  " + "\n  ".join(f"{name}: {why}" for name, why in fresh.items())
         )
     model.eval()
     return model
