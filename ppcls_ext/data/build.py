@@ -31,7 +31,7 @@ SAMPLERS = {
     "RASampler": RASampler,
     "MultiScaleSampler": MultiScaleSampler,
 }
-#: What a sampler may be told besides its name, and what it is told otherwise; None is required.
+#: The options of each sampler with their defaults; None means required.
 SAMPLER_OPTIONS = {
     "DistributedBatchSampler": {"batch_size": None, "shuffle": False, "drop_last": False},
     "RASampler": {"batch_size": None, "shuffle": False, "drop_last": False, "num_repeats": 3},

@@ -2,7 +2,7 @@
 Images, 2009, https://www.cs.toronto.edu/~kriz/cifar.html): 50,000 training and 10,000 test images of 32 x 32 pixels.
 
 The archives hold Python 2 pickles. They are checked against the published MD5 and read by a machine that runs nothing
-of what a file names; no image is encoded anew.
+of what a file names; no image is re-encoded.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def check_archive(archive: CifarArchive, path: str) -> None:
     """Compare the archive ``path`` with the published one.
 
     Raises:
-        DataFileError: if it is another, with what it is and how to get the right one.
+        DataFileError: if it is a different file; the message says how to get the right one.
     """
     with open_regular(path) as stream:
         digest = hashlib.md5(usedforsecurity=False)
@@ -192,7 +192,7 @@ def check_archive(archive: CifarArchive, path: str) -> None:
         if found == other.md5:
             raise DataFileError(f"{path} is {other.file}: write name: {other.name}, or give {archive.file}")
     raise DataFileError(
-        f"{path} has the MD5 {found}, that of {archive.file} is {archive.md5}: it is incomplete or another file. "
+        f"{path} has the MD5 {found}, that of {archive.file} is {archive.md5}: it is incomplete or a different file. "
         f"Delete it; {archive.remedy()}"
     )
 

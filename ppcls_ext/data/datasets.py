@@ -15,7 +15,7 @@ from ppcls_ext.data.text_files import printable
 from ppcls_ext.data.token_label import TokenLabels, read_label_map, token_scores
 from ppcls_ext.utils.files import open_regular
 
-NOT_TRACEABLE = "AugMix blends several views of an image, which one label map cannot follow; use another policy"
+NOT_TRACEABLE = "AugMix blends several views of an image, which one label map cannot follow; use a different policy"
 
 
 class ClassificationDataset:
@@ -147,7 +147,7 @@ class ClassificationDataset:
         Args:
             index: of the sample.
             epoch: chooses the augmentation.
-            repeat: chooses another one, for a sampler that gives an image several times in an epoch.
+            repeat: selects a different augmentation, for samplers that use an image several times in an epoch.
             normalize: False leaves out what ``self.normalization`` does at the end, if there is such an operator.
             size: see :meth:`transforms_at`.
 
@@ -197,7 +197,7 @@ class ClassificationDataset:
             folder, name = os.path.split(path)
             if folder not in listings:
                 listings[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-            # A file system may ignore case or normalise names: what the listing lacks is asked for by itself.
+            # A file system may ignore case or normalise names, so what the listing lacks is looked up individually.
             if name not in listings[folder] and not os.path.exists(path):
                 missing.append(path)
         return missing
@@ -224,7 +224,7 @@ class ImageNetDataset(ClassificationDataset):
         cls_label_path: the list.
         transform_ops: operators as in YAML.
         delimiter: between path and label, by default any run of spaces or tabs.
-        relabel: number the classes anew, 0, 1, ..., in the sorted order of the labels in this list.
+        relabel: renumber the classes as 0, 1, ..., in the sorted order of the labels in this list.
         token_label: arguments of :class:`ppcls_ext.data.token_label.TokenLabels`, for a label of each token.
         skip_bad: see :class:`ClassificationDataset`.
         seed: see :class:`ClassificationDataset`.

@@ -16,7 +16,7 @@ def check_integer(name: str, value, minimum: int = 1) -> int:
     """Return ``value`` as an int.
 
     Raises:
-        TypeError: if it is no integer.
+        TypeError: if it is not an integer.
         ValueError: if it is below ``minimum``.
     """
     if isinstance(value, bool) or not isinstance(value, abstract.Integral):
@@ -135,7 +135,7 @@ def number(value: Union[int, float, str], name: str) -> float:
 
     Raises:
         TypeError: if ``value`` is neither a number nor a string.
-        ValueError: if the string is no numeral or fraction, or the number is not finite.
+        ValueError: if the string is neither a numeral nor a fraction, or the number is not finite.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError(f"{name}: expected a number, got {value!r}")
@@ -156,8 +156,8 @@ def numbers(value: Sequence, name: str, count: int) -> list[float]:
     """Read a list of exactly ``count`` numbers.
 
     Raises:
-        TypeError: if ``value`` is no list.
-        ValueError: if it has another length or an element is no number.
+        TypeError: if ``value`` is not a list.
+        ValueError: if it has another length or an element is not a number.
     """
     if not isinstance(value, (list, tuple)):
         raise TypeError(f"{name}: expected a list of {count} numbers, got {value!r}")
@@ -170,7 +170,7 @@ def number_range(value: Optional[Sequence], name: str, default: Sequence[float])
     """Read ``[low, high]`` with 0 < low <= high.
 
     Raises:
-        TypeError: if ``value`` is no list.
+        TypeError: if ``value`` is not a list.
         ValueError: if the two numbers are not ordered or not positive.
     """
     low, high = numbers(default if value is None else value, name, 2)
@@ -183,7 +183,7 @@ def positive_int(value: int, name: str) -> int:
     """Return ``value`` if it is an integer of at least 1.
 
     Raises:
-        TypeError: if it is no integer.
+        TypeError: if it is not an integer.
         ValueError: if it is below 1.
     """
     if isinstance(value, bool) or not isinstance(value, int):
@@ -193,7 +193,7 @@ def positive_int(value: int, name: str) -> int:
     return value
 
 
-#: A side of more pixels is a slip of the pen, and would take all memory.
+#: More pixels along a side are a typing error, and would exhaust the memory.
 MAX_SIDE = 16384
 
 
@@ -201,7 +201,7 @@ def side(value: int, name: str) -> int:
     """Return ``value`` if it is a number of pixels that a side of a processed image may have.
 
     Raises:
-        TypeError: if it is no integer.
+        TypeError: if it is not an integer.
         ValueError: if it is below 1 or above 16384.
     """
     if positive_int(value, name) > MAX_SIDE:
@@ -238,7 +238,7 @@ def choice(value: str, name: str, allowed: Sequence[str]) -> str:
     """Return ``value`` in lower case if it is one of ``allowed``.
 
     Raises:
-        TypeError: if it is no string.
+        TypeError: if it is not a string.
         ValueError: if it is none of them; the nearest is named.
     """
     if not isinstance(value, str):
@@ -255,7 +255,7 @@ def probability(value: Union[float, str], name: str) -> float:
 
     Raises:
         TypeError: if it is neither a number nor a string.
-        ValueError: if it is no number, or outside 0 to 1.
+        ValueError: if it is not a number, or outside 0 to 1.
     """
     result = number(value, name)
     if not 0 <= result <= 1:

@@ -128,7 +128,7 @@ def test_another_archive_is_refused_with_what_it_is(cifar10, tmp_path, monkeypat
     damaged = bytearray(cifar10.path.read_bytes())
     damaged[-20] ^= 1
     cifar10.path.write_bytes(damaged)
-    with pytest.raises(DataFileError, match="incomplete or another file. Delete it; python tools/prepare_cifar.py"):
+    with pytest.raises(DataFileError, match="incomplete or a different file. Delete it; python tools/prepare_cifar.py"):
         Cifar10(str(cifar10.path), "train")
 
 

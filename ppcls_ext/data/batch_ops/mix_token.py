@@ -37,7 +37,7 @@ class MixToken(BatchOperator):
         """Return mixed images and labels.
 
         Raises:
-            ValueError: if the grid does not divide the images, or the labels have another shape.
+            ValueError: if the grid does not divide the images, or the labels have a different shape.
         """
         grid = self.grid
         height, width = images.shape[-2:]

@@ -163,7 +163,7 @@ def png_size(data: bytes) -> Optional[tuple[int, int]]:
 
 
 def header_length(data: bytes) -> int:
-    """Return where the pixels of a JPEG file begin; of another file, or where its segments are no chain, its length."""
+    """Return where a JPEG file's pixels begin; for any other file, or a broken chain of segments, its length."""
     return next((place for kind, place in _segments(data) if kind == START_OF_SCAN), len(data))
 
 

@@ -21,7 +21,7 @@ class Operator:
     Random operators draw from ``rng`` alone, so that a sample's augmentation is a function of its seed.
     """
 
-    #: Whether what moves pixels here is told to :func:`ppcls_ext.data.preprocess.geometry.note`.
+    #: Whether it reports how it moves pixels to :func:`ppcls_ext.data.preprocess.geometry.note`.
     traceable = True
     layout_in: Optional[str] = HWC
     layout_out: Optional[str] = None

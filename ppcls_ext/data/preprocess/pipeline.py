@@ -153,8 +153,8 @@ class Pipeline:
             rng: where random operators draw from.
 
         Raises:
-            DecodeError: if the bytes are no readable image.
-            TransformError: if another operator fails; the message names it and holds the traceback.
+            DecodeError: if the bytes are not a readable image.
+            TransformError: if any other operator fails; the message names it and holds the traceback.
         """
         return self._run(image, rng, 0, len(self.operators))
 

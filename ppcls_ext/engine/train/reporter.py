@@ -114,7 +114,7 @@ class Reporter:
         best = ""
         if summary["best_epoch"]:
             best = f"; best {summary['criterion']}: {summary['best_metric']:.5f} at epoch {summary['best_epoch']}"
-        logger.info("finished %d epochs, %d steps, in %s%s", summary["epochs"], summary["steps"], seconds, best)
+        logger.info("finished epoch %d, step %d, in %s%s", summary["epochs"], summary["steps"], seconds, best)
         logger.info("files in %s: %s", output_dir, ", ".join([*names, "train.log"]))
         if config is not None and names:
             weights = output_dir / ("best_model" if "best_model" in names else "latest")

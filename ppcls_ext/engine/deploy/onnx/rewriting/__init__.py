@@ -17,9 +17,9 @@ def rewrite(graph: Graph) -> None:
     """Simplify a graph; its results stay what they are, up to the order in which floats are added."""
     graph.prune()
     merge_duplicates(graph)
+    merge_layouts(graph)
     fold_into_convolutions(graph)
     fold_before_convolutions(graph)
-    merge_layouts(graph)
     separate_linears(graph)
     merge_factors(graph)
     fold_into_linears(graph)

@@ -14,12 +14,12 @@ def fold_before_convolutions(graph: Graph) -> None:
     Zeros that a convolution pads with stand for the mean, so a summand cannot go past them.
     """
     users = graph.users()
-    for node in graph.nodes:
+    for node in list(graph.nodes):
         if node.operator != "Conv" or node.attributes["group"] != 1 or not all_constant(node.inputs[1:]):
             continue
         while _fold(graph, node, users):
+            graph.prune()
             users = graph.users()
-    graph.prune()
 
 
 def _fold(graph: Graph, node: Node, users: dict) -> bool:
