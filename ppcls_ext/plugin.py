@@ -19,7 +19,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ppcls_ext import registry
 from ppcls_ext.registry import NAMESPACE
@@ -51,7 +51,7 @@ class Tree:
     @property
     def location(self) -> Path:
         """Return the folder of the package."""
-        return Path(self.arch.__file__).parents[1]
+        return Path(str(self.arch.__file__)).parents[1]
 
     @property
     def namespaces(self) -> list[ModuleType]:
@@ -280,7 +280,7 @@ def paddleclas_address(factory: Callable, arguments: dict) -> Optional[str]:
     def stop(url: str, *_others, **_more) -> str:
         raise _Located(url)
 
-    loader = importlib.import_module(f"{factory.__module__.partition('.arch.')[0]}.utils.save_load")
+    loader: Any = importlib.import_module(f"{factory.__module__.partition('.arch.')[0]}.utils.save_load")
     original = loader.get_weights_path_from_url
     loader.get_weights_path_from_url = stop
     try:

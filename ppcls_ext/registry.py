@@ -146,12 +146,10 @@ _FAMILIES: list[Family] = []
 _SPECS: dict[str, Variant] = {}
 _FACTORIES: dict[str, Callable] = {}
 
-
-def _load_families() -> None:
-    """Add all families; :func:`on_first_use` replaces it."""
+_load_families: Optional[Callable[[], object]] = None
 
 
-def on_first_use(load: Callable[[], None]) -> None:
+def on_first_use(load: Callable[[], object]) -> None:
     """Have ``load`` add all families and factories, as soon as something asks for one. It is called again then."""
     global _load_families
     _load_families = load
@@ -192,7 +190,7 @@ def add_factory(name: str, factory: Callable) -> None:
 
 def families() -> tuple[Family, ...]:
     """Return all families in the order in which they were added."""
-    _load_families()
+    _load()
     return tuple(_FAMILIES)
 
 
@@ -213,7 +211,7 @@ def family_of(name: str) -> Family:
 
 def factories() -> dict[str, Callable]:
     """Return every factory by name: the variants in registry order, then the classes of networks."""
-    _load_families()
+    _load()
     variants = {name: _FACTORIES[name] for name in _SPECS if name in _FACTORIES}
     return {**variants, **_FACTORIES}
 
@@ -257,6 +255,11 @@ def bare_name(name: str) -> str:
 def backbone_info(name: str) -> dict:
     """Return what is known of a backbone as plain data: the fields of :class:`Variant`."""
     return asdict(get_spec(name))
+
+
+def _load() -> None:
+    if _load_families is not None:
+        _load_families()
 
 
 def _rows() -> dict[str, Variant]:

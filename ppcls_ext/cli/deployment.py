@@ -29,15 +29,30 @@ def add_commands(commands) -> None:
         [
             "export -c my.yaml -o Global.pretrained_model=output/best_model Global.save_inference_dir=inference",
             "export -c my.yaml -o Global.pretrained_model=output/best_model --format legacy",
+            "export -c my.yaml -o Global.pretrained_model=output/best_model --format default onnx",
         ],
     )
     add_random_weights(add)
     add(
         "--format",
-        choices=("default", "legacy"),
-        default="default",
-        help="default: what this Paddle writes (3.x inference.json, 2.6 inference.pdmodel); "
-        "legacy: inference.pdmodel on both, as PaddleClas's own predictor needs it",
+        nargs="+",
+        choices=("default", "legacy", "onnx"),
+        default=["default"],
+        help="one or several. default: what this Paddle writes (3.x inference.json, 2.6 inference.pdmodel); "
+        "legacy: inference.pdmodel on both, as PaddleClas's own predictor needs it; onnx: inference.onnx",
+    )
+    add("--opset", type=int, help="of the ONNX graph, 17 to 21 (default: 20)")
+    add(
+        "--outputs",
+        nargs="+",
+        metavar="NAME",
+        help="results of the ONNX graph: logits or probabilities, features (pooled), stages[0] and so on (maps) "
+        "(default: probabilities, or logits with Arch.infer_add_softmax: False)",
+    )
+    add(
+        "--uint8_input",
+        action="store_true",
+        help="let the ONNX graph take decoded images [N, H, W, 3] of uint8, resized and cropped, and normalise them",
     )
 
     add = add_command(
@@ -76,9 +91,19 @@ def add_commands(commands) -> None:
 def run_export(arguments: argparse.Namespace) -> int:
     """Export."""
     cfg = load(arguments, "export")
-    from ppcls_ext.engine.deploy.exporter import export
+    from ppcls_ext.engine.deploy.exporter import OnnxOptions, check_formats, export
+    from ppcls_ext.engine.deploy.onnx.requirements import check_opset
 
-    export(cfg, arguments.format, arguments.random_weights)
+    given = {"opset": arguments.opset, "outputs": arguments.outputs, "uint8_input": arguments.uint8_input or None}
+    given = {name: value for name, value in given.items() if value is not None}
+    onnx = OnnxOptions(**given) if given else None
+    try:
+        check_formats(arguments.format, onnx)
+        if onnx is not None:
+            check_opset(onnx.opset)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    export(cfg, arguments.format, onnx, arguments.random_weights)
     return OK
 
 

@@ -145,14 +145,7 @@ def _names_of_paddleclas() -> list[str]:
 
 def run_info(arguments: argparse.Namespace) -> int:
     """Print what is known of a backbone."""
-    try:
-        info = registry.backbone_info(arguments.name)
-    except KeyError as error:
-        info = _info_of_paddleclas(arguments.name.removeprefix("paddleclas."))
-        if info is None:
-            hint = nearest(arguments.name, [*registry.list_backbones(), *_names_of_paddleclas()])
-            advice = f"; did you mean {', '.join(hint)}?" if hint else ""
-            raise UsageError(f"unknown backbone {arguments.name!r}{advice}") from error
+    info = _info(arguments.name)
     if arguments.json:
         print_json(info)
         return OK
@@ -167,24 +160,26 @@ def run_info(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _info_of_paddleclas(name: str) -> Optional[dict]:
-    """Return what can be found out about a backbone of the installed PaddleClas; None if it has no such name."""
-    if name not in _names_of_paddleclas():
-        return None
-    import sys
-
+def _info(name: str) -> dict:
+    """Return what is known of a backbone of this package, else what can be found out about one of PaddleClas's."""
+    if registry.bare_name(name) in registry.list_backbones():
+        return registry.backbone_info(name)
+    import_paddle()
     from ppcls_ext import plugin
 
-    factory = plugin.paddleclas_factory(name)
-    module = sys.modules[factory.__module__]
-    url = getattr(module, "MODEL_URLS", {}).get(name)
+    theirs = name.removeprefix("paddleclas.")
+    factory = plugin.paddleclas_factory(theirs)
+    if factory is None:
+        hint = nearest(name, [*registry.list_backbones(), *plugin.paddleclas_names()])
+        raise UsageError(f"unknown backbone {name!r}" + (f"; did you mean {', '.join(hint)}?" if hint else ""))
+    url = plugin.paddleclas_address(factory, {})
     parameters = [parameter for parameter in factory().parameters() if not parameter.stop_gradient]
     return {
-        "name": name,
+        "name": theirs,
         "family": "PaddleClas",
         "params": sum(int(parameter.size) for parameter in parameters),
         "weights": [{"url": url}] if url else [],
-        "notes": f"defined in {module.__name__}; no facts beyond these are recorded here",
+        "notes": f"defined in {factory.__module__}; no facts beyond these are recorded here",
     }
 
 

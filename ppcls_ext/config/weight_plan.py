@@ -28,5 +28,6 @@ def plan_of(config: Config, resumed: Optional[dict] = None) -> tuple[WeightPlan,
     source = chosen_source(arguments.pop("pretrained_source", None), arguments.pop("pretrained_layout", None))
     # PaddleClas's own factories choose between their files themselves.
     use_ssld = arguments.pop("use_ssld", False) if hasattr(factory, "arguments") else False
-    override = config.Global.pretrained_model or None
+    # A file wins, and pretrained_source then says which published weights its run began from.
+    override = config.Global.pretrained_model or (pretrained if isinstance(pretrained, str) else None)
     return plan_weights(factory, arguments, pretrained, source, use_ssld, override, resumed), arguments

@@ -55,7 +55,7 @@ class Evaluator:
 
     @property
     def criterion(self) -> Optional[str]:
-        """Name of the figure that "best" is judged by, such as ``top1``; None without ``Metric.Eval``."""
+        """Name of the figure that decides which model is best, such as ``top1``; None without ``Metric.Eval``."""
         return self.metrics.criterion if self.metrics else None
 
     @paddle.no_grad()
@@ -63,7 +63,7 @@ class Evaluator:
         """Return the means over all samples: the losses of ``Loss.Eval`` and the figures of ``Metric.Eval``.
 
         Raises:
-            InvalidLogitsError: if the model puts out NaN or infinity.
+            InvalidLogitsError: if the model returns NaN or infinity.
         """
         was_training = model.training
         model.eval()

@@ -76,12 +76,16 @@ def load_trained(cfg, purpose: str, random_weights: bool = False) -> paddle.nn.L
     fresh = getattr(model, "fresh_tensors", {})
     if fresh:
         raise WeightMismatchError(
-            f"{plan.path or f'the published file of {cfg.Arch.name}'} has a different number of classes than "
-            f"Arch.class_num, {cfg.Arch.class_num}, or no classifier:\n  "
-            + "\n  ".join(f"{name}: {why}" for name, why in fresh.items())
+            f"{_origin(cfg, plan)} has a different number of classes than Arch.class_num, {cfg.Arch.class_num}, or no "
+            "classifier:\n  " + "\n  ".join(f"{name}: {why}" for name, why in fresh.items())
         )
     model.eval()
     return model
+
+
+def _origin(cfg, plan: WeightPlan) -> str:
+    is_own = plan.published is None and plan.address is None
+    return str(plan.path) if is_own else f"the published file of {cfg.Arch.name}"
 
 
 def _missing_weights(cfg, purpose: str) -> str:

@@ -55,7 +55,7 @@ class Metrics:
         return {name: value for metric in self._metrics for name, value in metric.compute().items()}
 
     def reset(self) -> None:
-        """Forget every sample."""
+        """Discard all samples."""
         for metric in self._metrics:
             metric.reset()
 

@@ -36,7 +36,7 @@ class TopkAcc:
         self.reset()
 
     def reset(self) -> None:
-        """Forget every sample."""
+        """Discard all samples."""
         self._sums = np.zeros(1 + len(self.topk), dtype=np.float64)
 
     def update(self, logits: paddle.Tensor, labels: paddle.Tensor) -> None:

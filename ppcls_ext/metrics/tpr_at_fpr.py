@@ -40,7 +40,7 @@ class TprAtFpr:
         self.reset()
 
     def reset(self) -> None:
-        """Forget every sample."""
+        """Discard all samples."""
         self._counts = np.zeros((2, len(THRESHOLDS) + 1), dtype=np.float64)
 
     def update(self, logits: paddle.Tensor, labels: paddle.Tensor) -> None:

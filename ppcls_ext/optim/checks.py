@@ -1,4 +1,4 @@
-"""Arguments of optimizers and schedules that exclude or need each other, told before anything is built.
+"""Arguments of optimizers and schedules that exclude or need each other, checked before anything is built.
 
 The configuration's check and the functions that build share these: each fact has one owner and one sentence.
 """
@@ -52,7 +52,7 @@ def schedule_problems(section: Mapping, epochs: Optional[int] = None) -> Iterato
 
 
 def optimizer_problems(section: Mapping) -> Iterator[tuple[str, str]]:
-    """Return ``(key, sentence)`` for each argument of ``Optimizer`` that excludes another one."""
+    """Return ``(key, sentence)`` for each argument of ``Optimizer`` that contradicts another."""
     given = {key for key, value in section.items() if value is not None}
     if {"weight_decay", "regularizer"} <= given:
         yield "weight_decay", "give weight_decay or regularizer, not both"
@@ -68,7 +68,7 @@ def piecewise_table(
 ) -> tuple:
     """Return ``(decay_epochs, values)`` of a Piecewise schedule.
 
-    The table that the YAML gives is honoured. ``learning_rate`` alone stands for a tenth every 30 epochs; beside a
+    The table that the YAML gives is honoured. ``learning_rate`` alone means a tenth every 30 epochs; beside a
     table it may only repeat the first value.
 
     Raises:

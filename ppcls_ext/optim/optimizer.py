@@ -26,7 +26,7 @@ OPTIMIZERS = {
     "Adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "lazy_mode": False, "multi_precision": False},
     "AdamW": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "multi_precision": False},
 }
-#: AdamW under another name in PaddleClas, for layer-wise decay.
+#: PaddleClas's name for AdamW with layer-wise decay.
 ALIASES = {"AdamWDL": "AdamW"}
 _REGULARIZERS = {"L1": L1Decay, "L2": L2Decay}
 

@@ -59,12 +59,13 @@ class _Finder(MetaPathFinder):
         if fullname not in _callbacks:
             return None
         for finder in sys.meta_path:
-            if not isinstance(finder, _Finder):
-                spec = finder.find_spec(fullname, path, target)
-                if spec is not None:
-                    if spec.loader is not None:
-                        spec.loader = _AnnouncingLoader(spec.loader)
-                    return spec
+            if isinstance(finder, _Finder):
+                continue
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _AnnouncingLoader(spec.loader)
+                return spec
         return None
 
 

@@ -1,15 +1,21 @@
-"""MLP-Mixer against timm: counts, logits, features, gradients, initial values; and other image sizes."""
+"""MLP-Mixer against timm: counts, logits, features, gradients, initial values; JAX checkpoints; other image sizes."""
+
+import gzip
+import json
 
 import compare
 import numpy as np
 import paddle
 import pytest
-from families import facts
+import rule
+from families import GOLDEN, facts
 from paddle.nn import functional as F
 
+import ppcls_ext
 from ppcls_ext import registry
 from ppcls_ext.analysis.macs import count_macs
 from ppcls_ext.arch.backbone.mlp_mixer import FromTokens, TokenMixing, ToTokens
+from ppcls_ext.weights.conversion import convert_file
 
 MIXERS = [spec for spec in registry.specs() if spec.family == "MLPMixer"]
 COMPAT = facts("MLPMixer").compat
@@ -54,6 +60,25 @@ def test_initial_values_are_distributed_as_flaxs():
     """timm draws them as the official code does if it is told so."""
     paddle.seed(2105)
     compare.check_initial_values(compare.initial_values(registry.get_spec("Mixer_S_32_224").factory()), "MLPMixer")
+
+
+def test_logits_of_a_converted_jax_checkpoint(tmp_path):
+    """Flax's kernels are [in, out] and [height, width, in, out]; filled by the rule they give timm's logits."""
+    keys = json.loads(gzip.decompress((GOLDEN / "keys" / "mlp_mixer_jax.json.gz").read_bytes()))["Mixer_S_32_224"]
+    arrays = {}
+    for key, (name, shape, _) in keys.items():
+        if len(shape) == 4:  # from PyTorch's [out, in, height, width]
+            arrays[key] = rule.parameter(name, (shape[3], shape[2], *shape[:2])).transpose(2, 3, 1, 0)
+        else:
+            arrays[key] = rule.parameter(name, tuple(shape[::-1])).T
+    np.savez(tmp_path / "in.npz", **arrays)
+    assert convert_file("Mixer_S_32_224", tmp_path / "in.npz", tmp_path / "out.pdparams").layout == "jax"
+    model = ppcls_ext.create_backbone("Mixer_S_32_224", pretrained=str(tmp_path / "out"))
+    model.eval()
+    with paddle.no_grad():
+        logits = model(paddle.to_tensor(rule.images(224))).numpy()
+    expected = compare.golden(registry.get_spec("Mixer_S_32_224"))["logits"]
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=2e-5)
 
 
 def test_resampled_weights_keep_what_the_layers_mean():

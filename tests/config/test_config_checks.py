@@ -1,6 +1,7 @@
 """What a configuration is checked for beyond its keys: files, labels, devices, backbones, contradictions."""
 
 import os
+import sys
 
 import paddle
 import pytest
@@ -17,6 +18,13 @@ pytestmark = pytest.mark.compat
 @pytest.fixture
 def sample(tmp_path):
     return Sample(tmp_path)
+
+
+def test_visualdl_is_an_extra(sample, monkeypatch):
+    monkeypatch.setitem(sys.modules, "visualdl", None)
+    problem = sample.problem("Global.use_visualdl=True", mode="train")
+    assert "Global.use_visualdl" in problem and 'pip install "ppcls_ext[tracking]"' in problem
+    assert sample.load("Global.use_visualdl=True", mode="eval")
 
 
 # ---- files and labels ------------------------------------------------------------------------------------------

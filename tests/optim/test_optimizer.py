@@ -1,12 +1,16 @@
 """Optimizer steps against hand computation."""
 
+from typing import get_args
+
 import numpy as np
 import paddle
 import pytest
 from paddle import nn
 from paddle.regularizer import L2Decay
 
-from ppcls_ext.optim import build_optimizer, parameter_settings
+from ppcls_ext.config.schema import training
+from ppcls_ext.optim import OPTIMIZERS, build_optimizer, parameter_settings
+from ppcls_ext.optim.optimizer import ALIASES
 
 pytestmark = pytest.mark.compat
 
@@ -295,6 +299,18 @@ def test_master_weights(model, name, default):
     for section, expected in (({}, default), ({"multi_precision": not default}, not default)):
         _, _, _, optimizer = step(model, {"name": name, **momentum, **section})
         assert optimizer._multi_precision is expected
+
+
+def test_defaults_are_those_of_the_configuration():
+    """A section that leaves an argument out means the same here and in a YAML file."""
+    in_yaml = {}
+    for section in (training.SGD, training.Momentum, training.RMSProp, training.Adam, training.AdamW):
+        for name in get_args(section.model_fields["name"].annotation):
+            fields = section.model_fields
+            in_yaml[name] = {key: ... if f.is_required() else f.default for key, f in fields.items() if key != "name"}
+    for name, defaults in OPTIMIZERS.items():
+        assert {key: in_yaml[name][key] for key in defaults} == defaults, name
+    assert set(in_yaml) == {*OPTIMIZERS, *ALIASES}
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------

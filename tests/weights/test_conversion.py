@@ -12,6 +12,7 @@ import paddle
 import pytest
 import rule
 import torch_writer as writer
+from families import FAMILIES
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -65,19 +66,7 @@ def convert(tmp_path, state, dst="out.pdparams", **options):
 # ---- against the golden files ------------------------------------------------------------------------------------
 
 #: list of keys: (smallest variant, how its file is written)
-GOLDEN = {
-    "sequencer": ("Sequencer2D_S", {"wrapper": "state_dict", "prefix": "module."}),
-    "sequencer_timm": ("Sequencer2D_S", {"legacy": True}),
-    "vip": ("ViP_Small_7", {"wrapper": "state_dict"}),
-    "paddlevit": ("ViP_Small_7", {"paddle": True}),
-    "dilateformer": ("DilateFormer_Tiny", {"wrapper": "model", "legacy": True}),
-    "dilateformer_paddle": ("DilateFormer_Tiny", {"paddle": True}),
-    "vit_timm": ("ViT_S_32_224", {}),
-    "vit_paddleclas": ("ViT_small_patch16_224", {"paddle": True}),
-    "swin": ("SwinTransformer_tiny_patch4_window7_224", {"wrapper": "model"}),
-    "swin_timm": ("SwinTransformer_tiny_patch4_window7_224", {"legacy": True}),
-    "swin_paddleclas": ("SwinTransformer_tiny_patch4_window7_224", {"paddle": True}),
-}
+GOLDEN = {name: how for row in FAMILIES.values() for name, how in row.converted.items()}
 
 
 @pytest.mark.parametrize("name", GOLDEN)

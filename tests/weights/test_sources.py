@@ -5,6 +5,7 @@ import functools
 import checkpoints
 import numpy as np
 import pytest
+from families import FAMILIES
 
 from ppcls_ext import registry
 from ppcls_ext.utils.key_rules import Rule, Source, Structure, Transform
@@ -12,29 +13,7 @@ from ppcls_ext.weights.expected import describe
 from ppcls_ext.weights.remap import named_source, rename, sources_of
 
 #: list of keys: (family, source)
-LISTS = {
-    "sequencer": ("Sequencer", "sequencer"),
-    "sequencer_timm": ("Sequencer", "timm"),
-    "vip": ("VisionPermutator", "vip"),
-    "paddlevit": ("VisionPermutator", "paddlevit"),
-    "dilateformer": ("DilateFormer", "dilateformer"),
-    "dilateformer_paddle": ("DilateFormer", "paddle"),
-    "torchvision": ("ResNet", "torchvision"),
-    "resnet_paddleclas": ("ResNet", "paddleclas"),
-    "resnext_paddleclas": ("ResNet", "paddleclas_resnext"),
-    "wsl_paddleclas": ("ResNet", "paddleclas_wsl"),
-    "res2net": ("Res2Net", "res2net"),
-    "res2net_v1b": ("Res2Net", "res2net_v1b"),
-    "res2net_dla": ("Res2Net", "res2net_dla"),
-    "res2net_paddleclas": ("Res2Net", "paddleclas"),
-    "res2net_vd_paddleclas": ("Res2Net", "paddleclas_vd"),
-    "vit_timm": ("ViT", "timm"),
-    "vit_paddleclas": ("ViT", "paddleclas"),
-    "vit_jax": ("ViT", "jax"),
-    "swin": ("SwinTransformer", "swin"),
-    "swin_timm": ("SwinTransformer", "timm"),
-    "swin_paddleclas": ("SwinTransformer", "paddleclas"),
-}
+LISTS = {name: (family, source) for family, row in FAMILIES.items() for name, source in row.keys.items()}
 CASES = [(name, arch) for name in LISTS for arch in checkpoints.keys(name)]
 
 

@@ -34,6 +34,7 @@ from ppcls_ext.arch.layers import (
     shape_of,
 )
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
+from ppcls_ext.utils.key_rules import PADDLE, Rule, Source, Transform, unchanged
 from ppcls_ext.utils.validate import (
     check_choice,
     check_integer,
@@ -228,6 +229,40 @@ class MlpMixer(Backbone):
         return head
 
 
+# ---- published checkpoints -------------------------------------------------------------------------------------
+
+_BLOCK, _THEIRS = "stages.{s}.blocks.{i}", "MixerBlock_{block}"
+#: A convolution of JAX is [height, width, in, out].
+_KERNEL = Transform(lambda arrays: arrays[0].transpose(3, 2, 0, 1), lambda array: [array.transpose(2, 3, 1, 0)])
+
+_TIMM_RULES = (Rule("blocks.{block}.{rest}", f"{_BLOCK}.{{rest}}"), *unchanged("stem", "norm", "head"))
+_SOURCES = (
+    Source("timm", "timm, PyTorch", _TIMM_RULES),
+    Source(
+        "jax",
+        "google-research/vision_transformer, JAX",
+        (
+            Rule("stem/kernel", "stem.proj.weight", _KERNEL),
+            Rule("stem/bias", "stem.proj.bias"),
+            *(
+                Rule(f"{theirs}/{kind}", f"{ours}.{'bias' if kind == 'bias' else 'weight'}")
+                for theirs, ours, kinds in (
+                    (f"{_THEIRS}/LayerNorm_0", f"{_BLOCK}.norm1", ("scale", "bias")),
+                    (f"{_THEIRS}/token_mixing/Dense_0", f"{_BLOCK}.mlp_tokens.fc1", ("kernel", "bias")),
+                    (f"{_THEIRS}/token_mixing/Dense_1", f"{_BLOCK}.mlp_tokens.fc2", ("kernel", "bias")),
+                    (f"{_THEIRS}/LayerNorm_1", f"{_BLOCK}.norm2", ("scale", "bias")),
+                    (f"{_THEIRS}/channel_mixing/Dense_0", f"{_BLOCK}.mlp_channels.fc1", ("kernel", "bias")),
+                    (f"{_THEIRS}/channel_mixing/Dense_1", f"{_BLOCK}.mlp_channels.fc2", ("kernel", "bias")),
+                    ("pre_head_layer_norm", "norm", ("scale", "bias")),
+                    ("head", "head", ("kernel", "bias")),
+                )
+                for kind in kinds
+            ),
+        ),
+        PADDLE,  # linear layers are [in, out] in JAX, as in Paddle
+    ),
+)
+
 # ---- variants --------------------------------------------------------------------------------------------------
 
 _LICENCE = "Apache-2.0 (of the official repository)"
@@ -306,4 +341,5 @@ FAMILY = Family(
             weights=_published("Mixer-L_16", "jx_mixer_l16_224-92f9adc4"),
         ),
     ),
+    sources=_SOURCES,
 )

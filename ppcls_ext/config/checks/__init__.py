@@ -12,6 +12,7 @@ def check(report: Report) -> None:
     sections.check_keys(report)
     device.check_device(report)
     backbone.check_backbone(report)
+    training.check_tracking(report)
     training.check_losses(report)
     training.check_schedule(report)
     training.check_optimizer(report)

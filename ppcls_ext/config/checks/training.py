@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from ppcls_ext.config.report import Report
 from ppcls_ext.losses import build_loss
 from ppcls_ext.optim import optimizer_problems, schedule_problems
+
+
+def check_tracking(report: Report) -> None:
+    """Check that VisualDL is installed if the training is to write its curves."""
+    if report.mode != "train" or not report.config.Global.use_visualdl:
+        return
+    try:
+        missing = find_spec("visualdl") is None
+    except ValueError:  # what forbids a package puts None in its place
+        missing = True
+    if missing:
+        report.wrong(
+            "Global.use_visualdl",
+            'VisualDL is not installed: `pip install "ppcls_ext[tracking]"` together with the extras you have, or set '
+            "the key to False",
+        )
 
 
 def check_schedule(report: Report) -> None:

@@ -42,8 +42,9 @@ def _check_plan(report: Report) -> None:
     """Make the plan that the run will make, without a download, and report what is wrong with it."""
     config = report.config
     path_key = "Global.pretrained_model" if config.Global.pretrained_model else "Arch.pretrained"
+    resumes = report.mode == "train" and config.Global.checkpoints is not None
     try:
-        plan, _ = plan_of(config)
+        plan, _ = plan_of(config, {} if resumes else None)
     except WeightPlanError as error:
         for argument, message in error.problems:
             old_name = argument == "pretrained_source" and "pretrained_layout" in config.Arch.kwargs()

@@ -1,8 +1,8 @@
 """From a config to a folder that predicts: the static graph, its weights and ``inference.yml``.
 
-The graph is written aside, loaded again with Paddle's inference engine and compared with the dygraph model at two batch
-sizes and, where the backbone takes any size, two resolutions. Only then do the new files take the places of the old, so
-that a failed export leaves the previous one whole.
+Every graph is written aside, loaded again with the engine that it is for and compared with the dygraph model at two
+batch sizes and, where the backbone takes any size, two resolutions. Only then do the new files take the places of the
+old, so that a failed export leaves the previous one whole.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Sequence, Union
 
 import numpy as np
 import paddle
@@ -24,7 +25,13 @@ from paddle.static import InputSpec
 
 from ppcls_ext.arch.backbone.base import Backbone
 from ppcls_ext.engine.class_names import prediction_labels
+from ppcls_ext.engine.deploy.comparison import CHECKED_BATCH_SIZES, TRACE_ERRORS, difference, last_line
+from ppcls_ext.engine.deploy.errors import ExportError
 from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig, portable_transforms
+from ppcls_ext.engine.deploy.onnx.normalization import Normalization
+from ppcls_ext.engine.deploy.onnx.outputs import check_outputs
+from ppcls_ext.engine.deploy.onnx.requirements import DEFAULT_OPSET, check_installed, check_opset
+from ppcls_ext.engine.deploy.onnx.writing import OnnxWriter, named_outputs
 from ppcls_ext.engine.deploy.pdmodel_format import legacy_tracing
 from ppcls_ext.engine.deploy.predictor import GRAPH_SUFFIXES, PREFIX, Runner, find_graph
 from ppcls_ext.engine.logger import log_config, start_logging
@@ -34,19 +41,12 @@ from ppcls_ext.version import __version__
 
 logger = logging.getLogger("ppcls_ext")
 
-FORMATS = ("default", "legacy")
+#: Files whose sizes and checksums inference.yml states.
+RECORDED_SUFFIXES = (*GRAPH_SUFFIXES, ".pdiparams", ".onnx")
+FORMATS = ("default", "legacy", "onnx")
 #: Read by Paddle 3 at import: 0 makes it write ``.pdmodel`` instead of ``.json``.
 PIR_FLAG = "FLAGS_enable_pir_api"
-#: Largest difference between graph and dygraph, relative to the largest output. Float32 sums in another order give
-#: about 1e-6; a frozen size or a lost layer gives more than 1e-2.
-TOLERANCE = 1e-4
-CHECKED_BATCH_SIZES = (1, 3)
-#: What tracing raises when a model's Python code needs a size that is not known yet; it has no class of its own.
-TRACE_ERRORS = (ValueError, TypeError, RuntimeError, AttributeError, AssertionError, LookupError, ArithmeticError)
-
-
-class ExportError(RuntimeError):
-    """The export was not written; files of an earlier export are untouched."""
+ONNX_FILE = f"{PREFIX}.onnx"
 
 
 class InferenceModel(nn.Layer):
@@ -78,13 +78,32 @@ class Sample:
     output: np.ndarray
 
 
-def export(cfg, format: str = "default", random_weights: bool = False) -> Path:
+@dataclass(frozen=True)
+class OnnxOptions:
+    """What an ONNX graph is to be like.
+
+    Attributes:
+        opset: version of ONNX's operators.
+        outputs: names of the results; None means what the Paddle graph gives.
+        uint8_input: whether it takes images ``[N, H, W, C]`` of uint8 and normalises them itself.
+    """
+
+    opset: int = DEFAULT_OPSET
+    outputs: Optional[Sequence[str]] = None
+    uint8_input: bool = False
+
+
+def export(
+    cfg, format: Union[str, Sequence[str]] = "default", onnx: Optional[OnnxOptions] = None, random_weights: bool = False
+) -> Path:
     """Export the model that ``cfg`` describes into ``Global.save_inference_dir``.
 
     Args:
         cfg: the validated config; ``Global.pretrained_model`` names the weights.
-        format: ``default`` is what this Paddle writes: ``inference.json`` (3.x) or ``inference.pdmodel`` (2.6).
-            ``legacy`` is ``inference.pdmodel`` on both, which the predictor of PaddleClas 2.6 reads.
+        format: one or several. ``default`` is what this Paddle writes: ``inference.json`` (3.x) or
+            ``inference.pdmodel`` (2.6). ``legacy`` is ``inference.pdmodel`` on both, which the predictor of PaddleClas
+            2.6 reads. ``onnx`` is ``inference.onnx``.
+        onnx: options of the ONNX graph.
         random_weights: accept a config that names no weights; the model then has its initial ones.
 
     Returns:
@@ -93,25 +112,51 @@ def export(cfg, format: str = "default", random_weights: bool = False) -> Path:
     Raises:
         ExportError: the model has another number of classes than the config or the label file, it cannot be traced, or
             the written files compute something else than the model.
+        OnnxExportError: the packages that ONNX needs are missing, or the model cannot be written as ONNX.
+        ValueError: a bad argument.
         MissingWeightsError, WeightMismatchError, NonFiniteWeightsError: see
             :func:`ppcls_ext.engine.model.load_trained`.
     """
-    if format not in FORMATS:
-        raise ValueError(f"format is {format!r}; expected {' or '.join(FORMATS)}")
+    formats = check_formats(format, onnx)
+    if "onnx" in formats:
+        check_installed()
+        onnx = onnx or OnnxOptions()
+        check_opset(onnx.opset)
     folder = Path(cfg.Global.save_inference_dir)
     if int(os.environ.get("PADDLE_TRAINER_ID") or 0) != 0:
         return folder
     start_logging(True, Path(cfg.Global.output_dir) / "export.log")
-    if format == "legacy" and uses_pir():
+    if formats == ["legacy"] and uses_pir():
         return _export_in_child(cfg, folder, random_weights)
     log_config(cfg)
     device = paddle.get_device()
     paddle.set_device("cpu")  # the files know no device
     try:
-        _export(cfg, folder, random_weights)
+        _export(cfg, folder, formats, onnx, random_weights)
     finally:
         paddle.set_device(device)
     return folder
+
+
+def check_formats(format: Union[str, Sequence[str]], onnx: Optional[OnnxOptions] = None) -> list[str]:
+    """Return the formats as a list.
+
+    Raises:
+        ValueError: one is unknown or occurs twice, two cannot share a folder, or there are options of ONNX without it.
+    """
+    formats = [format] if isinstance(format, str) else list(format)
+    for name in formats:
+        if name not in FORMATS:
+            raise ValueError(f"format is {name!r}; expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+        if formats.count(name) > 1:
+            raise ValueError(f"format {name!r} is given twice")
+    if not formats:
+        raise ValueError(f"no format is given; expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if {"default", "legacy"} <= set(formats):
+        raise ValueError("formats default and legacy cannot share a folder: both write inference.pdiparams")
+    if onnx is not None and "onnx" not in formats:
+        raise ValueError("opset, outputs and uint8_input are options of the format onnx, which is not given")
+    return formats
 
 
 def uses_pir() -> bool:
@@ -120,7 +165,7 @@ def uses_pir() -> bool:
     return bool(switch and switch())
 
 
-def _export(cfg, folder: Path, random_weights: bool) -> None:
+def _export(cfg, folder: Path, formats: list[str], onnx: Optional[OnnxOptions], random_weights: bool) -> None:
     model = _load(cfg, random_weights)
     channels, height, width = cfg.Global.image_shape
     native = [_sample(model, n, (channels, height, width)) for n in CHECKED_BATCH_SIZES]
@@ -130,6 +175,10 @@ def _export(cfg, folder: Path, random_weights: bool) -> None:
     ):
         logger.warning("the model gives the same output for every input, so comparing outputs proves little")
     other = _samples_at_another_size(model, (channels, height, width))
+    description = _describe(cfg, labels)
+    if onnx is not None:
+        writer = _onnx_writer(model, onnx, description.transform_ops)
+        for_onnx = [[writer.sample(len(s.images), s.images.shape[1:]) for s in part] for part in (native, other)]
     _re_parameterize(model)
     if isinstance(model.backbone, Backbone):
         model.backbone.fold(height, width)
@@ -137,23 +186,50 @@ def _export(cfg, folder: Path, random_weights: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
         aside = Path(aside)
-        dynamic, reason = bool(other), "it takes no other size"
-        if dynamic:
-            reason = _try(model, aside, (channels, None, None), native + other)
-            dynamic = reason is None
-        if not dynamic:
-            logger.warning("%s is exported for %d×%d only: %s", cfg.Arch.name, height, width, reason)
-            reason = _try(model, aside, (channels, height, width), native)
-            if reason is not None:
-                raise ExportError(f"{cfg.Arch.name} was not exported: {reason}")
-        description = _describe(cfg, labels, find_graph(aside).name, dynamic)
-        description.record(sorted(path for path in aside.iterdir() if path.suffix in (*GRAPH_SUFFIXES, ".pdiparams")))
+        if "default" in formats or ("legacy" in formats and not uses_pir()):
+            dynamic = _write_paddle(cfg, model, aside, native, other)
+            description.facts.update(graph=find_graph(aside).name, dynamic=_open_axes(dynamic))
+        elif "legacy" in formats:
+            description.facts.update(_legacy_from_child(cfg, aside, random_weights))
+        if onnx is not None:
+            facts = writer.write(aside / ONNX_FILE, channels, (height, width), *for_onnx)
+            if formats == ["onnx"]:
+                description.facts.update(graph=ONNX_FILE, dynamic=facts["dynamic"])
+                description.softmax = facts["outputs"][0] == "probabilities"
+            description.facts["onnx"] = facts
+        description.record(sorted(path for path in aside.iterdir() if path.suffix in RECORDED_SUFFIXES))
         description.save(aside / FILE_NAME)
         _move_into_place(aside, folder)
     logger.info('Export succeeded! The inference model exported has been saved in "%s".', folder / PREFIX)
 
 
-def _load(cfg, random_weights: bool) -> InferenceModel:
+def _write_paddle(cfg, model: nn.Layer, aside: Path, native: list[Sample], other: list[Sample]) -> bool:
+    """Write the graph of this Paddle, for all sizes if it can be; return whether it is."""
+    channels, height, width = cfg.Global.image_shape
+    reason: Optional[str] = "it takes no other size"
+    if other:
+        reason = _try(model, aside, (channels, None, None), native + other)
+    if reason is None:
+        return True
+    logger.warning("%s is exported for %d×%d only: %s", cfg.Arch.name, height, width, reason)
+    reason = _try(model, aside, (channels, height, width), native)
+    if reason is not None:
+        raise ExportError(f"{cfg.Arch.name} was not exported: {reason}")
+    return False
+
+
+def _open_axes(dynamic: bool) -> list[str]:
+    return ["batch", "height", "width"] if dynamic else ["batch"]
+
+
+def _onnx_writer(model: InferenceModel, onnx: OnnxOptions, transform_ops: list) -> OnnxWriter:
+    scores = "probabilities" if model.softmax else "logits"
+    outputs = check_outputs(list(onnx.outputs or [scores]), model.backbone)
+    normalization = Normalization.of(transform_ops) if onnx.uint8_input else None
+    return OnnxWriter(named_outputs(model.backbone, model.output_key, outputs), onnx.opset, normalization)
+
+
+def _load(cfg, random_weights: bool = False) -> InferenceModel:
     """Build the model with its weights, in evaluation mode."""
     model = InferenceModel(
         load_trained(cfg, "exported", random_weights),
@@ -210,16 +286,15 @@ def _try(model: nn.Layer, folder: Path, shape: tuple, samples: list[Sample]) -> 
     try:
         _write(model, folder, shape)
     except TRACE_ERRORS as error:
-        last_line = (str(error).strip().splitlines() or [""])[-1].strip()
-        return f"tracing failed with {type(error).__name__}: {last_line}"
+        return f"tracing failed with {type(error).__name__}: {last_line(error)}"
     try:
         runner = Runner(find_graph(folder))
         for sample in samples:
-            problem = _compare(sample, runner(sample.images))
+            _, problem = difference(sample.images.shape, sample.output, runner(sample.images))
             if problem:
                 return problem
     except (RuntimeError, ValueError, OSError) as error:  # how Paddle reports a graph that it cannot run
-        return f"the written graph does not run: {type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+        return f"the written graph does not run: {type(error).__name__}: {last_line(error)}"
     return None
 
 
@@ -229,24 +304,8 @@ def _write(model: nn.Layer, folder: Path, shape: tuple) -> None:
         paddle.jit.save(model, str(folder / PREFIX), input_spec=[InputSpec([None, *shape], "float32", "x")])
 
 
-def _compare(sample: Sample, output: np.ndarray) -> Optional[str]:
-    """Return how ``output`` differs from the dygraph model's, or None if it does not."""
-    shape = "×".join(map(str, sample.images.shape))
-    if output.shape != sample.output.shape:
-        return f"for an input {shape} the graph gives {list(output.shape)}, dygraph {list(sample.output.shape)}"
-    scale = float(np.abs(sample.output).max()) or 1.0
-    difference = float(np.abs(output - sample.output).max()) / scale
-    # Written so that NaN, which compares false, is a problem too.
-    if not difference <= TOLERANCE:
-        return (
-            f"for an input {shape} graph and dygraph differ by {difference:.3g} of the largest output {scale:.3g}; "
-            f"{TOLERANCE:g} is allowed"
-        )
-    logger.info("Checked %s: graph and dygraph differ by %.1e of the largest output", shape, difference)
-    return None
-
-
-def _describe(cfg, labels: list[str], graph: str, dynamic: bool) -> InferenceConfig:
+def _describe(cfg, labels: list[str]) -> InferenceConfig:
+    """Return the content of ``inference.yml``, without what is known of a graph only once it is written."""
     section, transforms = _evaluation_transforms(cfg)
     transform_ops, decode = portable_transforms(transforms)
     post_process = cfg.Infer.PostProcess if cfg.Infer is not None else None
@@ -259,9 +318,9 @@ def _describe(cfg, labels: list[str], graph: str, dynamic: bool) -> InferenceCon
         decode=decode,
         softmax=cfg.Arch.infer_add_softmax is not False,
         facts={
-            "graph": graph,
+            "graph": "",
             "image_shape": list(cfg.Global.image_shape),
-            "dynamic": ["batch", "height", "width"] if dynamic else ["batch"],
+            "dynamic": [],
             "class_num": len(labels),
             "transforms_from": section,
             "paddle": paddle.__version__,
@@ -286,17 +345,18 @@ def _move_into_place(aside: Path, folder: Path) -> None:
     graph, which go first and come last. Both formats name their weights alike, so an old graph of the other format
     would be wrong beside the new weights.
     """
-    new = sorted(aside.iterdir(), key=lambda path: (path.name == FILE_NAME, path.suffix in GRAPH_SUFFIXES))
+    new = sorted(aside.iterdir(), key=lambda path: (path.name == FILE_NAME, path.suffix in (*GRAPH_SUFFIXES, ".onnx")))
     for path in new:
         flush(path)
-    old = [FILE_NAME, *(PREFIX + suffix for suffix in (*GRAPH_SUFFIXES, ".pdiparams.info"))]
+    weights = (".pdiparams.info", ".pdiparams", ".onnx.data")
+    old = [FILE_NAME, *(PREFIX + suffix for suffix in (*GRAPH_SUFFIXES, ".onnx", *weights))]
     for name in old:
         (folder / name).unlink(missing_ok=True)
     for path in new:
         os.replace(path, folder / path.name)
 
 
-def _export_in_child(cfg, folder: Path, random_weights: bool) -> Path:
+def _export_in_child(cfg, folder: Path, random_weights: bool, *overrides: str) -> Path:
     """Export in a process of its own: Paddle 3 reads the switch for the old format at import only."""
     environment = {**os.environ, PIR_FLAG: "0"}
     paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]
@@ -306,7 +366,21 @@ def _export_in_child(cfg, folder: Path, random_weights: bool) -> Path:
         cfg.save(config)
         command = [sys.executable, "-m", "ppcls_ext.cli", "export", "-c", str(config)]
         command += ["--random_weights"] if random_weights else []
+        command += ["-o", *overrides] if overrides else []
         child = subprocess.run(command, env=environment, check=False)
     if child.returncode != 0:
         raise ExportError(f"the process that writes the legacy format ended with exit code {child.returncode}")
     return folder
+
+
+def _legacy_from_child(cfg, aside: Path, random_weights: bool) -> dict:
+    """Put the legacy format beside other files of this export and return what is known of it."""
+    made = aside.parent / f"{aside.name}-legacy"
+    try:
+        _export_in_child(cfg, made, random_weights, f"Global.save_inference_dir={made}", f"Global.output_dir={made}")
+        facts = InferenceConfig.load(made / FILE_NAME).facts
+        for path in made.glob(f"{PREFIX}.pd*"):
+            os.replace(path, aside / path.name)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return {name: facts[name] for name in ("graph", "dynamic")}

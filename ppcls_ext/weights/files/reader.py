@@ -18,7 +18,7 @@ from typing import Any, Iterator, Optional, Union
 
 import numpy as np
 
-from ppcls_ext.utils.files import check_regular, open_regular
+from ppcls_ext.utils.files import NotRegularFileError, check_regular, open_regular
 from ppcls_ext.utils.safe_pickle import (
     DAMAGE,
     Bytes,
@@ -191,5 +191,10 @@ def find_weights(path: Union[str, Path], suffixes: tuple = SUFFIXES) -> Path:
             return candidate
     for candidate in candidates:
         if candidate.exists():
-            check_regular(candidate)
+            try:
+                check_regular(candidate)
+            except NotRegularFileError as error:
+                inside = sorted(file.stem for file in candidate.glob("*.pdparams")) if candidate.is_dir() else []
+                hint = f"; it holds {', '.join(inside[:5])}" if inside else ""
+                raise NotRegularFileError(f"{error}{hint}") from None
     raise FileNotFoundError(f"no weights at {path} (nor at {' or '.join(map(str, candidates[1:]))})")

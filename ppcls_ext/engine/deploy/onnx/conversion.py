@@ -8,6 +8,7 @@ from paddle import nn
 
 from ppcls_ext.engine.deploy.onnx.errors import OnnxExportError, UnsupportedOperatorError
 from ppcls_ext.engine.deploy.onnx.graph import FLOAT32, Graph
+from ppcls_ext.engine.deploy.onnx.normalization import Normalization
 from ppcls_ext.engine.deploy.onnx.operators import TABLE, Call
 from ppcls_ext.engine.deploy.onnx.operators.call import describe
 from ppcls_ext.engine.deploy.onnx.rewriting import rewrite
@@ -19,7 +20,11 @@ AXES = ("batch", "channels", "height", "width")
 
 
 def convert(
-    layer: nn.Layer, shape: Sequence[Optional[int]], opset: int, output_names: Sequence[str] = ("output",)
+    layer: nn.Layer,
+    shape: Sequence[Optional[int]],
+    opset: int,
+    output_names: Sequence[str] = ("output",),
+    normalization: Optional[Normalization] = None,
 ) -> Graph:
     """Return ``layer`` as a graph.
 
@@ -28,14 +33,21 @@ def convert(
         shape: of the input; None where a size is to stay open.
         opset: version of ONNX's operators.
         output_names: what the results are called.
+        normalization: if given, the graph takes images ``[N, H, W, C]`` of uint8 and begins with it.
 
     Raises:
         UnsupportedOperatorError: an operator has no translation; the message names it and its layer.
     """
-    return to_graph(trace(layer, shape), shape, opset, output_names)
+    return to_graph(trace(layer, shape), shape, opset, output_names, normalization)
 
 
-def to_graph(program: Program, shape: Sequence[Optional[int]], opset: int, output_names: Sequence[str]) -> Graph:
+def to_graph(
+    program: Program,
+    shape: Sequence[Optional[int]],
+    opset: int,
+    output_names: Sequence[str],
+    normalization: Optional[Normalization] = None,
+) -> Graph:
     """Return a traced program as a graph; see :func:`convert`."""
     missing = [op for op in program.operators if op.name not in TABLE]
     if missing:
@@ -44,7 +56,11 @@ def to_graph(program: Program, shape: Sequence[Optional[int]], opset: int, outpu
         raise UnsupportedOperatorError(f"{describe(missing[0])} has no translation to ONNX{others}")
     graph = Graph(opset)
     sizes = [symbol(AXES[axis]) if size is None else size for axis, size in enumerate(shape)]
-    values: dict = {program.input: graph.add_input("x", FLOAT32, sizes)}
+    if normalization is None:
+        images = graph.add_input("x", FLOAT32, sizes)
+    else:
+        images = normalization.add_input(graph, sizes)
+    values: dict = {program.input: images}
     for value, (name, array) in program.parameters.items():
         values[value] = graph.constant(array, name=name)
     for operator in program.operators:
@@ -70,10 +86,6 @@ def _translate(graph: Graph, operator: Operator, values: dict) -> None:
         raise UnsupportedOperatorError(
             f"{describe(operator)} cannot be written as ONNX: {type(error).__name__}: {error}"
         ) from error
-    for value, result in zip(operator.outputs, results if isinstance(results, list) else [results]):
-        values[value] = result
-
-
-def open_axes(shape: Sequence[Optional[int]]) -> list[str]:
-    """Return the names of the axes that are open."""
-    return [AXES[axis] for axis, size in enumerate(shape) if size is None]
+    results = results if isinstance(results, list) else [results]
+    for index, value in enumerate(operator.outputs):  # what a translation leaves out nothing uses in evaluation
+        values[value] = results[index] if index < len(results) else None

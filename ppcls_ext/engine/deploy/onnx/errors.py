@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ppcls_ext.engine.deploy.errors import ExportError
 
-class OnnxExportError(RuntimeError):
+
+class OnnxExportError(ExportError):
     """A model cannot be written as ONNX; the message says why."""
 
 

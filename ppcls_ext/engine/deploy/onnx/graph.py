@@ -294,8 +294,11 @@ class Graph:
             if isinstance(atom, Symbol):
                 tensor, axis = self._sources[atom]
                 made = self.add("Shape", [tensor], [1], INT64, start=axis, end=axis + 1)
-            else:  # Div rounds towards zero, and sizes are not negative
-                made = self.add("Div", [self._scalar(atom.numerator), self._scalar(atom.denominator)], [1])
+            else:
+                above, below = self._scalar(atom.numerator), self._scalar(atom.denominator)
+                if sizes.may_be_negative(atom.numerator):  # Div rounds towards zero; Mod has the divisor's sign
+                    above = self.add("Sub", [above, self.add("Mod", [above, below], [1])], [1])
+                made = self.add("Div", [above, below], [1])
             self._materialised[atom] = made
         return self._materialised[atom]
 

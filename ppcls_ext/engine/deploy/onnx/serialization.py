@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
@@ -10,18 +11,17 @@ from ppcls_ext.engine.deploy.onnx.graph import Graph, Node, Tensor
 from ppcls_ext.engine.deploy.onnx.sizes import is_known
 from ppcls_ext.version import __version__
 
-#: A file of this size or more is no valid message.
+#: A message of this size or more cannot be written.
 LIMIT = 2**31 - 1
 
 
 def to_model(graph: Graph, metadata: Optional[dict] = None):
-    """Return the graph as an ``onnx.ModelProto``, checked by ONNX's own checker.
+    """Return the graph as an ``onnx.ModelProto``.
 
     Args:
         graph: pruned and in order.
         metadata: texts to note in the file.
     """
-    import onnx
     from onnx import helper, numpy_helper
 
     constants: dict[str, np.ndarray] = {}
@@ -57,9 +57,18 @@ def to_model(graph: Graph, metadata: Optional[dict] = None):
         producer_version=__version__,
     )
     helper.set_model_props(model, {key: str(value) for key, value in (metadata or {}).items()})
-    if model.ByteSize() < LIMIT:
-        onnx.checker.check_model(model)
     return model
+
+
+def save(model, path: Path) -> None:
+    """Write a message, with the weights in ``<path>.data`` where it would be too large, and check the file."""
+    import onnx
+
+    if model.ByteSize() < LIMIT:
+        path.write_bytes(model.SerializeToString())
+    else:
+        onnx.save_model(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
+    onnx.checker.check_model(str(path))
 
 
 class _Names:

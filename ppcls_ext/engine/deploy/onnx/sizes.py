@@ -1,7 +1,7 @@
-"""Sizes that are known as formulas: what a reshape needs to know about batch, height and width before they are numbers.
+"""Sizes that are known as formulas: what a reshape must know of batch, height and width before they are numbers.
 
-A size is a Python int or a :class:`Formula`: a polynomial with integer coefficients in atoms, which are symbols (an axis
-of the input) and rounded-down quotients. Formulas have one form each, so that equal ones compare equal:
+A size is a Python int or a :class:`Formula`: a polynomial with integer coefficients in atoms, which are symbols (an
+axis of the input) and rounded-down quotients. Formulas have one form each, so that equal ones compare equal:
 ``x % n`` is written ``x - n (x // n)``, which turns a side that was padded to whole windows into ``n`` times the number
 of windows.
 """
@@ -177,8 +177,10 @@ def floor_divide(numerator: Size, denominator: Size) -> Size:
 
 
 def _nested(numerator: Size, denominator: Size) -> Size:
-    """Return the atom ``numerator // denominator``; ``(a // b) // c`` is ``a // (b c)``."""
+    """Return the atom ``numerator // denominator``; ``(a // b) // c`` is ``a // (b c)``, ``-a // b`` is rounded up."""
     terms = _terms(numerator)
+    if isinstance(denominator, int) and denominator > 0 and all(factor <= 0 for m, factor in terms.items() if m):
+        return -floor_divide(-numerator + (denominator - 1), denominator)
     if len(terms) == 1 and isinstance(denominator, int):
         ((monomial, factor),) = terms.items()
         if factor == 1 and len(monomial) == 1 and isinstance(monomial[0], Quotient):
@@ -186,6 +188,11 @@ def _nested(numerator: Size, denominator: Size) -> Size:
             if isinstance(inner.denominator, int):
                 return floor_divide(inner.numerator, inner.denominator * denominator)
     return Formula({(Quotient(numerator, denominator),): 1})
+
+
+def may_be_negative(size: Size) -> bool:
+    """Return whether the signs of the terms leave it open that ``size`` is below 0."""
+    return any(factor < 0 for factor in _terms(size).values())
 
 
 def as_symbol(size: Size) -> Optional[Symbol]:

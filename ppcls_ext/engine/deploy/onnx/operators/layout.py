@@ -261,8 +261,8 @@ def unbind(call: Call) -> list:
 
 @translates("builtin.split")
 def builtin_split(call: Call) -> list:
-    """The tensors of a list."""
-    return call.tensors("x")
+    """The tensors of a list; of one that nothing has to know, no tensors."""
+    return call.tensors("x") or []
 
 
 @translates("builtin.slice")
@@ -415,7 +415,22 @@ def pad3d(call: Call) -> Tensor:
     after: list[Size] = [0] * x.rank
     for place, axis in enumerate(reversed(range(first, first + 3))):
         before[axis], after[axis] = pads[2 * place : 2 * place + 2]
+    wrapped = _unwrapped(call, x, before, after)
+    if wrapped is not None:
+        return wrapped
     return padded(call, x, before, after, call.attribute("pad_value", "value"), call.attribute("mode"))
+
+
+def _unwrapped(call: Call, x: Tensor, before: list, after: list) -> Optional[Tensor]:
+    """Pad a map that Paddle only gave an axis of depth for this operator without it, or return None."""
+    if x.node is None or x.node.operator != "Unsqueeze" or len(x.node.inputs[1].value) != 1:
+        return None
+    axis = int(x.node.inputs[1].value[0])
+    if before[axis] != 0 or after[axis] != 0:
+        return None
+    amounts = (pads[:axis] + pads[axis + 1 :] for pads in (before, after))
+    inner = padded(call, x.node.inputs[0], *amounts, call.attribute("pad_value", "value"), call.attribute("mode"))
+    return call.unsqueeze(inner, [axis])
 
 
 @translates("pad")

@@ -117,6 +117,16 @@ def topk(call: Call) -> list:
     return call.graph.add_many("TopK", [x, call.graph.vector([count])], [(shape, x.dtype), (shape, INT64)], **options)
 
 
+@translates("argsort")
+def argsort(call: Call) -> list:
+    """The elements along an axis in order, and their places."""
+    x = call.tensor("x")
+    axis = call.axis(call.attribute("axis"), x.rank)
+    options = {"axis": axis, "largest": int(call.attribute("descending")), "sorted": 1}
+    count = call.graph.vector([x.shape[axis]])
+    return call.graph.add_many("TopK", [x, count], [(x.shape, x.dtype), (x.shape, INT64)], **options)
+
+
 @translates("cumsum")
 def cumsum(call: Call) -> Tensor:
     """Running sums along an axis."""

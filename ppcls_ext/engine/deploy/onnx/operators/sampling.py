@@ -143,7 +143,7 @@ def interpolate(call: Call) -> Tensor:
 
 @translates("unfold")
 def unfold(call: Call) -> Tensor:
-    """The windows of a map as columns, ``[N, C * kh * kw, windows]``: a convolution by ones and zeros for each place."""
+    """The windows of a map as columns ``[N, C * kh * kw, windows]``: a convolution by one 1 for each place."""
     x = call.tensor("x")
     kernel, strides, dilations = (list(call.attribute(name)) for name in ("kernel_sizes", "strides", "dilations"))
     pads, channels = list(call.attribute("paddings")), int(x.shape[1])

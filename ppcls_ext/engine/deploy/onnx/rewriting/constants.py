@@ -19,14 +19,12 @@ def constant_operand(node: Node) -> Optional[tuple[Tensor, np.ndarray]]:
     left, right = node.inputs
     if right.value is not None:
         array = right.value.astype(np.float64)
-        return left, {"Sub": -array, "Div": 1 / array}.get(node.operator, array) if _safe(node, array) else array
+        if node.operator == "Div":
+            return (left, 1 / array) if array.all() else None
+        return left, -array if node.operator == "Sub" else array
     if left.value is not None and node.operator in ("Add", "Mul"):
         return right, left.value.astype(np.float64)
     return None
-
-
-def _safe(node: Node, array: np.ndarray) -> bool:
-    return node.operator != "Div" or bool((array != 0).all())
 
 
 def kind_of(node: Node) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppcls_ext.engine.deploy.onnx.graph import Graph, Tensor
+from ppcls_ext.engine.deploy.onnx.graph import FLOAT32, Graph, Tensor
 
-#: Constants of more elements are taken for different ones unless they are one tensor.
+#: Integers and single numbers are compared; weights of a layer stay that layer's, and have its name.
 SMALL = 4096
 
 
@@ -26,8 +26,10 @@ def merge_duplicates(graph: Graph) -> None:
 
 
 def _first(tensor: Tensor, same: dict, constants: dict):
-    if tensor is None or tensor.value is None or tensor.value.size > SMALL:
+    if tensor is None or tensor.value is None:
         return same.get(tensor, tensor)
+    if tensor.value.size > (1 if tensor.dtype == FLOAT32 else SMALL):
+        return tensor
     array = tensor.value
     return constants.setdefault((str(array.dtype), array.shape, array.tobytes()), tensor)
 

@@ -142,27 +142,8 @@ def _shorten(graph: Graph, chain: list[Node]) -> None:
 
 def _replace(graph: Graph, part: list[Node], factors: Factors) -> None:
     source, target = part[0].inputs[0], part[-1].output
-    runs, order = factors.groups()
-    moved = order != list(range(len(order)))
-    inner = [factors.size_of(run) for run in runs]
-    before = list(source.shape)
-    if moved and inner != before and len(inner) <= len(before) and _is_permutation(factors):
-        inner = before  # a Transpose of whole axes needs no Reshape
-        perm = [factors.source.index(axis) for axis in factors.axes]
-        steps = [("Transpose", perm)]
-    else:
-        steps = []
-        if moved:
-            if inner != before:
-                steps.append(("Reshape", inner))
-            steps.append(("Transpose", order))
-            shape = [inner[index] for index in order]
-        else:
-            shape = before
-        if shape != list(target.shape):
-            steps.append(("Reshape", list(target.shape)))
-    old = sum(node.operator == "Transpose" for node in part), len(part)
-    if (sum(kind == "Transpose" for kind, _ in steps), len(steps)) >= old:
+    steps = min((_moved_axes(source, target, factors), _moved_runs(source, target, factors)), key=_cost)
+    if _cost(steps) >= (sum(node.operator == "Transpose" for node in part), len(part)):
         return
     x: Tensor = source
     for kind, argument in steps:
@@ -173,7 +154,43 @@ def _replace(graph: Graph, part: list[Node], factors: Factors) -> None:
     graph.replace(target, x)
 
 
-def _is_permutation(factors: Factors) -> bool:
-    """Return whether the axes are those of the source in another order."""
-    source = [tuple(axis) for axis in factors.source]
-    return sorted(source) == sorted(map(tuple, factors.axes)) and len(set(source)) == len(source)
+def _cost(steps: Optional[list]) -> tuple[int, int]:
+    """Return what is to be as small as possible: first the number of Transposes, then that of all nodes."""
+    if steps is None:
+        return len(LAYOUT), len(LAYOUT)  # more than any form has
+    return sum(kind == "Transpose" for kind, _ in steps), len(steps)
+
+
+def _moved_runs(source: Tensor, target: Tensor, factors: Factors) -> list:
+    """Reshape to runs that stay together, move these, reshape again; each only where something changes."""
+    runs, order = factors.groups()
+    inner = [factors.size_of(run) for run in runs]
+    steps: list = []
+    shape = list(source.shape)
+    if order != list(range(len(order))):
+        if inner != shape:
+            steps.append(("Reshape", inner))
+        steps.append(("Transpose", order))
+        shape = [inner[index] for index in order]
+    return steps if shape == list(target.shape) else [*steps, ("Reshape", list(target.shape))]
+
+
+def _moved_axes(source: Tensor, target: Tensor, factors: Factors) -> Optional[list]:
+    """Move whole axes of the source and reshape; None if that does not do."""
+    place = {factor: axis for axis, held in enumerate(factors.source) for factor in held}
+    perm: list[int] = [axis for axis, held in enumerate(factors.source) if not held]  # of one element, anywhere
+    flat = [factor for axis in factors.axes for factor in axis]
+    position = 0
+    while position < len(flat):
+        held = factors.source[place[flat[position]]]
+        if flat[position : position + len(held)] != held:
+            return None
+        perm.append(place[flat[position]])
+        position += len(held)
+    if not any(not held for held in factors.source) and perm == list(range(len(perm))):
+        steps: list = []
+        shape = list(source.shape)
+    else:
+        steps = [("Transpose", perm)]
+        shape = [source.shape[axis] for axis in perm]
+    return steps if shape == list(target.shape) else [*steps, ("Reshape", list(target.shape))]

@@ -135,12 +135,19 @@ def _part(graph: Graph, linear: Linear, index: int, channel_sizes: list, place: 
     return out
 
 
+def _is_of_two(node: Node) -> bool:
+    return all(tensor.value is None for tensor in node.inputs)
+
+
 def fold_into_linears(graph: Graph) -> None:
-    """Fold a constant factor behind a linear layer, past changes of layout, into its weights."""
+    """Fold a number that follows a linear layer as a factor, such as attention's scale, into its weights.
+
+    It may be behind changes of layout, and behind the product of queries and keys.
+    """
     users = graph.users()
     for linear in linears(graph, users):
         node = sole_user(users, linear.output)
-        while node is not None and node.operator in LAYOUT:
+        while node is not None and (node.operator in LAYOUT or (node.operator == "MatMul" and _is_of_two(node))):
             node = sole_user(users, node.output)
         operand = None if node is None else constant_operand(node)
         if operand is None or kind_of(node) != "Mul" or operand[1].size != 1:
