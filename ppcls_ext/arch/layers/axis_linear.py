@@ -142,12 +142,15 @@ class AxisLinear(nn.Layer):
         rule: One of :data:`RULES`.
     """
 
+    #: The weight is [in, out], as that of nn.Linear: what reads PyTorch's files transposes it.
+    weight_is_in_out = True
+
     def __init__(self, native: int, width: int, bias: bool = False, rule: str = "resample"):
         super().__init__()
         self.native = native
         self.width = width
         self.rule = rule
-        self.weight = self.create_parameter([native * width, native * width])  # [in, out], as of nn.Linear
+        self.weight = self.create_parameter([native * width, native * width])
         self.bias = self.create_parameter([native * width], is_bias=True) if bias else None
         self._resampled = _Resampled()
         self._folded_length = native
