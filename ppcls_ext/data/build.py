@@ -15,6 +15,7 @@ from ppcls_ext.data.sampler import EpochSampler, MultiScaleSampler, RASampler, c
 from ppcls_ext.data.shards import ShardDataset, ShardSampler
 from ppcls_ext.utils.spelling import nearest
 
+MAX_WORKERS = 1024
 MODES = ("Train", "Eval", "Test")
 #: ClsDataset is PaddleX's name for ImageNetDataset.
 DATASETS = {
@@ -167,8 +168,8 @@ def build_dataloader(
     if loader:
         known = "num_workers, use_shared_memory, normalize_on_device"
         raise ValueError(f"loader: unknown key {next(iter(loader))!r}; it takes {known}")
-    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
-        raise ValueError(f"loader.num_workers: expected an integer of at least 0, got {num_workers!r}")
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or not 0 <= num_workers <= MAX_WORKERS:
+        raise ValueError(f"loader.num_workers: expected an integer from 0 to {MAX_WORKERS}, got {num_workers!r}")
     return Loader(
         dataset,
         sampler,

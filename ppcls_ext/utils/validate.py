@@ -179,17 +179,19 @@ def number_range(value: Optional[Sequence], name: str, default: Sequence[float])
     return low, high
 
 
-def positive_int(value: int, name: str) -> int:
-    """Return ``value`` if it is an integer of at least 1.
+def positive_int(value: int, name: str, most: Optional[int] = None) -> int:
+    """Return ``value`` if it is an integer of at least 1, and at most ``most`` if that is given.
 
     Raises:
         TypeError: if it is not an integer.
-        ValueError: if it is below 1.
+        ValueError: if it is below 1 or above ``most``.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: expected a positive integer, got {value!r}")
     if value < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{name}: expected at most {most}, got {value}")
     return value
 
 

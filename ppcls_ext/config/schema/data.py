@@ -7,7 +7,8 @@ from typing import Annotated, Any, Dict, List, Literal, Optional, Union
 from pydantic import Field
 
 from ppcls_ext.config.schema.base import Bool, Int, Section, Text, ignored, name_of, unsupported, with_keys
-from ppcls_ext.data.build import DATASETS, PADDLECLAS_ONLY_DATASETS, PADDLECLAS_ONLY_SAMPLERS, SAMPLERS
+from ppcls_ext.data.build import DATASETS, MAX_WORKERS, PADDLECLAS_ONLY_DATASETS, PADDLECLAS_ONLY_SAMPLERS, SAMPLERS
+from ppcls_ext.data.sampler import MAX_REPEATS
 
 POSTPROCESSORS_OF_PADDLECLAS = (
     "DistillationPostProcess MultiLabelThreshOutput PersonAttribute ScoreOutput TableAttribute ThreshOutput "
@@ -33,7 +34,7 @@ class TokenLabelSection(Section):
     """A teacher's label map of each training image, and the model's tokens."""
 
     root: Text = Field(description="folder of the label maps, laid out like image_root")
-    size: Annotated[Int, Field(ge=1)] = Field(description="tokens along one side of the model's last stage")
+    size: Annotated[Int, Field(ge=1, le=256)] = Field(description="tokens along one side of the model's last stage")
     class_target: Literal["teacher", "ground_truth", "blend"] = Field(
         "teacher", description="label of the whole image: the teacher's, the dataset's, or a blend of both"
     )
@@ -100,7 +101,7 @@ class Sampler(
     )
     shuffle: Optional[Bool] = Field(None, description="a new order each epoch; unset: in training only")
     drop_last: Bool = Field(False, description="leave out an incomplete last batch")
-    num_repeats: Optional[Annotated[Int, Field(ge=1)]] = Field(
+    num_repeats: Optional[Annotated[Int, Field(ge=1, le=MAX_REPEATS)]] = Field(
         None, description="RASampler: how many times an image occurs in a row; unset: 3"
     )
     scales: Optional[List[Union[Int, List[Int]]]] = Field(
@@ -119,7 +120,9 @@ class Sampler(
 class Loader(Section):
     """How batches are made."""
 
-    num_workers: Annotated[Int, Field(ge=0)] = Field(0, description="worker processes; 0: the training process itself")
+    num_workers: Annotated[Int, Field(ge=0, le=MAX_WORKERS)] = Field(
+        0, description="worker processes; 0: the training process itself"
+    )
     use_shared_memory: Bool = Field(True, description="pass batches through shared memory")
     normalize_on_device: Bool = Field(
         False, description="send bytes to the device and run NormalizeImage there; it must be the last operator"
