@@ -236,7 +236,8 @@ class Backbone(TheseusLayer):
     def bound_arguments(self) -> dict:
         """Return the constructor arguments that the weights are bound to: all but :attr:`free_arguments`.
 
-        Many of them change no tensor: with others the same weights make another model, and no error.
+        Many of them change no tensor: with different values the same weights load without an error and compute
+        something else.
         """
         return {key: value for key, value in self.config().items() if key not in self.free_arguments}
 

@@ -51,7 +51,7 @@ FORMS = ("official", "paddleclas")
 
 
 class Projection(nn.Layer):
-    """A shortcut to another width or resolution: 1 x 1 convolution and BatchNorm.
+    """A shortcut to a different width or resolution: 1 x 1 convolution and BatchNorm.
 
     The stride is the convolution's, or with ``shortcut="pool"`` that of an average pooling in front of it, so that no
     pixel is left out (ResNet-D, arXiv 1812.01187, figure 2c).
@@ -70,7 +70,7 @@ class Projection(nn.Layer):
 
 
 def make_shortcut(channels_in: int, channels_out: int, stride: int, kind: str, projects: bool = False) -> nn.Layer:
-    """Return the identity, or a projection where width or resolution change (or if it ``projects`` all the same)."""
+    """Return the identity, or a projection where width or resolution change or if ``projects`` is set."""
     if projects or stride > 1 or channels_in != channels_out:
         return Projection(channels_in, channels_out, stride, kind)
     return nn.Identity()

@@ -331,14 +331,22 @@ class Trainer:
         self._leave_if_asked()
 
     def _evaluate(self, epoch: int) -> None:
-        result = self.evaluator.run(self.model, epoch)
+        result = self._figures(epoch)
         self.history[-1].update({f"eval_{name}": value for name, value in result.items()})
         self._keep_if_best(result, epoch, self.state.best, "best_model", "best metric")
         if self.state.ema:
             with self.state.ema.applied():
-                averaged = self.evaluator.run(self.model, epoch)
+                averaged = self._figures(epoch)
             self.history[-1].update({f"eval_ema_{name}": value for name, value in averaged.items()})
             self._keep_if_best(averaged, epoch, self.state.best_ema, "best_model_ema", "best metric ema")
+
+    def _figures(self, epoch: int) -> dict:
+        try:
+            return self.evaluator.run(self.model, epoch)
+        except InvalidLogitsError as error:
+            raise NonFiniteStateError(
+                f"evaluation after epoch {epoch}: {error}. The epoch was not saved, {self._last_good()}"
+            ) from error
 
     def _keep_if_best(self, result: dict, epoch: int, best: Best, name: str, label: str) -> None:
         criterion = self.evaluator.criterion
