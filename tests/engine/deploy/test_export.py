@@ -355,8 +355,8 @@ def test_random_weights_are_exported_with_a_warning(exports):
 
 
 def test_the_format_is_checked(exports):
-    with pytest.raises(ValueError, match="format is 'onnx'; expected default or legacy"):
-        exports.export("onnx")
+    with pytest.raises(ValueError, match="format is 'onx'; expected default, legacy or onnx"):
+        exports.export("onx")
 
 
 def test_only_the_main_process_writes(exports, monkeypatch):
