@@ -1,25 +1,40 @@
 """ppcls_ext: backbones for PaddleClas, and the engine that trains, evaluates and exports them.
 
-Importing the package registers the backbones into every PaddleClas that can be imported; each of them is also an
-attribute of the package, so that ``ppcls_ext.<Name>`` means the same in Python and in a YAML file.
+Importing the package registers the backbones into every PaddleClas that is imported, now or later; each of them is also
+an attribute of the package, so that ``ppcls_ext.<Name>`` means the same in Python and in a YAML file. Paddle is
+imported when the first model, or PaddleClas, needs it: what is known of the backbones can be asked without.
 """
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING
 
 from ppcls_ext.utils import cpu_settings
 
 cpu_settings.set_cpu_defaults()  # before anything imports Paddle, which reads its CPU settings once
 
-from ppcls_ext import registry  # noqa: E402
-from ppcls_ext.factory import create_backbone  # noqa: E402
+from ppcls_ext import plugin, registry  # noqa: E402
 from ppcls_ext.plugin import register  # noqa: E402
 from ppcls_ext.registry import backbone_info, list_backbones  # noqa: E402
+from ppcls_ext.utils import import_hook  # noqa: E402
 from ppcls_ext.utils.spelling import nearest  # noqa: E402
 from ppcls_ext.version import __version__  # noqa: E402
 
+if TYPE_CHECKING:
+    from ppcls_ext.factory import create_backbone
+
 __all__ = ["__version__", "backbone_info", "create_backbone", "list_backbones", "register"]
+
+_FACTORY = "ppcls_ext.factory"
 
 
 def __getattr__(name: str):
     """Return the factory of the backbone ``name``; PaddleClas evaluates ``ppcls_ext.<Name>`` and arrives here."""
+    if name.startswith("__") or importlib.util.find_spec(f"{__name__}.{name}"):
+        # Python's own questions: `from ppcls_ext import cli` first asks for an attribute, then imports the module.
+        raise AttributeError(f"module 'ppcls_ext' has no attribute {name!r}")
+    if name == "create_backbone":
+        return importlib.import_module(_FACTORY).create_backbone
     factories = registry.factories()
     if name in factories:
         return factories[name]
@@ -29,7 +44,10 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list:
-    return sorted([*globals(), *registry.factories()])
+    return sorted({*globals(), *__all__, *registry.factories()})
 
 
-register()
+registry.on_first_use(lambda: importlib.import_module(_FACTORY))
+import_hook.when_imported(plugin.ARCH_MODULES, register, package=__name__)
+if plugin.is_imported():
+    register()

@@ -11,7 +11,6 @@ PaddleClas's, so that one file means one model in either engine, and ``ppcls_ext
 from __future__ import annotations
 
 import inspect
-import os
 from typing import Callable, Optional, Sequence
 
 from paddle import nn
@@ -21,10 +20,8 @@ from ppcls_ext.arch.backbone import FAMILIES
 from ppcls_ext.arch.backbone.base import THESEUS_ARGUMENTS
 from ppcls_ext.registry import Family, Variant, Weights
 from ppcls_ext.utils.spelling import nearest
-from ppcls_ext.weights import pretrained as pretrained_weights
-from ppcls_ext.weights.conversion_record import form_in, recorded_arguments
-from ppcls_ext.weights.files.reader import find_weights
 from ppcls_ext.weights.loading import load_pretrained
+from ppcls_ext.weights.resolver import WeightPlan, chosen_source, plan_weights
 
 PADDLECLAS = "paddleclas"
 #: timm's words for what is called otherwise here.
@@ -65,11 +62,27 @@ def create_backbone(name: str, **kwargs) -> nn.Layer:
     theirs = None if name != bare else plugin.paddleclas_factory(name.removeprefix(f"{PADDLECLAS}."))
     if theirs is None:
         raise KeyError(_unknown(name))
-    path = kwargs.get("pretrained")
-    if not isinstance(path, (str, os.PathLike)):
-        return theirs(**kwargs)
-    model = theirs(**{**kwargs, "pretrained": False})
-    load_pretrained(model, path, class_num=kwargs.get("class_num"))
+    pretrained = kwargs.pop("pretrained", False)
+    return build_backbone(theirs, plan_weights(theirs, kwargs, pretrained), kwargs)
+
+
+def build_backbone(factory: Callable, plan: WeightPlan, arguments: dict) -> nn.Layer:
+    """Build what ``factory`` builds and load the weights of ``plan``, strictly, whoever owns the backbone.
+
+    Args:
+        factory: Of this package or of PaddleClas, whose own loader drops what does not fit.
+        plan: Made for the factory and the arguments.
+        arguments: Of the factory, without those that choose weights.
+
+    Raises:
+        WeightMismatchError, NonFiniteWeightsError: see :func:`ppcls_ext.weights.loading.load_pretrained`.
+    """
+    path = plan.fetch()
+    if hasattr(factory, "arguments"):
+        return factory(pretrained=path or False, **{**plan.arguments, **arguments})
+    model = factory(**arguments)
+    if path is not None:
+        load_pretrained(model, path, class_num=arguments.get("class_num"))
     return model
 
 
@@ -151,18 +164,17 @@ def _make(name: str, network: type, arguments: dict, weights: Sequence[Weights],
     def factory(pretrained=False, use_ssld=False, pretrained_source=None, pretrained_layout=None, **kwargs):
         _check_arguments(name, kwargs, defaults)
         outputs = {key: kwargs.pop(key) for key in THESEUS_ARGUMENTS if key in kwargs}
-        source = _one_source(pretrained_source, pretrained_layout)
-        path = _weights_path(name, pretrained, _of_kind(name, weights, use_ssld, pretrained), source, defaults, kwargs)
-        if path is None:
-            model = network(**{**arguments, **kwargs})
-        else:
-            path = find_weights(path)
-            model = network(**{**arguments, **form_in(recorded_arguments(path), defaults), **kwargs})
+        source = chosen_source(pretrained_source, pretrained_layout)
+        plan = plan_weights(factory, kwargs, pretrained, source, use_ssld)
+        path = plan.fetch()
+        model = network(**{**arguments, **plan.arguments, **kwargs})
+        if path is not None:
             load_pretrained(model, path)
         model.set_outputs(**outputs)
         return model
 
     factory.arguments = defaults
+    factory.weights = tuple(weights)
     factory.__name__ = factory.__qualname__ = name
     factory.__doc__ = f"""{doc}
 
@@ -202,45 +214,6 @@ def _check_arguments(name: str, given: dict, known: dict) -> None:
             hint = nearest(key, valid, count=1)
             advice = f"did you mean {hint[0]}?" if hint else f"it takes {', '.join(known)}"
         raise TypeError(f"{name}() got an unexpected keyword argument {key!r}; {advice}")
-
-
-def _one_source(source: Optional[str], layout: Optional[str]) -> Optional[str]:
-    if source is not None and layout is not None and source != layout:
-        raise ValueError(
-            f"pretrained_source={source!r} and pretrained_layout={layout!r} are two names of one argument; give one"
-        )
-    return source if source is not None else layout
-
-
-def _of_kind(name: str, weights: Sequence[Weights], use_ssld: bool, pretrained) -> list[Weights]:
-    """Return the weights that were distilled by SSLD, or those that were not.
-
-    Raises:
-        ValueError: if there are no SSLD weights, or nothing is to be downloaded.
-    """
-    kind = [item for item in weights if item.ssld == bool(use_ssld)]
-    if use_ssld and not kind:
-        raise ValueError(f"use_ssld: there are no SSLD weights of {name}")
-    if use_ssld and pretrained is not True:
-        raise ValueError(f"use_ssld=True requires pretrained=True, got pretrained={pretrained!r}")
-    return kind
-
-
-def _weights_path(
-    name: str, pretrained, weights: Sequence[Weights], source: Optional[str], defaults: dict, given: dict
-) -> Optional[str]:
-    """Return the path in ``pretrained``, that of the published weights for True, or None for False."""
-    if source is not None and pretrained is not True:
-        raise ValueError(f"pretrained_source={source!r} requires pretrained=True, got pretrained={pretrained!r}")
-    if pretrained is None or pretrained is False:
-        return None
-    if isinstance(pretrained, (str, os.PathLike)):
-        return os.fspath(pretrained)
-    if pretrained is not True:
-        raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")
-    chosen = pretrained_weights.choose(name, weights, source)
-    pretrained_weights.published_form(name, chosen, defaults, given)  # before the download
-    return os.fspath(pretrained_weights.pretrained_path(name, weights, source))
 
 
 for _family in FAMILIES:

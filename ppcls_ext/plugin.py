@@ -5,7 +5,8 @@ There are two places. The wheel of PyPI is the package ``paddleclas`` and holds 
 training engine beside them. Their classes are different objects, and both may be alive in one process.
 :func:`register` enters our backbones into all that can be imported. Our models derive from the ``TheseusLayer`` of one:
 the checkout's if there is one, else the wheel's, else (no PaddleClas at all, as on Python 3.12 and later) from
-``paddle.nn.Layer``.
+``paddle.nn.Layer``. Which ones are there is decided when this module is imported; they are themselves imported, and
+Paddle with them, when something first asks for ``TheseusLayer`` or for PaddleClas's backbones.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, Optional
-
-from paddle import nn
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ppcls_ext import registry
 from ppcls_ext.registry import NAMESPACE
+from ppcls_ext.utils import import_hook
+
+if TYPE_CHECKING:
+    from paddle.nn import Layer as TheseusLayer  # noqa: F401 - see __getattr__
 
 #: The packages that may hold a PaddleClas, the one that trains first.
 CHECKOUT, WHEEL = "ppcls", "paddleclas.ppcls"
 PACKAGES = (CHECKOUT, WHEEL)
+#: The modules that hold their tables of backbones.
+ARCH_MODULES = tuple(f"{package}.arch" for package in PACKAGES)
 #: Environment variable: the root of a checkout to use, put first on ``sys.path`` when ppcls_ext is imported.
 CHECKOUT_VARIABLE = "PPCLS_EXT_CHECKOUT"
 
@@ -46,7 +51,7 @@ class Tree:
     @property
     def location(self) -> Path:
         """Return the folder of the package."""
-        return Path(self.arch.__file__).parents[1]
+        return Path(str(self.arch.__file__)).parents[1]
 
     @property
     def namespaces(self) -> list[ModuleType]:
@@ -64,6 +69,7 @@ class Tree:
 
 
 _loaded: dict[str, Tree] = {}
+_searched = False
 
 
 def checkout_root(path: str | os.PathLike) -> Path:
@@ -130,35 +136,61 @@ def find_trees() -> list[Tree]:
 
     One that is there but cannot be imported is passed over, and the log says why.
     """
-    for package in PACKAGES:
-        if package in _loaded or not _is_findable(package):
-            continue
-        try:
-            _loaded[package] = _load(package)
-        except (ImportError, AttributeError) as error:  # AttributeError: its code under a NumPy that is too new
-            reason = f"{type(error).__name__}: {error}"
-            _log.warning("there is a PaddleClas (%s) but its import fails: %s", package, reason)
+    global _searched
+    _searched = True
+    with import_hook.deferred():  # our backbones are registered when all are imported
+        for package in PACKAGES:
+            if package in _loaded or not _is_findable(package):
+                continue
+            try:
+                _loaded[package] = _load(package)
+            except (ImportError, AttributeError) as error:  # AttributeError: its code under a NumPy that is too new
+                reason = f"{type(error).__name__}: {error}"
+                _log.warning("there is a PaddleClas (%s) but its import fails: %s", package, reason)
     return trees()
 
 
 def trees() -> list[Tree]:
-    """Return the PaddleClas packages found so far, a checkout first."""
+    """Return the PaddleClas packages found so far, a checkout first; the first call looks for them."""
+    if not _searched:
+        return find_trees()
     return [_loaded[package] for package in PACKAGES if package in _loaded]
 
 
+def is_imported() -> bool:
+    """Return whether something has imported a PaddleClas, or is about to."""
+    return any(name in sys.modules for name in ARCH_MODULES)
+
+
+if os.environ.get(CHECKOUT_VARIABLE):
+    _put_first_on_path(checkout_root(os.environ[CHECKOUT_VARIABLE]))
+#: Those that may give our models their base class. One that comes to ``sys.path`` later is too late for that, so that
+#: the class does not depend on when it is first needed.
+_CANDIDATES = [package for package in PACKAGES if _is_findable(package)]
+
+
+def __getattr__(name: str):
+    """Choose the base class of our models when it is first needed, since that takes Paddle.
+
+    ``TheseusLayer`` is the base class, ``HAS_PADDLECLAS`` whether it is PaddleClas's.
+    """
+    if name == "TheseusLayer":
+        globals()[name] = _choose_base()
+        return globals()[name]
+    if name == "HAS_PADDLECLAS":
+        return not _base().__module__.startswith("paddle.")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _base() -> type:
+    return globals().get("TheseusLayer") or __getattr__("TheseusLayer")
+
+
 def _choose_base() -> type:
-    if os.environ.get(CHECKOUT_VARIABLE):
-        _put_first_on_path(checkout_root(os.environ[CHECKOUT_VARIABLE]))
-    found = find_trees()
-    if not found:
-        return nn.Layer
-    return importlib.import_module(f"{found[0].package}.arch.backbone.base.theseus_layer").TheseusLayer
-
-
-#: The base class of our models.
-TheseusLayer = _choose_base()
-#: Whether it is PaddleClas's.
-HAS_PADDLECLAS = TheseusLayer is not nn.Layer
+    found = [tree.package for tree in find_trees() if tree.package in _CANDIDATES]
+    if found:
+        return importlib.import_module(f"{found[0]}.arch.backbone.base.theseus_layer").TheseusLayer
+    return importlib.import_module("paddle.nn").Layer
 
 
 def _our_factories() -> set[int]:
@@ -216,7 +248,7 @@ def load_checkout(path: str | os.PathLike) -> Tree:
     if tree.location.resolve() != root / "ppcls":
         raise ImportError(f"cannot use the PaddleClas in {root}: another is imported already, {tree.location}")
     _loaded[CHECKOUT] = tree
-    if not TheseusLayer.__module__.startswith(f"{CHECKOUT}."):
+    if not _base().__module__.startswith(f"{CHECKOUT}."):
         _log.warning(
             "our models do not derive from this checkout's TheseusLayer; set %s if you use Slim", CHECKOUT_VARIABLE
         )
@@ -232,6 +264,42 @@ def paddleclas_factory(name: str) -> Optional[Callable]:
         if factory is not None and id(factory) not in ours:
             return factory
     return None
+
+
+def paddleclas_address(factory: Callable, arguments: dict) -> Optional[str]:
+    """Return the address of the weights that PaddleClas's ``factory`` means by ``pretrained=True``; None if of none.
+
+    Only PaddleClas's own code knows: it runs up to where it would download the file, and no further, since its loader
+    drops without a word what does not fit.
+
+    Args:
+        factory: One of PaddleClas's backbones.
+        arguments: Of the factory; some, such as ``use_ssld``, choose between files.
+    """
+
+    def stop(url: str, *_others, **_more) -> str:
+        raise _Located(url)
+
+    loader: Any = importlib.import_module(f"{factory.__module__.partition('.arch.')[0]}.utils.save_load")
+    original = loader.get_weights_path_from_url
+    loader.get_weights_path_from_url = stop
+    try:
+        factory(**{**arguments, "pretrained": True})
+    except _Located as located:
+        return located.url
+    except KeyError:  # its table of addresses lacks the name
+        return None
+    finally:
+        loader.get_weights_path_from_url = original
+    return None
+
+
+class _Located(Exception):
+    """Ends a call of PaddleClas once it is known what it would download."""
+
+    def __init__(self, url: str):
+        super().__init__(url)
+        self.url = url
 
 
 def paddleclas_names() -> list[str]:

@@ -4,14 +4,18 @@ One model, one truth: reported parameter counts, MACs, accuracies, preprocessing
 file, as one :class:`Family` with a :class:`Variant` for each name, and are looked up here. Tests recompute them;
 ``python -m ppcls_ext.analysis.model_table`` prints the documentation's tables from them.
 
-Nothing here needs Paddle: a variant is plain data, which JSON can hold.
+Nothing here needs Paddle: a variant is plain data, and ``catalogue.json`` repeats all of them for those who only ask
+what there is. The families' files, which need Paddle, are imported when a factory or a family is asked for.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Callable, Mapping, Optional
+from functools import lru_cache
+from pathlib import Path
+from typing import Callable, Optional
 
 from ppcls_ext.utils.spelling import nearest
 
@@ -109,7 +113,7 @@ class Variant:
     @property
     def factory(self) -> Callable:
         """The function that builds it, made by :mod:`ppcls_ext.factory`."""
-        return _FACTORIES[self.name]
+        return factories()[self.name]
 
 
 @dataclass(frozen=True)
@@ -121,23 +125,34 @@ class Family:
         networks: The classes, all hyper-parameters open; each is also a backbone under its own name.
         paper: "Title, arXiv id".
         variants: The named models.
-        sources: Key names of published checkpoints: name of the source to its rules, the one that is written when
-            PyTorch's names are asked for first.
+        sources: How publishers name the tensors, as :class:`ppcls_ext.utils.key_rules.Source`; the first is the one to
+            write when PyTorch's names are asked for.
     """
 
     name: str
     networks: tuple
     paper: str
     variants: tuple
-    sources: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    sources: tuple = ()
 
 
 #: The older name of :class:`Variant`.
 BackboneSpec = Variant
 
+#: The rows of all families, for what works without Paddle; ``python -m ppcls_ext.analysis.catalogue`` writes it.
+CATALOGUE = Path(__file__).with_name("catalogue.json")
+
 _FAMILIES: list[Family] = []
 _SPECS: dict[str, Variant] = {}
 _FACTORIES: dict[str, Callable] = {}
+
+_load_families: Optional[Callable[[], object]] = None
+
+
+def on_first_use(load: Callable[[], object]) -> None:
+    """Have ``load`` add all families and factories, as soon as something asks for one. It is called again then."""
+    global _load_families
+    _load_families = load
 
 
 def add(family: Family) -> None:
@@ -175,6 +190,7 @@ def add_factory(name: str, factory: Callable) -> None:
 
 def families() -> tuple[Family, ...]:
     """Return all families in the order in which they were added."""
+    _load()
     return tuple(_FAMILIES)
 
 
@@ -185,7 +201,7 @@ def family_of(name: str) -> Family:
         KeyError: with the nearest names, if there is none.
     """
     bare = bare_name(name)
-    for family in _FAMILIES:
+    for family in families():
         if any(bare == variant.name for variant in family.variants):
             return family
         if any(bare == network.__name__ for network in family.networks):
@@ -195,21 +211,27 @@ def family_of(name: str) -> Family:
 
 def factories() -> dict[str, Callable]:
     """Return every factory by name: the variants in registry order, then the classes of networks."""
+    _load()
     variants = {name: _FACTORIES[name] for name in _SPECS if name in _FACTORIES}
     return {**variants, **_FACTORIES}
 
 
 def specs() -> tuple[Variant, ...]:
     """Return all variants in the order in which they were added."""
-    return tuple(_SPECS.values())
+    return tuple(_rows().values())
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
     """Return the names of the variants that match the shell pattern, case-insensitively, in registry order.
 
     The names of classes (``Sequencer2D`` …) are no variants; :func:`factories` has them too.
+
+    Raises:
+        TypeError: if ``pattern`` is not a string.
     """
-    return [name for name in _SPECS if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
+    if not isinstance(pattern, str):
+        raise TypeError(f"pattern must be a string such as 'resnet*', got {type(pattern).__name__} {pattern!r}")
+    return [name for name in _rows() if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
 
 
 def get_spec(name: str) -> Variant:
@@ -219,9 +241,9 @@ def get_spec(name: str) -> Variant:
         KeyError: with the nearest names, if there is none.
     """
     bare = bare_name(name)
-    if bare not in _SPECS:
-        raise KeyError(_unknown(name, _SPECS))
-    return _SPECS[bare]
+    if bare not in _rows():
+        raise KeyError(_unknown(name, _rows()))
+    return _rows()[bare]
 
 
 def bare_name(name: str) -> str:
@@ -233,6 +255,39 @@ def bare_name(name: str) -> str:
 def backbone_info(name: str) -> dict:
     """Return what is known of a backbone as plain data: the fields of :class:`Variant`."""
     return asdict(get_spec(name))
+
+
+def _load() -> None:
+    if _load_families is not None:
+        _load_families()
+
+
+def _rows() -> dict[str, Variant]:
+    """Return the variants that the families have added; before any has, those of the catalogue."""
+    return _SPECS or _catalogue()
+
+
+@lru_cache(maxsize=1)
+def _catalogue() -> dict[str, Variant]:
+    return {row["name"]: _variant(row) for row in json.loads(CATALOGUE.read_text(encoding="utf-8"))}
+
+
+def _variant(row: dict) -> Variant:
+    """Return the variant whose :func:`dataclasses.asdict` went through JSON as ``row``."""
+
+    def accuracy(given: Optional[dict]) -> Optional[Accuracy]:
+        return Accuracy(**given) if given else None
+
+    sizes = {key: tuple(value) for key, value in row["preprocessing"].items() if isinstance(value, list)}
+    weights = [Weights(**{**item, "accuracy": accuracy(item["accuracy"])}) for item in row["weights"]]
+    return Variant(
+        **{
+            **row,
+            "accuracy": accuracy(row["accuracy"]),
+            "preprocessing": Preprocessing(**{**row["preprocessing"], **sizes}),
+            "weights": tuple(weights),
+        }
+    )
 
 
 def _unknown(name: str, known) -> str:

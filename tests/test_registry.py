@@ -21,6 +21,8 @@ def test_listing_takes_wildcards_in_any_case():
     assert [name for name in names if name in registry.list_backbones("*_S*")] == registry.list_backbones("*_S*")
     assert registry.list_backbones("*_392") == ["Sequencer2D_S_392", "Sequencer2D_M_392", "Sequencer2D_L_392"]
     assert registry.list_backbones("nothing*") == []
+    with pytest.raises(TypeError, match=r"pattern must be a string such as 'resnet\*', got list \['a\*'\]"):
+        registry.list_backbones(["a*"])
 
 
 @pytest.mark.parametrize("name", ["Sequencer2D_S", "ppcls_ext.Sequencer2D_S"])

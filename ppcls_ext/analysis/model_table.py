@@ -30,9 +30,16 @@ def _row(spec: registry.BackboneSpec) -> str:
     accuracy = spec.accuracy
     top1 = f"{accuracy.top1 / 100:.4f}" if accuracy else "-"
     top5 = f"{accuracy.top5 / 100:.4f}" if accuracy and accuracy.top5 else "-"
-    links = "<br>".join(f"[{weights.layout}]({weights.url})" for weights in spec.weights) or "-"
+    links = "<br>".join(map(_link, spec.weights)) or "-"
     size = spec.preprocessing.input_size[1]
     return f"| {spec.name} | {size} | {top1} | {top5} | {spec.macs / 1e9:.2f} | {spec.params / 1e6:.2f} | {links} |"
+
+
+def _link(weights: registry.Weights) -> str:
+    """Return a link to published weights, with their accuracy where it is not that of the row."""
+    kind = f"{weights.source}, SSLD" if weights.ssld else weights.source
+    top1 = f": {weights.accuracy.top1 / 100:.4f}" if weights.accuracy else ""
+    return f"[{kind}{top1}]({weights.url})"
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:

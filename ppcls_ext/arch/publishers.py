@@ -18,6 +18,17 @@ def paddleclas_weights(file: str, source: str = "paddleclas", licence: str = PAD
     return Weights(f"{_BCEBOS}{file}_pretrained.pdparams", source, licence)
 
 
+def ssld_weights(file: str, source: str, page: str, top1: float, top5: float) -> Weights:
+    """Return the entry of PaddleClas's weights distilled by SSLD, ``<file>_ssld_pretrained.pdparams``, with figures."""
+    return Weights(
+        f"{_BCEBOS}{file}_ssld_pretrained.pdparams",
+        source,
+        PADDLECLAS_LICENCE,
+        ssld=True,
+        accuracy=paddleclas_accuracy(page, top1, top5),
+    )
+
+
 def paddleclas_accuracy(page: str, top1: float, top5: float) -> Accuracy:
     """Return the accuracy of PaddleClas's weights, as stated on a page of its documentation."""
     return Accuracy(top1, f"PaddleClas's weights, docs/zh_CN/models/ImageNet1k/{page}.md", top5)

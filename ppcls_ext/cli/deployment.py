@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 
 from ppcls_ext.cli.paddle_import import import_paddle
-from ppcls_ext.cli.parser import add_command, add_config_command, positive
+from ppcls_ext.cli.parser import (
+    Switch,
+    add_command,
+    add_config_command,
+    add_random_weights,
+    not_negative,
+    positive,
+)
 from ppcls_ext.cli.results import OK, UsageError, print_predictions
 from ppcls_ext.cli.training import load
 
@@ -25,6 +32,7 @@ def add_commands(commands) -> None:
             "export -c my.yaml -o Global.pretrained_model=output/best_model --format default onnx",
         ],
     )
+    add_random_weights(add)
     add(
         "--format",
         nargs="+",
@@ -64,8 +72,20 @@ def add_commands(commands) -> None:
     add("--batch_size", type=positive, default=1, help="images per run (default: %(default)s)")
     add("--device", default="cpu", help="cpu, gpu or gpu:<number> (default: %(default)s)")
     add("--cpu_threads", type=positive, help="threads on the CPU (default: all cores of this process)")
-    add("--format", choices=("table", "json"), default="table", help="what to print (default: %(default)s)")
-    add("--output", type=Path, metavar="FILE", help="also write the results as JSON into this file")
+    add("--workers", type=not_negative, default=2, help="threads that read and preprocess (default: %(default)s)")
+    add("--verify", action=Switch, default=True, help="compare the export with its checksums first (default: yes)")
+    add(
+        "--format",
+        choices=("table", "json", "jsonl"),
+        default="table",
+        help="what to print: a table, a JSON list, or a result a line as they come (default: %(default)s)",
+    )
+    add(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="also write the results into this file as they come: a JSON list, or lines if it ends in .jsonl",
+    )
 
 
 def run_export(arguments: argparse.Namespace) -> int:
@@ -83,7 +103,7 @@ def run_export(arguments: argparse.Namespace) -> int:
             check_opset(onnx.opset)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    export(cfg, arguments.format, onnx)
+    export(cfg, arguments.format, onnx, arguments.random_weights)
     return OK
 
 
@@ -91,13 +111,15 @@ def run_predict(arguments: argparse.Namespace) -> int:
     """Classify with an exported model."""
     import_paddle()
     from ppcls_ext.data.image_files import list_images
+    from ppcls_ext.engine.deploy.pipeline import with_progress
     from ppcls_ext.engine.deploy.predictor import Predictor, check_device
-    from ppcls_ext.engine.infer import save_json
+    from ppcls_ext.engine.deploy.result_file import ResultFile
 
     try:
         check_device(arguments.device)
         images = list_images(arguments.infer_imgs)
-    except (ValueError, FileNotFoundError) as error:
+        file = None if arguments.output is None else ResultFile(arguments.output)
+    except (ValueError, OSError) as error:
         raise UsageError(str(error)) from None
     predictor = Predictor(
         arguments.model_dir,
@@ -105,8 +127,8 @@ def run_predict(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         threads=arguments.cpu_threads,
         topk=arguments.topk,
+        workers=arguments.workers,
+        verify=arguments.verify,
     )
-    results = predictor.predict(images)
-    if arguments.output is not None:
-        save_json(results, arguments.output)
-    return print_predictions(results, arguments.format)
+    results = with_progress(predictor.stream(images), len(images))
+    return print_predictions(results if file is None else file.through(results), arguments.format)

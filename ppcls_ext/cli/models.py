@@ -49,7 +49,8 @@ def add_commands(commands) -> None:
         ["download Sequencer2D_S", "download Sequencer2D_S Sequencer2D_M"],
     )
     add("names", nargs="+", metavar="name", help="a backbone of ppcls_ext")
-    add("--layout", help="which of several published files, as pretrained_layout (default: the first)")
+    add("--source", help="which of several published files, as pretrained_source (default: the first)")
+    add("--layout", dest="source", help="the old name of --source")
 
     add = add_command(
         commands,
@@ -60,13 +61,14 @@ def add_commands(commands) -> None:
         "done.",
         [
             "convert --arch Sequencer2D_S --src sequencer2d_s.pth --dst Sequencer2D_S.pdparams",
-            "convert --arch Sequencer2D_S --src Sequencer2D_S.pdparams --dst s.safetensors --to torch --layout timm",
+            "convert --arch Sequencer2D_S --src Sequencer2D_S.pdparams --dst s.safetensors --to torch --source timm",
         ],
     )
     add("--arch", required=True, metavar="NAME", help="a backbone of ppcls_ext")
     add("--src", required=True, type=Path, metavar="FILE", help="the file to convert; its content tells the format")
     add("--dst", required=True, type=Path, metavar="FILE", help="the result: .pdparams or .safetensors")
-    add("--layout", help="whose names the PyTorch side has (default: found by the keys; --to torch: the official ones)")
+    add("--source", help="whose names the PyTorch side has (default: found by the keys; --to torch: the official ones)")
+    add("--layout", dest="source", help="the old name of --source")
     add("--to", choices=("paddle", "torch"), default="paddle", help="direction (default: %(default)s)")
     add("--backbone_only", action="store_true", help="leave the classifier out")
     add("--class_num", type=positive, help="leave the classifier out if it has a different number of classes")
@@ -143,14 +145,7 @@ def _names_of_paddleclas() -> list[str]:
 
 def run_info(arguments: argparse.Namespace) -> int:
     """Print what is known of a backbone."""
-    try:
-        info = registry.backbone_info(arguments.name)
-    except KeyError as error:
-        info = _info_of_paddleclas(arguments.name.removeprefix("paddleclas."))
-        if info is None:
-            hint = nearest(arguments.name, [*registry.list_backbones(), *_names_of_paddleclas()])
-            advice = f"; did you mean {', '.join(hint)}?" if hint else ""
-            raise UsageError(f"unknown backbone {arguments.name!r}{advice}") from error
+    info = _info(arguments.name)
     if arguments.json:
         print_json(info)
         return OK
@@ -165,24 +160,26 @@ def run_info(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _info_of_paddleclas(name: str) -> Optional[dict]:
-    """Return what can be found out about a backbone of the installed PaddleClas; None if it has no such name."""
-    if name not in _names_of_paddleclas():
-        return None
-    import sys
-
+def _info(name: str) -> dict:
+    """Return what is known of a backbone of this package, else what can be found out about one of PaddleClas's."""
+    if registry.bare_name(name) in registry.list_backbones():
+        return registry.backbone_info(name)
+    import_paddle()
     from ppcls_ext import plugin
 
-    factory = plugin.paddleclas_factory(name)
-    module = sys.modules[factory.__module__]
-    url = getattr(module, "MODEL_URLS", {}).get(name)
+    theirs = name.removeprefix("paddleclas.")
+    factory = plugin.paddleclas_factory(theirs)
+    if factory is None:
+        hint = nearest(name, [*registry.list_backbones(), *plugin.paddleclas_names()])
+        raise UsageError(f"unknown backbone {name!r}" + (f"; did you mean {', '.join(hint)}?" if hint else ""))
+    url = plugin.paddleclas_address(factory, {})
     parameters = [parameter for parameter in factory().parameters() if not parameter.stop_gradient]
     return {
-        "name": name,
+        "name": theirs,
         "family": "PaddleClas",
         "params": sum(int(parameter.size) for parameter in parameters),
         "weights": [{"url": url}] if url else [],
-        "notes": f"defined in {module.__name__}; no facts beyond these are recorded here",
+        "notes": f"defined in {factory.__module__}; no facts beyond these are recorded here",
     }
 
 
@@ -198,11 +195,11 @@ def run_download(arguments: argparse.Namespace) -> int:
     try:
         specs = [registry.get_spec(name) for name in arguments.names]
         for spec in specs:
-            choose(spec.name, spec.weights, arguments.layout)
+            choose(spec.name, spec.weights, arguments.source)
     except (KeyError, ValueError) as error:
         raise UsageError(error.args[0]) from None
     for spec in specs:
-        print(pretrained_path(spec.name, spec.weights, arguments.layout))
+        print(pretrained_path(spec.name, spec.weights, arguments.source))
     return OK
 
 
@@ -230,7 +227,7 @@ def run_convert(arguments: argparse.Namespace) -> int:
         arguments.arch,
         arguments.src,
         arguments.dst,
-        layout=arguments.layout,
+        source=arguments.source,
         to=arguments.to,
         backbone_only=arguments.backbone_only,
         class_num=arguments.class_num,

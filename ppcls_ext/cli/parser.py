@@ -123,6 +123,11 @@ def add_config_command(commands, name: str, run: Callable, text: str, examples: 
     return add
 
 
+def add_random_weights(add: Callable) -> None:
+    """Add ``--random_weights``."""
+    add("--random_weights", action="store_true", help="accept that no weights are given, and use initial ones")
+
+
 def add_override(
     add: Callable,
     help: str = "replace a value, such as Global.epochs=5; several after one -o, or -o again. Values are read as YAML; "
@@ -134,6 +139,13 @@ def add_override(
 
 def positive(text: str) -> int:
     """Return the whole number above 0 that ``text`` is."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    if not text.isdigit() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is not a whole number above 0")
+    return int(text)
+
+
+def not_negative(text: str) -> int:
+    """Return the whole number that ``text`` is."""
+    if not text.isdigit() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)

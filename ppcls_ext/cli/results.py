@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Sequence
+from typing import Iterable, Sequence
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+#: Images that a terminal shows one by one.
+SHOWN_ON_TERMINAL = 40
 EXIT_CODES = """\
 exit codes:
   0    success
@@ -41,22 +43,43 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Seq
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
-def print_predictions(results: list[dict], format: str) -> int:
-    """Print what a model says of each image, and the images that cannot be read; return the exit code."""
-    from ppcls_ext.engine.deploy.pipeline import failures
+def print_predictions(results: Iterable[dict], format: str) -> int:
+    """Print what a model says of each image, and the images that cannot be read; return the exit code.
 
+    Args:
+        results: printed as they come where the format allows it.
+        format: ``table``, ``json`` or ``jsonl``. A table on a terminal ends after ``SHOWN_ON_TERMINAL`` images.
+    """
+    count, failed, shown = 0, [], []
+    for result in results:
+        count += 1
+        if "error" in result:
+            failed.append(result)
+        if format == "jsonl":
+            print(json.dumps(result, ensure_ascii=False), flush=True)
+        elif format == "json" or not sys.stdout.isatty() or count <= SHOWN_ON_TERMINAL:
+            shown.append(result)
     if format == "json":
-        print_json(results)
-    else:
-        rows = []
-        for result in results:
-            named = list(zip(result["class_ids"], result["label_names"], result["scores"]))
-            classes = "\n".join(f"{number} {name}" for number, name, _ in named)
-            rows.append((result["file_name"], classes, "\n".join(f"{score:.5f}" for *_, score in named)))
-        print_table(("file", "class", "score"), rows, right=(2,))
-    failed = failures(results)
-    for result in failed:
+        print_json(shown)
+    elif format == "table":
+        _print_table_of(shown)
+        if count > len(shown):
+            print(f"… and {count - len(shown)} more; --output FILE.jsonl writes them all")
+    for result in failed[:SHOWN_ON_TERMINAL]:
         print(f"error: {result['file_name']}: {result['error']}", file=sys.stderr)
+    if len(failed) > SHOWN_ON_TERMINAL:
+        print(f"error: … and {len(failed) - SHOWN_ON_TERMINAL} more", file=sys.stderr)
     if failed:
-        print(f"error: {len(failed)} of {len(results)} images could not be read", file=sys.stderr)
+        print(f"error: {len(failed)} of {count} images could not be read", file=sys.stderr)
+    elif count > 1:
+        print(f"{count} images classified", file=sys.stderr)
     return FAILED if failed else OK
+
+
+def _print_table_of(results: list[dict]) -> None:
+    rows = []
+    for result in results:
+        named = list(zip(result["class_ids"], result["label_names"], result["scores"]))
+        classes = "\n".join(f"{number} {name}" for number, name, _ in named)
+        rows.append((result["file_name"], classes, "\n".join(f"{score:.5f}" for *_, score in named)))
+    print_table(("file", "class", "score"), rows, right=(2,))

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from ppcls_ext.cli.paddle_import import import_paddle
-from ppcls_ext.cli.parser import PROGRAM, add_config_command, add_foreign_command
+from ppcls_ext.cli.parser import PROGRAM, add_config_command, add_foreign_command, add_random_weights
 from ppcls_ext.cli.results import OK, UsageError, print_predictions
 
 #: What the launcher starts in each process.
@@ -31,14 +31,15 @@ def add_commands(commands) -> None:
         ],
     )
     add("--resume", action="store_true", help="continue from the newest state in Global.output_dir, its latest")
-    add_config_command(
+    add = add_config_command(
         commands,
         "eval",
         run_eval,
         "Evaluate weights on DataLoader.Eval; every image counts exactly once.",
         ["eval -c my.yaml -o Global.pretrained_model=output/best_model"],
     )
-    add_config_command(
+    add_random_weights(add)
+    add = add_config_command(
         commands,
         "infer",
         run_infer,
@@ -47,6 +48,7 @@ def add_commands(commands) -> None:
         "read is named, the others are done, and the exit code is 1.",
         ["infer -c my.yaml -o Global.pretrained_model=output/best_model Infer.infer_imgs=photos/"],
     )
+    add_random_weights(add)
     add_foreign_command(
         commands,
         "launch",
@@ -94,7 +96,7 @@ def run_eval(arguments: argparse.Namespace) -> int:
     cfg = load(arguments, "eval")
     from ppcls_ext.engine.evaluator import evaluate
 
-    evaluate(cfg)
+    evaluate(cfg, arguments.random_weights)
     return OK
 
 
@@ -103,7 +105,7 @@ def run_infer(arguments: argparse.Namespace) -> int:
     cfg = load(arguments, "infer")
     from ppcls_ext.engine.infer import infer
 
-    return print_predictions(infer(cfg), "table")
+    return print_predictions(infer(cfg, arguments.random_weights), "table")
 
 
 def launch_command(words: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from ppcls_ext.config.schema import Sections
 from ppcls_ext.config.schema.base import Ignored, Section, Unsupported, markers
-from ppcls_ext.config.schema.training import OPTIMIZERS_OF_PADDLECLAS, SCHEDULES_OF_PADDLECLAS
+from ppcls_ext.config.schema.training import SCHEDULES_OF_PADDLECLAS
 from ppcls_ext.config.source import Problem, Source
 from ppcls_ext.utils.spelling import nearest
 
@@ -50,7 +50,6 @@ _BOUNDS = {
     "string_pattern_mismatch": "a name",
     "union_tag_invalid": "{expected_tags}",
 }
-_OF_PADDLECLAS = OPTIMIZERS_OF_PADDLECLAS | SCHEDULES_OF_PADDLECLAS
 
 
 def problems_of(error: ValidationError, source: Source) -> list[Problem]:
@@ -102,7 +101,7 @@ def _problem(path: tuple, details: list, source: Source) -> Problem:
     if kind == "union_tag_invalid":
         name = context["tag"]
         expected = context["expected_tags"].replace("'", "")
-        if name in _OF_PADDLECLAS:
+        if name in SCHEDULES_OF_PADDLECLAS:
             return Problem(where, key, f"{name} of PaddleClas is not supported; supported: {expected}", "unsupported")
         hint = nearest(name, expected.split(", "), count=1)
         return Problem(where, key, f"got {name!r}; " + (f"did you mean {hint[0]}?" if hint else f"expected {expected}"))

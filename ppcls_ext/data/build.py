@@ -10,31 +10,43 @@ from ppcls_ext.data.cifar import Cifar10, Cifar100
 from ppcls_ext.data.datasets import ClassificationDataset, ImageNetDataset
 from ppcls_ext.data.image_folder import ImageFolder
 from ppcls_ext.data.loader import Loader
-from ppcls_ext.data.sampler import EpochSampler, RASampler
+from ppcls_ext.data.multi_scale import MultiScaleDataset, multi_scale_problem
+from ppcls_ext.data.sampler import EpochSampler, MultiScaleSampler, RASampler, checked_scales
 from ppcls_ext.data.shards import ShardDataset, ShardSampler
 from ppcls_ext.utils.spelling import nearest
 
+MAX_WORKERS = 1024
 MODES = ("Train", "Eval", "Test")
 #: ClsDataset is PaddleX's name for ImageNetDataset.
 DATASETS = {
     "ImageNetDataset": ImageNetDataset,
-    "ImageFolder": ImageFolder,
     "ClsDataset": ImageNetDataset,
+    "ImageFolder": ImageFolder,
     "Cifar10": Cifar10,
     "Cifar100": Cifar100,
     "ShardDataset": ShardDataset,
+    "MultiScaleDataset": MultiScaleDataset,
 }
-SAMPLERS = {"DistributedBatchSampler": EpochSampler, "RASampler": RASampler}
+SAMPLERS = {
+    "DistributedBatchSampler": EpochSampler,
+    "RASampler": RASampler,
+    "MultiScaleSampler": MultiScaleSampler,
+}
+#: The options of each sampler with their defaults; None means required.
+SAMPLER_OPTIONS = {
+    "DistributedBatchSampler": {"batch_size": None, "shuffle": False, "drop_last": False},
+    "RASampler": {"batch_size": None, "shuffle": False, "drop_last": False, "num_repeats": 3},
+    "MultiScaleSampler": {"scales": None, "first_bs": None, "divided_factor": 32, "is_training": True},
+}
 
 #: Names that PaddleClas has and ppcls_ext has not, refused by name.
 PADDLECLAS_ONLY_DATASETS = (
-    "AdaFaceDataset CommonDataset CompCars CustomLabelDataset DukeMTMC FiveValidationDataset "
-    "ICartoonDataset LogoDataset MLClsDataset MSMT17 Market1501 MixDataset MultiLabelDataset MultiScaleDataset "
-    "PersonDataset ShiTuRecDataset VeriWild"
+    "AdaFaceDataset CommonDataset CompCars CustomLabelDataset DukeMTMC FiveValidationDataset ICartoonDataset "
+    "LogoDataset MLClsDataset MSMT17 Market1501 MixDataset MultiLabelDataset PersonAttribute PersonDataset "
+    "ShiTuRecDataset VeriWild"
 ).split()
 PADDLECLAS_ONLY_SAMPLERS = (
-    "DistributedRandomIdentitySampler DomainShuffleBatchSampler MixSampler MultiScaleSampler NaiveIdentityBatchSampler "
-    "PKSampler"
+    "DistributedRandomIdentitySampler DomainShuffleBatchSampler MixSampler NaiveIdentityBatchSampler PKSampler"
 ).split()
 
 
@@ -129,22 +141,21 @@ def build_dataloader(
         ValueError: if the section holds a mistake.
         FileNotFoundError: if the list, the folder, or an image file does not exist.
     """
+    name, options = sampler_options(section.get("sampler") or {}, mode)
+    problems = sampler_problems(section, mode)
+    if problems:
+        raise ValueError("\n".join(f"{key}: {message}" for key, message in problems))
     dataset = build_dataset(section["dataset"], mode, seed=seed, class_names=class_names)
     if rank == 0:
         dataset.describe()
     batch_ops = section["dataset"].get("batch_transform_ops")
-    if batch_ops and mode != "Train":
-        raise ValueError(f"batch_transform_ops: expected none in {mode}, mixed images and labels cannot be evaluated")
     if dataset.token_labels is not None and mode != "Train":
         raise ValueError(f"token_label: expected none in {mode}, only training has labels of tokens")
     batch_transforms = build_batch_transforms(batch_ops, class_num, seed, rank, dataset.token_labels)
-    name, options = sampler_options(section.get("sampler") or {}, mode)
     if mode != "Train":
         options["exact"] = True
     options.update(seed=seed, rank=rank, world_size=world_size)
     if isinstance(dataset, ShardDataset):
-        if name != "DistributedBatchSampler":
-            raise ValueError(f"sampler.name: {name} jumps between shards; expected DistributedBatchSampler")
         sampler = ShardSampler(
             dataset.shard_lengths, buffer=dataset.shuffle_buffer, fingerprint=dataset.fingerprint, **options
         )
@@ -157,8 +168,8 @@ def build_dataloader(
     if loader:
         known = "num_workers, use_shared_memory, normalize_on_device"
         raise ValueError(f"loader: unknown key {next(iter(loader))!r}; it takes {known}")
-    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
-        raise ValueError(f"loader.num_workers: expected an integer of at least 0, got {num_workers!r}")
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or not 0 <= num_workers <= MAX_WORKERS:
+        raise ValueError(f"loader.num_workers: expected an integer from 0 to {MAX_WORKERS}, got {num_workers!r}")
     return Loader(
         dataset,
         sampler,
@@ -170,32 +181,76 @@ def build_dataloader(
     )
 
 
+def sampler_problems(section: dict, mode: str) -> list[tuple[str, str]]:
+    """Return every mistake in what a mode's dataset and sampler say together, as (key below the mode, message).
+
+    Args:
+        section: ``DataLoader.<mode>``; names and types of its keys are right.
+        mode: "Train", "Eval" or "Test".
+    """
+    sampler, dataset = section.get("sampler") or {}, section["dataset"]
+    name, source = sampler.get("name", "DistributedBatchSampler"), dataset.get("name")
+    problems = []
+    if name == "RASampler" and mode != "Train":
+        problems.append(("sampler.name", f"RASampler repeats images; expected DistributedBatchSampler in {mode}"))
+    if name == "MultiScaleSampler" and mode != "Train":
+        problems.append(
+            ("sampler.name", f"MultiScaleSampler repeats images; expected DistributedBatchSampler in {mode}")
+        )
+    if name in ("RASampler", "MultiScaleSampler") and source == "ShardDataset":
+        problems.append(("sampler.name", f"{name} jumps between shards; expected DistributedBatchSampler"))
+    elif name == "MultiScaleSampler" and source != "MultiScaleDataset":
+        problems.append(("sampler.name", f"MultiScaleSampler needs dataset.name: MultiScaleDataset, got {source}"))
+    if source == "MultiScaleDataset" and mode == "Train" and name != "MultiScaleSampler":
+        problems.append(("dataset.name", f"MultiScaleDataset needs sampler.name: MultiScaleSampler, got {name}"))
+    if source == "MultiScaleDataset":
+        problem = multi_scale_problem(dataset.get("transform_ops"))
+        problems.extend([("dataset.transform_ops", problem)] if problem else [])
+    known = SAMPLER_OPTIONS.get(name, {})
+    for key in dict.fromkeys(key for options in SAMPLER_OPTIONS.values() for key in options):
+        if sampler.get(key) not in (None, False) and key not in known:
+            owners = [other for other, options in SAMPLER_OPTIONS.items() if key in options]
+            problems.append((f"sampler.{key}", f"needs sampler.name: {' or '.join(owners)}"))
+    for key, default in known.items():
+        if default is None and sampler.get(key) is None:
+            problems.append((f"sampler.{key}", f"the key is missing; {name} needs it"))
+    if name == "MultiScaleSampler" and sampler.get("scales") is not None:
+        try:
+            checked_scales(sampler["scales"], sampler.get("divided_factor") or 32)
+        except (TypeError, ValueError) as error:
+            problems.append(("sampler.scales", str(error)))
+    if dataset.get("batch_transform_ops") and mode != "Train":
+        problems.append(("dataset.batch_transform_ops", "mixed images and labels cannot be evaluated; remove it"))
+    return problems
+
+
 def sampler_options(section: dict, mode: str) -> tuple[str, dict]:
     """Return the name and the options of a ``sampler`` section. A missing name means the usual sampler.
 
     Raises:
         ValueError: if a name, key or value is wrong.
     """
-    options = {"batch_size": None, "shuffle": mode == "Train", "drop_last": False}
     section = dict(section)
     name = section.pop("name", "DistributedBatchSampler")
     if name not in SAMPLERS:
         raise ValueError(unknown_name("sampler", name, SAMPLERS, PADDLECLAS_ONLY_SAMPLERS))
-    if name == "RASampler":
-        if mode != "Train":
-            raise ValueError(f"sampler.name: RASampler repeats images; expected DistributedBatchSampler in {mode}")
-        options["num_repeats"] = 3
+    options = dict(SAMPLER_OPTIONS[name])
+    if "shuffle" in options:
+        options["shuffle"] = mode == "Train"
+    others = {key for table in SAMPLER_OPTIONS.values() for key in table} - set(options)
     for key, value in section.items():
+        if key in others and value in (None, False):  # a default that has no effect
+            continue
         if key not in options:
             hint = nearest(str(key), options, count=1)
             known = f"did you mean {hint[0]!r}?" if hint else f"it takes {', '.join(options)}"
             raise ValueError(f"sampler: unknown key {key!r}; {known}")
         options[key] = value
-    for key in ("batch_size", "num_repeats"):
+    for key in ("batch_size", "num_repeats", "first_bs", "divided_factor"):
         size = options.get(key, 1)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"sampler.{key}: expected an integer of at least 1, got {size!r}")
-    for key in ("shuffle", "drop_last"):
-        if not isinstance(options[key], bool):
+    for key in ("shuffle", "drop_last", "is_training"):
+        if not isinstance(options.get(key, True), bool):
             raise ValueError(f"sampler.{key}: expected True or False, got {options[key]!r}")
     return name, options

@@ -2,11 +2,12 @@
 Images, 2009, https://www.cs.toronto.edu/~kriz/cifar.html): 50,000 training and 10,000 test images of 32 x 32 pixels.
 
 The archives hold Python 2 pickles. They are checked against the published MD5 and read by a machine that runs nothing
-of what a file names; no image is encoded anew.
+of what a file names; no image is re-encoded.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import tarfile
@@ -18,6 +19,7 @@ import numpy as np
 from ppcls_ext.data.datasets import ClassificationDataset
 from ppcls_ext.data.errors import DataFileError
 from ppcls_ext.data.preprocess import DecodeImage
+from ppcls_ext.utils.files import open_regular
 from ppcls_ext.utils.safe_pickle import DAMAGE, Bytes, DataUnpickler, MemoryBudget, UnsafeFileError
 from ppcls_ext.utils.validate import choice
 
@@ -95,6 +97,7 @@ class Cifar10(ClassificationDataset):
     """
 
     from_bytes = False
+    image_size = (SIDE, SIDE)
     archive_name = CIFAR_10.name
 
     def __init__(
@@ -117,18 +120,15 @@ class Cifar10(ClassificationDataset):
         skip_bad: bool,
         seed: int,
     ) -> None:
-        archive = ARCHIVES[self.archive_name]
-        pixels, labels, paths = [], [], []
-        for file, content in read_files(archive, data_file, choice(mode, "mode", SPLITS)).items():
-            batch = _unpickled(content, f"{data_file}: {file}")
-            images = _checked_pixels(batch.get("data"), f"{data_file}: {file}")
+        split = read_split(ARCHIVES[self.archive_name], data_file, choice(mode, "mode", SPLITS))
+        labels, paths = [], []
+        for file, batch, count in split.batches:
             names, classes = batch.get("filenames"), batch.get(label_key)
-            if any(not isinstance(items, list) or len(items) != len(images) for items in (names, classes)):
+            if any(not isinstance(items, list) or len(items) != count for items in (names, classes)):
                 raise DataFileError(f"{data_file}: {file} lacks a name and one of its {label_key} for each image")
-            pixels.append(images)
             labels.extend(classes)
             paths.extend(f"{data_file}:{file}/{name}" for name in names)
-        self.pixels = np.concatenate(pixels)
+        self.pixels = split.pixels
         self.original_classes = tuple(int(label) for label in np.unique(labels))
         super().__init__(paths, np.array(labels, np.int64), transform_ops, skip_bad=skip_bad, seed=seed)
         operators = self.transforms.operators
@@ -179,9 +179,9 @@ def check_archive(archive: CifarArchive, path: str) -> None:
     """Compare the archive ``path`` with the published one.
 
     Raises:
-        DataFileError: if it is another, with what it is and how to get the right one.
+        DataFileError: if it is a different file; the message says how to get the right one.
     """
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         digest = hashlib.md5(usedforsecurity=False)
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
@@ -192,13 +192,21 @@ def check_archive(archive: CifarArchive, path: str) -> None:
         if found == other.md5:
             raise DataFileError(f"{path} is {other.file}: write name: {other.name}, or give {archive.file}")
     raise DataFileError(
-        f"{path} has the MD5 {found}, that of {archive.file} is {archive.md5}: it is incomplete or another file. "
+        f"{path} has the MD5 {found}, that of {archive.file} is {archive.md5}: it is incomplete or a different file. "
         f"Delete it; {archive.remedy()}"
     )
 
 
-def read_files(archive: CifarArchive, data_file: str, mode: str) -> dict[str, bytes]:
-    """Return the files of a split, checked, as ``{name: content}``.
+@dataclass(frozen=True)
+class Split:
+    """The images of a split, uint8 ``[n, 32, 32, 3]``, read-only, and (file, what else it holds, its images)."""
+
+    pixels: np.ndarray
+    batches: list[tuple[str, dict, int]]
+
+
+def read_split(archive: CifarArchive, data_file: str, mode: str) -> Split:
+    """Return a split, checked. An archive is read once in a process, however often it is asked for.
 
     Args:
         archive: which of the two.
@@ -210,21 +218,49 @@ def read_files(archive: CifarArchive, data_file: str, mode: str) -> dict[str, by
         DataFileError: if it is not the published one.
     """
     if os.path.isdir(data_file):
-        return {name: _read_unpacked(archive, data_file, name, md5) for name, md5 in archive.files[mode].items()}
-    if not os.path.isfile(data_file):
+        places = [os.path.join(data_file, name) for name in archive.files[mode]]
+    elif os.path.exists(data_file):
+        places = [data_file]
+    else:
         raise FileNotFoundError(f"data_file {str(data_file)!r} does not exist; {archive.remedy()}")
-    check_archive(archive, data_file)
-    with tarfile.open(data_file, "r:gz") as tar:
-        return {name: tar.extractfile(f"{archive.folder}/{name}").read() for name in archive.files[mode]}
+    # The files' size and time tell whether they are still the same.
+    states = tuple(os.stat(path) if os.path.exists(path) else None for path in places)
+    stamp = tuple((state.st_size, state.st_mtime_ns, state.st_ino) if state else None for state in states)
+    splits = (mode,) if os.path.isdir(data_file) else SPLITS
+    return _read_splits(archive.name, os.path.abspath(data_file), data_file, splits, stamp)[mode]
+
+
+@functools.lru_cache(maxsize=4)
+def _read_splits(name: str, path: str, data_file: str, splits: tuple, stamp: tuple) -> dict[str, Split]:
+    archive = ARCHIVES[name]
+    files = {file: md5 for split in splits for file, md5 in archive.files[split].items()}
+    if os.path.isdir(path):
+        content = {file: _read_unpacked(archive, data_file, file, md5) for file, md5 in files.items()}
+    else:
+        check_archive(archive, data_file)
+        with tarfile.open(path, "r:gz") as tar:
+            content = {file: tar.extractfile(f"{archive.folder}/{file}").read() for file in files}
+    return {split: _parsed({file: content.pop(file) for file in archive.files[split]}, data_file) for split in splits}
+
+
+def _parsed(files: dict[str, bytes], data_file: str) -> Split:
+    pixels, batches = [], []
+    for file, content in files.items():
+        batch = _unpickled(content, f"{data_file}: {file}")
+        pixels.append(_checked_pixels(batch.pop("data", None), f"{data_file}: {file}"))
+        batches.append((file, batch, len(pixels[-1])))
+    together = np.concatenate(pixels)
+    together.flags.writeable = False
+    return Split(together, batches)
 
 
 def _read_unpacked(archive: CifarArchive, folder: str, name: str, md5: str) -> bytes:
     path = os.path.join(folder, name)
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         raise FileNotFoundError(
             f"data_file {str(folder)!r} holds no {name}; expected the folder {archive.folder} of {archive.file}"
         )
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         content = stream.read()
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:

@@ -38,6 +38,7 @@ def load_batch(
     number: int,
     transforms: Optional[Callable[[ArrayBatch, int, int], ArrayBatch]] = None,
     normalize: bool = True,
+    size: Optional[tuple[int, int]] = None,
 ) -> ArrayBatch:
     """Load one batch.
 
@@ -48,9 +49,10 @@ def load_batch(
         number: of the batch in the epoch.
         transforms: operators on the batch.
         normalize: whether to do the dataset's NormalizeImage at the end.
+        size: the (width, height) that the sampler gives the images.
     """
     repeats, indices = np.divmod(draws, len(dataset))
-    samples = [dataset.load(int(index), epoch, int(repeat), False) for index, repeat in zip(indices, repeats)]
+    samples = [dataset.load(int(index), epoch, int(repeat), False, size) for index, repeat in zip(indices, repeats)]
     batch = collate(samples, dataset.normalization if normalize else None)
     return batch if transforms is None else transforms(batch, epoch, number)
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from ppcls_ext.data.errors import BadImageError, DecodeError, LabelFileError, TransformError
 from ppcls_ext.data.label_list import SHOWN, read_label_list, relabelled
-from ppcls_ext.data.preprocess import CHW, build_transforms
+from ppcls_ext.data.preprocess import CHW, Pipeline, build_transforms
 from ppcls_ext.data.sample import BadImage, Sample
 from ppcls_ext.data.text_files import printable
 from ppcls_ext.data.token_label import TokenLabels, read_label_map, token_scores
 from ppcls_ext.utils.files import open_regular
 
-NOT_TRACEABLE = "AugMix blends several views of an image, which one label map cannot follow; use another policy"
+NOT_TRACEABLE = "AugMix blends several views of an image, which one label map cannot follow; use a different policy"
 
 
 class ClassificationDataset:
@@ -38,6 +38,8 @@ class ClassificationDataset:
 
     #: Whether :meth:`read` gives the bytes of a file rather than pixels.
     from_bytes = True
+    #: (width, height) of the images before the operators, where all have the same.
+    image_size: Optional[tuple[int, int]] = None
     #: The names of the classes by their ids, where the dataset knows them.
     class_names: Optional[list[str]] = None
     #: How labels of tokens are made, and the files of the label maps; see :meth:`use_token_labels`.
@@ -55,7 +57,7 @@ class ClassificationDataset:
     ):
         self.paths = paths
         self.labels = np.asarray(labels, np.int64)
-        self.transforms = build_transforms(transform_ops, from_bytes=self.from_bytes)
+        self.transforms = build_transforms(transform_ops, from_bytes=self.from_bytes, size=self.image_size)
         self.before_normalization, self.normalization = self.transforms.split_normalization()
         self.skip_bad = skip_bad
         self.seed = seed
@@ -118,14 +120,36 @@ class ClassificationDataset:
         with open_regular(self.paths[index]) as stream:
             return stream.read()
 
-    def load(self, index: int, epoch: int, repeat: int = 0, normalize: bool = True) -> Union[Sample, BadImage]:
+    def transforms_at(self, size: Optional[tuple[int, int]], normalize: bool) -> Pipeline:
+        """Return the operators for the images of a batch.
+
+        Args:
+            size: the (width, height) that its sampler gives them; None leaves that to the operators.
+            normalize: False leaves out what ``self.normalization`` does.
+
+        Raises:
+            ValueError: if images of this dataset cannot be given a size.
+        """
+        if size is not None:
+            raise ValueError(f"{type(self).__name__} takes no size from its sampler; expected MultiScaleDataset")
+        return self.transforms if normalize else self.before_normalization
+
+    def load(
+        self,
+        index: int,
+        epoch: int,
+        repeat: int = 0,
+        normalize: bool = True,
+        size: Optional[tuple[int, int]] = None,
+    ) -> Union[Sample, BadImage]:
         """Read, decode and transform one image.
 
         Args:
             index: of the sample.
             epoch: chooses the augmentation.
-            repeat: chooses another one, for a sampler that gives an image several times in an epoch.
+            repeat: selects a different augmentation, for samplers that use an image several times in an epoch.
             normalize: False leaves out what ``self.normalization`` does at the end, if there is such an operator.
+            size: see :meth:`transforms_at`.
 
         Returns:
             The sample, its image ``[channels, height, width]`` as float32, or as bytes where normalisation was left
@@ -137,7 +161,7 @@ class ClassificationDataset:
             FileNotFoundError, DataFileError: if the image's label map cannot be read.
         """
         path = self.paths[index]
-        transforms = self.transforms if normalize else self.before_normalization
+        transforms = self.transforms_at(size, normalize)
         words = [self.seed, epoch, index] + ([repeat] if repeat else [])
         try:
             data, rng = self.read(index), np.random.default_rng(words)
@@ -173,7 +197,7 @@ class ClassificationDataset:
             folder, name = os.path.split(path)
             if folder not in listings:
                 listings[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-            # A file system may ignore case or normalise names: what the listing lacks is asked for by itself.
+            # A file system may ignore case or normalise names, so what the listing lacks is looked up individually.
             if name not in listings[folder] and not os.path.exists(path):
                 missing.append(path)
         return missing
@@ -200,7 +224,7 @@ class ImageNetDataset(ClassificationDataset):
         cls_label_path: the list.
         transform_ops: operators as in YAML.
         delimiter: between path and label, by default any run of spaces or tabs.
-        relabel: number the classes anew, 0, 1, ..., in the sorted order of the labels in this list.
+        relabel: renumber the classes as 0, 1, ..., in the sorted order of the labels in this list.
         token_label: arguments of :class:`ppcls_ext.data.token_label.TokenLabels`, for a label of each token.
         skip_bad: see :class:`ClassificationDataset`.
         seed: see :class:`ClassificationDataset`.

@@ -26,7 +26,7 @@ def prepare_digits(output: Union[str, Path] = "dataset/digits", progress: bool =
     left alone; each file is written aside and renamed, so an interrupted run leaves no half file.
 
     Args:
-        output: the folder; it is made if need be.
+        output: the folder; created if necessary.
         progress: whether to show a progress bar.
 
     Returns:

@@ -8,11 +8,11 @@ class LabelFileError(ValueError):
 
 
 class DataFileError(ValueError):
-    """A file that holds a whole dataset is not the published one, or is damaged; the message says how to get it."""
+    """A file that holds a whole dataset is damaged or not the published one; the message says how to get it."""
 
 
 class DecodeError(ValueError):
-    """The bytes are no image that can be decoded; the message is the reason alone, without a file name."""
+    """The bytes cannot be decoded as an image; the message is the reason alone, without a file name."""
 
 
 class BadImageError(ValueError):
@@ -27,4 +27,4 @@ class TransformError(RuntimeError):
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker process ended by itself, for instance because the system ran out of memory."""
+    """A worker process ended unexpectedly, for instance because the system ran out of memory."""

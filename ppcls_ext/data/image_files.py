@@ -87,18 +87,18 @@ def list_images(source: Union[str, Path], list_file: Union[str, Path, None] = No
     Raises:
         FileNotFoundError: ``source`` or ``list_file`` is not there. That a *listed* image is not there is reported with
             that image's prediction instead.
-        ValueError: it holds no image, or a file of another kind.
+        ValueError: it holds no image, or is a file of a different kind.
     """
     source = Path(source)
     if list_file is not None:
         return read_image_list(Path(list_file), root=source)
-    if source.is_dir():
+    if os.path.isdir(source):  # unlike Path.is_dir, for names of any length
         found = images_below(source)
         tell_hidden(found.hidden, source)
         if not found.paths:
             raise ValueError(f"no image in the folder {source}: looked for *{', *'.join(IMAGE_SUFFIXES)}")
         return sorted(Path(path) for path in found.paths)
-    if not source.exists():
+    if not os.path.exists(source):
         raise FileNotFoundError(f"no such image, folder or list: {source}")
     if source.suffix.lower() in LIST_SUFFIXES:
         return read_image_list(source, root=source.parent)

@@ -96,7 +96,7 @@ def class_names_of(section: Optional[dict]) -> Optional[list[str]]:
         section: ``DataLoader.Train.dataset``.
 
     Returns:
-        None where the section is missing, is no ImageFolder, or its folder is not on this machine.
+        None where the section is missing or not an ImageFolder, or its folder is not on this machine.
 
     Raises:
         FileNotFoundError, LabelFileError: see :class:`ImageFolder`.
@@ -108,7 +108,7 @@ def class_names_of(section: Optional[dict]) -> Optional[list[str]]:
 
 
 def label_file_problem(class_names: Sequence[str], label_names: Sequence[str], label_file: str) -> Optional[str]:
-    """Return a sentence if a label file gives a folder's name to another class than the folder, else None.
+    """Return a sentence if a label file gives a folder's name to a different class, else None.
 
     A label file may hold other names than the folders, such as "tench" for n01440764; so only a name that is a
     folder's can contradict.

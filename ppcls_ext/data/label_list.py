@@ -43,7 +43,7 @@ def read_label_list(
     file = read_text_file(path, "label list")
     names, labels, malformed = [], [], []
     for line in file.lines:
-        text = _text_of(file, line, exists)
+        text = _text_of(file, line, exists) if line.raw else line.text
         if text is None:
             malformed.append(file.undecodable(line))
             continue
@@ -76,7 +76,7 @@ def read_image_list(path: Union[str, Path], root: Path) -> list[Path]:
     file = read_text_file(path, "list of images")
     images = []
     for line in file.lines:
-        text = _text_of(file, line, lambda text: _listed_image(text, root).exists())
+        text = _text_of(file, line, lambda text: os.path.exists(_listed_image(text, root)))
         if text is None:  # a name with such bytes may come to be; that it is not there is its prediction's error
             text = os.fsdecode(line.raw.strip())
         images.append(_listed_image(text, root))
@@ -112,6 +112,9 @@ def _split(text: str, delimiter: Optional[str]) -> tuple[str, str]:
     if delimiter:
         name, _, label = text.rpartition(delimiter)
         return name.strip(), label.strip()
+    name, _, label = text.rpartition(" ")
+    if name and label.isascii() and label.isalnum() and name[-1] not in ", \t":
+        return name, label  # nearly all lines
     label = text.rsplit(None, 1)[-1].rpartition(",")[2]
     name = text[: len(text) - len(label)].rstrip()
     return (name[:-1].rstrip() if name.endswith(",") else name), label
@@ -120,4 +123,4 @@ def _split(text: str, delimiter: Optional[str]) -> tuple[str, str]:
 def _listed_image(line: str, root: Path) -> Path:
     whole = root / line
     name, label = _split(line, None)
-    return whole if not name or not label.isdecimal() or whole.exists() else root / name
+    return whole if not name or not label.isdecimal() or os.path.exists(whole) else root / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -13,10 +14,17 @@ from ppcls_ext.data.text_files import Line, TextFile, read_text_file, shown
 
 logger = logging.getLogger("ppcls_ext")
 
+#: Label files that come with the package, by the word that stands for one in place of a path.
+BUNDLED = {"imagenet1k": Path(__file__).with_name("labels") / "imagenet1k.txt"}
 MAX_BYTES = 64 << 20
 SHOWN_IDS = 10
 #: ``0 cat``, ``0<tab>cat``, ``0,cat``, ``0: cat``
 _ID_AND_NAME = re.compile(r"(\d{1,9})(?:\s*[,:\uff0c\uff1a]\s*|\s+)(\S.*)")
+
+
+def label_file(path: Union[str, Path]) -> Path:
+    """Return the file that ``path`` means: a word such as ``imagenet1k`` stands for one that comes with the package."""
+    return Path(path) if os.path.exists(path) else BUNDLED.get(str(path), Path(path))
 
 
 def read_class_id_map(path: Union[str, Path], delimiter: Optional[str] = None) -> list[str]:
@@ -25,7 +33,8 @@ def read_class_id_map(path: Union[str, Path], delimiter: Optional[str] = None) -
     A file of names alone is read too, the first line being class 0; the log says so.
 
     Args:
-        path: the file; see :mod:`ppcls_ext.data.text_files` for its encoding.
+        path: the file, see :mod:`ppcls_ext.data.text_files` for its encoding; or ``imagenet1k`` for the names of
+            ImageNet-1k's classes (WordNet's, in the order of ILSVRC 2012), which come with the package.
         delimiter: between id and name; ``None`` is blanks, a comma or a colon.
 
     Returns:
@@ -57,7 +66,7 @@ def read_class_names(path: Union[str, Path], delimiter: Optional[str] = None) ->
         FileNotFoundError: there is no such file.
         LabelFileError: a line has no id or no name, or an id is there twice.
     """
-    file = read_text_file(path, "label file", MAX_BYTES)
+    file = read_text_file(label_file(path), "label file", MAX_BYTES)
     if not file.lines:
         raise LabelFileError(f"{path} holds no label")
     undecodable = next((line for line in file.lines if line.text is None), None)

@@ -33,7 +33,7 @@ def device_normalization_problem(normalization: Optional[NormalizeImage], mixes:
 
 
 class Loader:
-    """Hands out the batches of one rank.
+    """Yields the batches of one rank.
 
     Args:
         dataset: where samples come from.
@@ -86,7 +86,7 @@ class Loader:
             ValueError: if ``start_batch`` is out of range, or images of one batch differ in shape.
             BadImageError: if an image cannot be read, in evaluation.
             TransformError: if an operator fails.
-            WorkerDiedError: if a worker process ends by itself.
+            WorkerDiedError: if a worker process ends unexpectedly.
         """
         if not 0 <= start_batch <= len(self):
             raise ValueError(f"start_batch: expected 0 to {len(self)}, got {start_batch}")
@@ -103,7 +103,13 @@ class Loader:
         if self.num_workers == 0:
             for number, draws in enumerate(self.sampler.batches(epoch)[start:], start):
                 arrays = load_batch(
-                    self.dataset, draws, epoch, number, self.batch_transforms, not self.normalize_on_device
+                    self.dataset,
+                    draws,
+                    epoch,
+                    number,
+                    self.batch_transforms,
+                    not self.normalize_on_device,
+                    self.sampler.image_size(epoch, number),
                 )
                 yield self._on_device(arrays)
             return

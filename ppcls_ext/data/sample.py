@@ -1,4 +1,4 @@
-"""What datasets and loaders hand out."""
+"""What datasets and loaders return."""
 
 from __future__ import annotations
 

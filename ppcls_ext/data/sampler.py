@@ -6,10 +6,15 @@ r takes the r-th slice of it. W ranks with batch size b hence see in step k what
 
 from __future__ import annotations
 
+from typing import Optional, Sequence, Union
+
 import numpy as np
+
+from ppcls_ext.utils.validate import flag, positive_int, side
 
 #: Samples of an epoch of repeated augmentation come in multiples of this.
 ROUNDED_TO = 256
+MAX_REPEATS = 100
 
 
 class EpochSampler:
@@ -72,6 +77,10 @@ class EpochSampler:
         """Return what the order within an epoch depends on besides the seed and the samples of a step."""
         return ""
 
+    def image_size(self, epoch: int, batch: int) -> Optional[tuple[int, int]]:
+        """Return the (width, height) that the images of a batch get; None: what their operators say."""
+        return None
+
     def order(self, epoch: int) -> np.ndarray:
         """Return the permutation of the whole dataset in ``epoch``, int64 ``[size]``."""
         if not self.shuffle:
@@ -129,8 +138,8 @@ class RASampler(EpochSampler):
         num_repeats: int = 3,
     ):
         super().__init__(size, batch_size, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
-        if num_repeats < 1:
-            raise ValueError(f"num_repeats: expected a number of at least 1, got {num_repeats}")
+        if not 1 <= num_repeats <= MAX_REPEATS:
+            raise ValueError(f"num_repeats: expected a number from 1 to {MAX_REPEATS}, got {num_repeats}")
         self.drop_last, self.num_repeats = drop_last, num_repeats
         self.selected = (size // ROUNDED_TO * ROUNDED_TO or size) // world_size
         if len(self) == 0:
@@ -147,3 +156,109 @@ class RASampler(EpochSampler):
         draws = (self.order(epoch)[:, None] + repeats).ravel()
         draws = draws[: self.selected * self.world_size][self.rank :: self.world_size]
         return [draws[number * self.batch_size :][: self.batch_size] for number in range(len(self))]
+
+
+class MultiScaleSampler(EpochSampler):
+    """Batches of images of several sizes (Mehta and Rastegari, MobileViT, arXiv 2110.02178, section 3.2).
+
+    Each batch has one of the sizes, and as many images as make the same number of pixels as the first size with
+    ``first_bs`` images. Sizes are drawn once for the run, with equal chances, until an epoch sees each image; each
+    epoch mixes them anew. So all epochs have the same number of batches, and all ranks the same size at the same step.
+
+    Args:
+        size: samples in the dataset.
+        scales: sizes, each an integer or ``[width, height]``; rounded down to multiples of ``divided_factor``.
+        first_bs: images in a batch of the first size, of one rank.
+        divided_factor: by what the model divides the size.
+        is_training: False gives the first size alone, in the order of the list.
+        seed: of what is drawn.
+        rank: this process.
+        world_size: number of processes.
+
+    Raises:
+        TypeError, ValueError: if an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        scales: Sequence[Union[int, Sequence[int]]],
+        first_bs: int,
+        divided_factor: int = 32,
+        is_training: bool = True,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        training = flag(is_training, "is_training")
+        super().__init__(
+            size, positive_int(first_bs, "first_bs"), shuffle=training, seed=seed, rank=rank, world_size=world_size
+        )
+        self.scales = checked_scales(scales, divided_factor, training)
+        width, height = first_scale(scales)
+        pixels = width * height * first_bs
+        choices = [(scale, max(1, pixels // (scale[0] * scale[1]))) for scale in self.scales]
+        random = self._random(0)
+        self._own = -(-size // world_size)  # samples of one rank
+        self._plan, planned = [], 0
+        while planned < self._own:
+            self._plan.append(choices[random.randint(len(choices))])
+            planned += self._plan[-1][1]
+
+    def __len__(self) -> int:
+        """Return the number of batches of this rank in an epoch."""
+        return len(self._plan)
+
+    def signature(self) -> str:
+        """Return what the order within an epoch depends on besides the seed and the samples of a step."""
+        sizes = ", ".join(f"{width}x{height}" for width, height in self.scales)
+        return f"{len(self)} batches of the sizes {sizes}"
+
+    def image_size(self, epoch: int, batch: int) -> tuple[int, int]:
+        """Return the (width, height) that the images of a batch get."""
+        return self._planned(epoch)[batch][0]
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Return the sample indices of each batch of this rank in ``epoch``; the last one begins its share again."""
+        own = np.resize(self.order(epoch), self._own * self.world_size)[self.rank :: self.world_size]
+        counts = [count for _, count in self._planned(epoch)]
+        return np.split(np.resize(own, sum(counts)), np.cumsum(counts)[:-1])
+
+    def _planned(self, epoch: int) -> list[tuple[tuple[int, int], int]]:
+        if not self.shuffle:
+            return self._plan
+        return [self._plan[place] for place in self._random(epoch + 1).permutation(len(self._plan))]
+
+    def _random(self, number: int) -> np.random.RandomState:
+        # Not the stream of the order of images; the same on all ranks.
+        return np.random.RandomState(np.random.MT19937(np.random.SeedSequence([self.seed, number, len(self.scales)])))
+
+
+def first_scale(scales: Sequence[Union[int, Sequence[int]]]) -> tuple[int, int]:
+    """Return the (width, height) of the first size as it is given."""
+    first = scales[0]
+    return tuple(first) if isinstance(first, (list, tuple)) else (first, first)
+
+
+def checked_scales(
+    scales: Sequence[Union[int, Sequence[int]]], divided_factor: int, training: bool = True
+) -> list[tuple[int, int]]:
+    """Return the sizes of MultiScaleSampler as (width, height), rounded down.
+
+    Raises:
+        TypeError, ValueError: if a size is none, or smaller than ``divided_factor``.
+    """
+    positive_int(divided_factor, "divided_factor")
+    if not isinstance(scales, (list, tuple)) or not scales:
+        raise ValueError(f"scales: expected a list of sizes such as [256, 160, 320], got {scales!r}")
+    sizes = []
+    for position, scale in enumerate(scales if training else scales[:1]):
+        pair = scale if isinstance(scale, (list, tuple)) else [scale, scale]
+        if len(pair) != 2:
+            raise ValueError(f"scales[{position}]: expected an integer or [width, height], got {scale!r}")
+        if min(side(number, f"scales[{position}]") for number in pair) < divided_factor:
+            raise ValueError(f"scales[{position}]: expected at least divided_factor = {divided_factor}, got {scale!r}")
+        factor = divided_factor if training else 1
+        sizes.append((pair[0] // factor * factor, pair[1] // factor * factor))
+    return sizes

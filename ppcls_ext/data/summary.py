@@ -38,7 +38,7 @@ class LabelSummary:
 def relabel_problem(train: LabelSummary, other: LabelSummary) -> Optional[str]:
     """Return a sentence if relabelling would give one class two numbers in two lists, else None.
 
-    Each list is relabelled by itself, so the numbers agree only where both lists have the same classes.
+    Each list is relabelled separately, so the numbers agree only where both lists have the same classes.
     """
     if not (train.relabel or other.relabel):
         return None
@@ -48,7 +48,7 @@ def relabel_problem(train: LabelSummary, other: LabelSummary) -> Optional[str]:
         return None
     only = sorted(set(train.original_classes) ^ set(other.original_classes))
     found = f"; labels in one list alone: {only[:SHOWN]}" if only else ""
-    return f"relabel numbers the classes of each list by itself, so both must relabel and hold the same classes{found}"
+    return f"relabel numbers the classes of each list separately, so both must relabel and hold the same classes{found}"
 
 
 def inspect_labels(

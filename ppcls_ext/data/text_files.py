@@ -13,7 +13,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from ppcls_ext.data.errors import LabelFileError
 from ppcls_ext.utils.files import open_regular
@@ -25,11 +25,10 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _UTF_16 = {codecs.BOM_UTF16_LE: "UTF-16LE", codecs.BOM_UTF16_BE: "UTF-16BE"}
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line that is not blank: its number from 1 on, its text without outer blanks, and its bytes in the file.
 
-    ``text`` is None where the bytes are neither in the file's encoding nor in any that is known.
+    ``text`` is None where the bytes cannot be decoded; ``raw`` is empty where they are the text in UTF-8.
     """
 
     number: int
@@ -64,7 +63,7 @@ def read_text_file(path: Union[str, Path], kind: str, max_bytes: Optional[int] =
 
     Raises:
         FileNotFoundError: if there is no such file.
-        LabelFileError: if it is no regular file, no text, or larger than ``max_bytes``.
+        LabelFileError: if it is not a regular file, not text, or larger than ``max_bytes``.
     """
     path = Path(path)
     name = f"{kind} {printable(path)!r}"
@@ -100,15 +99,15 @@ def shown(text: str) -> str:
 def _decoded(raw: bytes) -> tuple[list[Line], str]:
     encoding = _UTF_16.get(raw[:2]) or _utf_16_without_mark(raw)
     if encoding:
-        text = raw.decode(encoding, "replace").lstrip("\ufeff")
-        lines = enumerate(re.split("\r\n|\n|\r", text), start=1)
-        return [Line(number, line.strip(), line.encode()) for number, line in lines if line.strip()], encoding
+        return _lines_of(raw.decode(encoding, "replace").lstrip("\ufeff")), encoding
     if raw.startswith(codecs.BOM_UTF8):
         raw = raw[len(codecs.BOM_UTF8) :]
+    try:
+        return _lines_of(raw.decode("utf-8")), "UTF-8"
+    except UnicodeDecodeError:
+        pass
     pieces = [(number, piece) for number, piece in enumerate(_LINE_END.split(raw), start=1) if piece.strip()]
     lines = [Line(number, _as(piece, "utf-8"), piece) for number, piece in pieces]
-    if all(line.text is not None for line in lines):
-        return lines, "UTF-8"
     # A short word in GBK may be UTF-8 by chance, of characters that take two bytes there (Greek, Hebrew, ...); a file
     # in which whole lines are Chinese in UTF-8 is not GBK because others are broken.
     broken = sum(line.text is None for line in lines)
@@ -117,6 +116,14 @@ def _decoded(raw: bytes) -> tuple[list[Line], str]:
     if broken > chinese and all(line.text is not None for line in in_gbk):
         return in_gbk, "GBK"
     return lines, "UTF-8"
+
+
+def _lines_of(text: str) -> list[Line]:
+    # Not str.splitlines, which also splits at characters that a file name may hold.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [
+        Line(number, line.strip(), b"") for number, line in enumerate(lines, start=1) if line and not line.isspace()
+    ]
 
 
 def _as(piece: bytes, encoding: str) -> Optional[str]:

@@ -29,12 +29,17 @@ import numpy as np
 
 from ppcls_ext.data.errors import DataFileError
 from ppcls_ext.data.preprocess.geometry import scaling
+from ppcls_ext.utils.files import open_regular
 from ppcls_ext.utils.validate import choice, positive_int
 
 SUFFIX = ".npz"
 CLASS_TARGETS = ("teacher", "ground_truth", "blend")
 #: The teacher's share of a blended label, where it names the ground truth's class and where it does not.
 TEACHER_SHARE_AGREEING, TEACHER_SHARE_DIFFERING = 0.5, 0.9
+#: The most tokens along a side.
+MAX_SIZE = 256
+#: The most that a map's arrays may take: far more than 20 classes in 100 x 100 cells.
+MAX_BYTES = 16 << 20
 #: The most sampling points along a side of a token's cell: more than a map could need, and a bound for tiny images.
 MAX_POINTS = 64
 
@@ -75,7 +80,7 @@ class TokenLabels:
 
     def __init__(self, root: str, size: int, class_target: str = "teacher"):
         self.root = root
-        self.size = positive_int(size, "size")
+        self.size = positive_int(size, "size", MAX_SIZE)
         self.class_target = choice(class_target, "class_target", CLASS_TARGETS)
 
     def path_of(self, image: str) -> str:
@@ -118,7 +123,7 @@ class TokenLabels:
 
 
 def write_label_map(path: Union[str, Path], scores: np.ndarray, classes: np.ndarray) -> None:
-    """Write a label map; the folder is made if need be, and the file appears only when it is whole.
+    """Write a label map; the folder is created if necessary, and the file appears only when it is complete.
 
     Args:
         path: of the file, with its suffix .npz.
@@ -135,7 +140,7 @@ def write_label_map(path: Union[str, Path], scores: np.ndarray, classes: np.ndar
         raise ValueError(f"{path}: {problem}")
     small = classes.max() <= np.iinfo(np.uint16).max
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not flushed one by one: there are as many as images, and one that a power cut spoils is found and made anew.
+    # Not flushed one by one: there are as many as images, and one that a power cut damages is found and made again.
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with aside.open("wb") as stream:
         np.savez(stream, scores=scores.astype(np.float16), classes=classes.astype(np.uint16 if small else np.int32))
@@ -150,11 +155,17 @@ def read_label_map(path: Union[str, Path]) -> LabelMap:
         DataFileError: if the file holds none.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            scores, classes = file["scores"], file["classes"]
+        with open_regular(path) as stream:
+            with zipfile.ZipFile(stream) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > MAX_BYTES:
+                raise ValueError(f"its arrays have {size:,} bytes, expected at most {MAX_BYTES:,}")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as file:
+                scores, classes = file["scores"], file["classes"]
     except FileNotFoundError:
         raise FileNotFoundError(f"the label map {str(path)!r} does not exist") from None
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise DataFileError(f"{path} is no label map (an .npz file with scores and classes): {error}") from error
     problem = _problem(scores, classes)
     if problem:

@@ -6,7 +6,7 @@ small, as in containers), and there are no workers on Windows and macOS.
 
 Here each worker has a pipe of its own; batch k is the task of worker k mod n, so no queue, lock or thread is needed
 and the order is fixed. Images travel in anonymous memory (``memfd``), which no limit on ``/dev/shm`` concerns and which
-the system frees with its last user; where there is none, through the pipe.
+the system frees with its last user; where the system has none, they go through the pipe.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class WorkerPool:
         Raises:
             BadImageError: if an image cannot be read, in evaluation.
             TransformError: if an operator fails.
-            WorkerDiedError: if a process ends by itself.
+            WorkerDiedError: if a process ends unexpectedly.
         """
         sent = received = start
         try:
@@ -195,7 +195,8 @@ def _work(
             if epoch != known_epoch:
                 known_epoch, batches = epoch, sampler.batches(epoch)
             try:
-                loaded = load_batch(dataset, batches[batch], epoch, batch, transforms, normalize)
+                size = sampler.image_size(epoch, batch)
+                loaded = load_batch(dataset, batches[batch], epoch, batch, transforms, normalize, size)
             except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
                 pipe.send(("error", (type(error).__name__, str(error), traceback.format_exc())))
                 continue

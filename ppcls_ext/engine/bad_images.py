@@ -16,7 +16,7 @@ class BadImageCounter:
     """Counts distinct unreadable images, one log line each, and stops the run above a limit.
 
     Args:
-        ratio: the share of the data set that may be unreadable; at least one image always may.
+        ratio: share of the data set that may be unreadable; unless it is 0, one image always may be.
         total: number of images in the data set.
     """
 
@@ -40,16 +40,16 @@ class BadImageCounter:
             shown = "\n  ".join(f"{path}: {reason}" for path, reason in list(self._reasons.items())[-5:])
             raise TooManyBadImagesError(
                 f"{len(self._reasons)} images cannot be read, Global.max_bad_image_ratio allows {self.limit}; "
-                f"the last:\n  {shown}"
+                f"the last ones:\n  {shown}"
             )
 
     def summarise(self) -> None:
-        """Log the count at the end of a run, if there is one."""
+        """Log the count at the end of a run, unless it is 0."""
         if self._reasons:
             logger.warning("%d unreadable images were skipped, listed above", len(self._reasons))
 
     def state(self) -> dict[str, str]:
-        """Return what a checkpoint keeps."""
+        """Return path and reason of each unreadable image, for the checkpoint."""
         return dict(self._reasons)
 
     def load_state(self, state: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""This process's place in a distributed run: device, rank, and the few collectives that the engine needs."""
+"""This process's place in a distributed run: device, rank, and the collectives that the engine needs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import paddle.distributed as dist
 
 
 class Session:
-    """The process' place in the run.
+    """This process in a distributed run, or the only one.
 
     Attributes:
         rank: number of this process, 0 to ``world_size`` - 1.
         world_size: number of processes, on all nodes.
-        nodes: number of machines, each with a launcher of its own.
+        nodes: number of machines, each with its own launcher.
         device: Paddle's device string, such as ``cpu`` or ``gpu:0``.
     """
 

@@ -55,7 +55,7 @@ class Evaluator:
 
     @property
     def criterion(self) -> Optional[str]:
-        """Name of the figure that "best" is judged by, such as ``top1``; None without ``Metric.Eval``."""
+        """Name of the figure that decides which model is best, such as ``top1``; None without ``Metric.Eval``."""
         return self.metrics.criterion if self.metrics else None
 
     @paddle.no_grad()
@@ -63,7 +63,7 @@ class Evaluator:
         """Return the means over all samples: the losses of ``Loss.Eval`` and the figures of ``Metric.Eval``.
 
         Raises:
-            InvalidLogitsError: if the model puts out NaN or infinity.
+            InvalidLogitsError: if the model returns NaN or infinity.
         """
         was_training = model.training
         model.eval()
@@ -127,14 +127,22 @@ class Evaluator:
         return result
 
 
-def evaluate(cfg) -> dict[str, float]:
+def evaluate(cfg, random_weights: bool = False) -> dict[str, float]:
     """Evaluate the weights that the config names on ``DataLoader.Eval``: what ``tools/eval.py`` does.
+
+    Args:
+        cfg: the validated config; ``Global.pretrained_model`` names the weights.
+        random_weights: accept a config that names no weights; the model then has its initial ones.
 
     Returns:
         Means over all samples, such as ``{"CELoss": 0.1, "loss": 0.1, "top1": 0.98}``.
+
+    Raises:
+        MissingWeightsError, WeightMismatchError, NonFiniteWeightsError: see
+            :func:`ppcls_ext.engine.model.load_trained`.
     """
     session = Session(cfg.Global.device)
     start_logging(session.is_main, Path(cfg.Global.output_dir) / "eval.log")
     log_config(cfg)
     evaluator = Evaluator(cfg, session, Precision.from_config(cfg))
-    return evaluator.run(load_trained(cfg, "evaluated"))
+    return evaluator.run(load_trained(cfg, "evaluated", random_weights))

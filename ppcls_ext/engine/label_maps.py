@@ -91,7 +91,7 @@ def _check_whole_images(dataset) -> None:
 def convert_label_maps(source: Union[str, Path], output: Union[str, Path]) -> int:
     """Write the official code's maps, ``.pt`` files of ``[2, k, H, W]``, in our format, under the same names.
 
-    Maps that are there already are left alone, so an interrupted conversion goes on where it was.
+    Maps that are there already are left alone, so an interrupted conversion can be repeated.
 
     Args:
         source: folder of the files, at any depth.
@@ -102,7 +102,7 @@ def convert_label_maps(source: Union[str, Path], output: Union[str, Path]) -> in
 
     Raises:
         FileNotFoundError: if there is no such file.
-        NoLabelMapError: naming the first file that is none.
+        NoLabelMapError: naming the first file that is not a label map.
     """
     source, output = Path(source), Path(output)
     files = sorted(source.rglob("*.pt"))

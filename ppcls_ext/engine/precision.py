@@ -9,6 +9,8 @@ from typing import Optional
 import paddle
 from paddle.nn.layer.rnn import RNNBase
 
+from ppcls_ext.arch.freezing import frozen_layers
+
 
 @dataclass
 class Precision:
@@ -67,20 +69,21 @@ class Precision:
         """Cast the weights (O2 alone) and let the optimizer keep master weights; both are changed in place.
 
         The weights of LSTMs and other RNNs stay float32, for which alone (and float64) Paddle has kernels; those of
-        BatchNorm stay so by Paddle's rule, and of LayerNorm under float16.
+        BatchNorm stay so by Paddle's rule, and of LayerNorm under float16. Frozen weights stay float32 too.
 
         ``save_dtype`` is left alone: it makes ``state_dict()`` return copies, and whatever writes into those, such as a
         moving average or a loader, writes into nothing.
         """
         if self.casts_weights:
             rnns = [layer for layer in model.sublayers(include_self=True) if isinstance(layer, RNNBase)]
+            # A frozen weight has no master weight: rounded to half precision, it would not be the one that was loaded.
             paddle.amp.decorate(
                 models=model,
                 optimizers=optimizer,
                 level="O2",
                 dtype=self.dtype,
                 master_weight=True,
-                excluded_layers=rnns,
+                excluded_layers=[*rnns, *frozen_layers(model)],
             )
 
     def scaler(self) -> Optional[paddle.amp.GradScaler]:

@@ -67,7 +67,7 @@ def quick_start(root: Path, script: Path, config: Optional[Path] = None, overrid
     output_dir = root / load_config(config, overrides).Global.output_dir
     command = [sys.executable, "-m", "paddle.distributed.launch", "--log_dir", str(output_dir / "log")]
     command += [str(script), "train", "-c", str(config)]
-    for override in overrides:
+    for override in ("Global.overwrite=True", *overrides):  # the quick start may be repeated
         command += ["-o", override]
     console.print("[dim]" + " ".join(command), soft_wrap=True)
     started = time.monotonic()

@@ -57,7 +57,7 @@ def build_loss(section: Sequence[Mapping]) -> CombinedLoss:
         section: one-key mappings ``{name: {"weight": 1.0, **arguments}}``.
 
     Raises:
-        ValueError: if the section is empty or an entry is not of that form.
+        ValueError: if the section is empty, an entry is not of that form, or every weight is 0.
         KeyError: if a loss is unknown; the message names the nearest.
     """
     if not section:
@@ -73,4 +73,6 @@ def build_loss(section: Sequence[Mapping]) -> CombinedLoss:
         arguments = dict(arguments or {})
         weight = arguments.pop("weight", 1.0)
         terms.append((name, weight, LOSSES[name](**arguments)))
+    if not any(weight for _, weight, _ in terms):
+        raise ValueError("Loss: every weight is 0, so the loss is always 0; give at least one weight above 0")
     return CombinedLoss(terms)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ppcls_ext.metrics.classes import InvalidLogitsError
 from ppcls_ext.metrics.combined import Metrics, build_metrics
-from ppcls_ext.metrics.topk import InvalidLogitsError, TopkAcc
+from ppcls_ext.metrics.topk import TopkAcc
+from ppcls_ext.metrics.tpr_at_fpr import TprAtFpr
 
-__all__ = ["InvalidLogitsError", "Metrics", "TopkAcc", "build_metrics"]
+__all__ = ["InvalidLogitsError", "Metrics", "TopkAcc", "TprAtFpr", "build_metrics"]

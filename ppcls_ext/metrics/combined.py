@@ -8,9 +8,10 @@ import numpy as np
 import paddle
 
 from ppcls_ext.metrics.topk import TopkAcc
+from ppcls_ext.metrics.tpr_at_fpr import TprAtFpr
 from ppcls_ext.utils.spelling import nearest
 
-METRICS = {"TopkAcc": TopkAcc}
+METRICS = {"TopkAcc": TopkAcc, "TprAtFpr": TprAtFpr}
 
 
 class Metrics:
@@ -54,7 +55,7 @@ class Metrics:
         return {name: value for metric in self._metrics for name, value in metric.compute().items()}
 
     def reset(self) -> None:
-        """Forget every sample."""
+        """Discard all samples."""
         for metric in self._metrics:
             metric.reset()
 

@@ -7,9 +7,7 @@ from typing import Sequence, Union
 import numpy as np
 import paddle
 
-
-class InvalidLogitsError(ValueError):
-    """The logits hold NaN or infinity, so an accuracy computed from them would mean nothing."""
+from ppcls_ext.metrics.classes import class_ids, finite_logits
 
 
 class TopkAcc:
@@ -38,7 +36,7 @@ class TopkAcc:
         self.reset()
 
     def reset(self) -> None:
-        """Forget every sample."""
+        """Discard all samples."""
         self._sums = np.zeros(1 + len(self.topk), dtype=np.float64)
 
     def update(self, logits: paddle.Tensor, labels: paddle.Tensor) -> None:
@@ -53,36 +51,14 @@ class TopkAcc:
             ValueError: if shapes do not fit or a label is no class.
             InvalidLogitsError: if a logit is NaN or infinite; nothing is counted then.
         """
-        if logits.ndim != 2 or logits.shape[1] != self.class_num:
-            raise ValueError(f"TopkAcc: logits must be [N, {self.class_num}], got {list(logits.shape)}")
+        logits = finite_logits(logits, self.class_num, "TopkAcc")
         samples = logits.shape[0]
         if samples == 0:
             return
-        with paddle.no_grad(), paddle.amp.auto_cast(enable=False):
-            logits = logits.detach().astype("float32")
-            finite = paddle.isfinite(logits).numpy()
-            if not finite.all():
-                raise InvalidLogitsError(
-                    f"TopkAcc: {int((~finite).any(axis=1).sum())} of {samples} samples have NaN or infinite logits; "
-                    "an accuracy of them would mean nothing"
-                )
-            _, ranked = paddle.topk(logits, max(self.topk), axis=1)
-        classes = self._classes(labels.numpy(), samples)
+        _, ranked = paddle.topk(logits, max(self.topk), axis=1)
+        classes = class_ids(labels.numpy(), samples, self.class_num, "TopkAcc")
         hits = ranked.numpy() == classes[:, None]
         self._sums += [samples] + [hits[:, :k].any(axis=1).sum() for k in self.topk]
-
-    def _classes(self, labels: np.ndarray, samples: int) -> np.ndarray:
-        if np.issubdtype(labels.dtype, np.floating):
-            if labels.shape != (samples, self.class_num):
-                raise ValueError(f"TopkAcc: soft labels must be [{samples}, {self.class_num}], got {labels.shape}")
-            return labels.argmax(axis=1)
-        if labels.shape not in ((samples,), (samples, 1)):
-            raise ValueError(f"TopkAcc: labels must be [{samples}] or [{samples}, 1], got {labels.shape}")
-        labels = labels.reshape(samples)
-        outside = labels[(labels < 0) | (labels >= self.class_num)]
-        if outside.size:
-            raise ValueError(f"TopkAcc: labels must be from 0 to {self.class_num - 1}, got {outside[0]}")
-        return labels
 
     def state(self) -> np.ndarray:
         """Return the sums; those of several processes may be added."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ppcls_ext.optim.checks import optimizer_problems, schedule_problems
 from ppcls_ext.optim.lr import SCHEDULERS, build_lr_scheduler
 from ppcls_ext.optim.optimizer import OPTIMIZERS, build_optimizer
 from ppcls_ext.optim.parameters import ParameterSetting, parameter_settings
@@ -14,6 +15,8 @@ __all__ = [
     "build_lr_scheduler",
     "build_optimizer",
     "describe_scaling",
+    "optimizer_problems",
     "parameter_settings",
     "scale_learning_rates",
+    "schedule_problems",
 ]

@@ -7,10 +7,11 @@ begins after it and has the remaining length.
 from __future__ import annotations
 
 import math
-from typing import Mapping, Optional, Sequence, Union
+from typing import Mapping, Sequence, Union
 
 from paddle.optimizer import lr as paddle_lr
 
+from ppcls_ext.optim.checks import piecewise_table, schedule_problems
 from ppcls_ext.utils.spelling import nearest
 
 
@@ -51,18 +52,16 @@ class _Span:
         self._steps_per_epoch = steps_per_epoch
         self._by_epoch = by_epoch
         if by_epoch:
-            self.warmup = self.whole("warmup_epoch", min(warmup_epoch, epochs))
+            self.warmup = self.whole(min(warmup_epoch, epochs))
             self.remaining = epochs - self.warmup
         else:
             self.warmup = round(min(warmup_epoch, epochs) * steps_per_epoch)
             self.remaining = epochs * steps_per_epoch - self.warmup
 
-    def whole(self, name: str, epochs: float) -> int:
-        """Return a number of epochs in units, cut to whole steps; a schedule by epoch takes whole epochs only."""
+    def whole(self, epochs: float) -> int:
+        """Return a number of epochs in units, cut to whole steps."""
         if not self._by_epoch:
             return int(epochs * self._steps_per_epoch)
-        if epochs != int(epochs):
-            raise ValueError(f"{name} must be a whole number with by_epoch, got {epochs}")
         return int(epochs)
 
 
@@ -82,26 +81,22 @@ def _cosine(
     if span.remaining <= 0:
         return Constant(learning_rate)
     start = 0 if warmup_prefix else span.warmup
-    length = start + span.remaining - span.whole("cooldown_epoch", cooldown_epoch)
-    if length <= start:
-        raise ValueError(f"warm-up and cooldown_epoch, {cooldown_epoch:g}, leave no epoch for the cosine")
+    length = max(start + 1, start + span.remaining - span.whole(cooldown_epoch))
     return Cosine(learning_rate, length, eta_min, start)
 
 
 def _step(span: _Span, learning_rate: float, step_size: float, gamma: float):
-    return paddle_lr.StepDecay(learning_rate, max(1, span.whole("step_size", step_size)), gamma=gamma)
+    return paddle_lr.StepDecay(learning_rate, max(1, span.whole(step_size)), gamma=gamma)
 
 
 def _piecewise(span: _Span, decay_epochs: Sequence[float], values: Sequence[float]):
     if not decay_epochs:
         return Constant(values[0])
-    return paddle_lr.PiecewiseDecay([span.whole("decay_epochs", epoch) for epoch in decay_epochs], list(values))
+    return paddle_lr.PiecewiseDecay([span.whole(epoch) for epoch in decay_epochs], list(values))
 
 
 def _multi_step(span: _Span, learning_rate: float, milestones: Sequence[float], gamma: float = 0.1):
-    return paddle_lr.MultiStepDecay(
-        learning_rate, [span.whole("milestones", epoch) for epoch in milestones], gamma=gamma
-    )
+    return paddle_lr.MultiStepDecay(learning_rate, [span.whole(epoch) for epoch in milestones], gamma=gamma)
 
 
 SCHEDULERS = {
@@ -115,42 +110,6 @@ SCHEDULERS = {
 }
 
 
-def piecewise_table(
-    epochs: int,
-    learning_rate: Optional[float] = None,
-    decay_epochs: Optional[Sequence[float]] = None,
-    values: Optional[Sequence[float]] = None,
-) -> tuple:
-    """Return ``(decay_epochs, values)`` of a Piecewise schedule.
-
-    The table that the YAML gives is honoured. ``learning_rate`` alone stands for a tenth every 30 epochs; beside a
-    table it may only repeat the first value.
-
-    Raises:
-        ValueError: if the arguments contradict each other or are incomplete.
-    """
-    if decay_epochs is None and values is None:
-        if learning_rate is None:
-            raise ValueError("Piecewise needs decay_epochs and values, or learning_rate alone")
-        decay_epochs = list(range(30, epochs, 30))
-        return decay_epochs, [learning_rate * 0.1**index for index in range(len(decay_epochs) + 1)]
-    if decay_epochs is None or values is None:
-        raise ValueError("Piecewise needs both decay_epochs and values")
-    if len(values) != len(decay_epochs) + 1:
-        raise ValueError(
-            f"Piecewise: values must be one longer than decay_epochs, got {len(values)} values for "
-            f"{len(decay_epochs)} decay_epochs"
-        )
-    if list(decay_epochs) != sorted(set(decay_epochs)):
-        raise ValueError(f"Piecewise: decay_epochs must increase, got {list(decay_epochs)}")
-    if learning_rate is not None and learning_rate != values[0]:
-        raise ValueError(
-            f"Piecewise: learning_rate {learning_rate} contradicts values[0] {values[0]}; "
-            "scale values, or leave values and decay_epochs out"
-        )
-    return list(decay_epochs), list(values)
-
-
 def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> paddle_lr.LRScheduler:
     """Build the schedule of ``Optimizer.lr``.
 
@@ -161,8 +120,8 @@ def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> p
         steps_per_epoch: optimizer steps an epoch.
 
     Returns:
-        A scheduler with two attributes of ours: ``by_epoch`` says whether to call ``step()`` after an epoch or after
-        each optimizer step, ``kind`` is the schedule's name for the log.
+        A scheduler with two more attributes: ``by_epoch`` says whether to call ``step()`` after an epoch or after each
+        optimizer step, ``kind`` is the schedule's name for the log.
 
     Raises:
         KeyError: if the name is unknown; the message names the nearest.
@@ -175,6 +134,8 @@ def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> p
         raise KeyError(f"unknown schedule {kind!r}; supported: {', '.join(nearest(kind, SCHEDULERS) or SCHEDULERS)}")
     if epochs < 1 or steps_per_epoch < 1:
         raise ValueError(f"a schedule needs at least one epoch of one step, got {epochs} epochs of {steps_per_epoch}")
+    for key, problem in schedule_problems({"name": kind, **section}, epochs):
+        raise ValueError(f"{key}: {problem}")
     by_epoch = section.pop("by_epoch", False)
     warmup_epoch = section.pop("warmup_epoch", 0)
     warmup_start_lr: Union[int, float] = section.pop("warmup_start_lr", 0.0)
@@ -190,8 +151,6 @@ def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> p
         peak = section["learning_rate"]
     scheduler = SCHEDULERS[kind](span, **section)
     if span.warmup > 0:
-        if not warmup_start_lr < peak:
-            raise ValueError(f"warmup_start_lr must be below the learning rate {peak}, got {warmup_start_lr}")
         scheduler = paddle_lr.LinearWarmup(
             learning_rate=scheduler, warmup_steps=span.warmup, start_lr=warmup_start_lr, end_lr=peak
         )

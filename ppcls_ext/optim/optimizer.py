@@ -13,6 +13,7 @@ import paddle
 from paddle import nn
 from paddle.regularizer import L1Decay, L2Decay
 
+from ppcls_ext.optim.checks import optimizer_problems
 from ppcls_ext.optim.lr import build_lr_scheduler
 from ppcls_ext.optim.parameters import ParameterSetting, parameter_settings
 from ppcls_ext.utils.spelling import nearest
@@ -21,10 +22,11 @@ from ppcls_ext.utils.spelling import nearest
 OPTIMIZERS = {
     "SGD": {"multi_precision": False},
     "Momentum": {"momentum": ..., "use_nesterov": False, "multi_precision": True},
+    "RMSProp": {"momentum": 0.0, "rho": 0.95, "epsilon": 1e-6},
     "Adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "lazy_mode": False, "multi_precision": False},
     "AdamW": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "multi_precision": False},
 }
-#: AdamW under another name in PaddleClas, for layer-wise decay.
+#: PaddleClas's name for AdamW with layer-wise decay.
 ALIASES = {"AdamWDL": "AdamW"}
 _REGULARIZERS = {"L1": L1Decay, "L2": L2Decay}
 
@@ -61,6 +63,8 @@ def build_optimizer(section: Mapping, model: nn.Layer, epochs: int, steps_per_ep
         raise KeyError(f"unknown optimizer {name!r}; supported: {', '.join(nearest(str(name), known) or known)}")
     if "lr" not in section:
         raise ValueError(f"the optimizer {name} needs lr")
+    for key, problem in optimizer_problems(section):
+        raise ValueError(f"{key}: {problem}")
     scheduler = build_lr_scheduler(section.pop("lr"), epochs, steps_per_epoch)
     clip = _gradient_clip(section)
     decay = _decay(kind, section)
@@ -92,8 +96,6 @@ def build_optimizer(section: Mapping, model: nn.Layer, epochs: int, steps_per_ep
 def _gradient_clip(section: dict) -> Optional[nn.ClipGradByNorm]:
     """Take the clipping keys out of ``section``."""
     global_norm, tensor_norm = section.pop("clip_global_norm", None), section.pop("clip_norm", None)
-    if global_norm is not None and tensor_norm is not None:
-        raise ValueError("give clip_global_norm (norm of all gradients) or clip_norm (norm of each tensor), not both")
     if global_norm is not None:
         return nn.ClipGradByGlobalNorm(global_norm)
     return nn.ClipGradByNorm(tensor_norm) if tensor_norm is not None else None
@@ -102,8 +104,6 @@ def _gradient_clip(section: dict) -> Optional[nn.ClipGradByNorm]:
 def _decay(kind: str, section: dict):
     """Take the decay keys out of ``section``; return what ``paddle.optimizer`` takes as ``weight_decay``."""
     weight_decay, regularizer = section.pop("weight_decay", None), section.pop("regularizer", None)
-    if weight_decay is not None and regularizer is not None:
-        raise ValueError("give weight_decay or regularizer, not both")
     if kind == "AdamW":
         if regularizer is not None:
             raise ValueError("AdamW decays the weights themselves: give weight_decay instead of regularizer")

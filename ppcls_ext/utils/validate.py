@@ -16,7 +16,7 @@ def check_integer(name: str, value, minimum: int = 1) -> int:
     """Return ``value`` as an int.
 
     Raises:
-        TypeError: if it is no integer.
+        TypeError: if it is not an integer.
         ValueError: if it is below ``minimum``.
     """
     if isinstance(value, bool) or not isinstance(value, abstract.Integral):
@@ -135,7 +135,7 @@ def number(value: Union[int, float, str], name: str) -> float:
 
     Raises:
         TypeError: if ``value`` is neither a number nor a string.
-        ValueError: if the string is no numeral or fraction, or the number is not finite.
+        ValueError: if the string is neither a numeral nor a fraction, or the number is not finite.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError(f"{name}: expected a number, got {value!r}")
@@ -145,7 +145,7 @@ def number(value: Union[int, float, str], name: str) -> float:
         if len(numbers) > 2:
             raise ValueError
         result = numbers[0] / numbers[1] if len(numbers) == 2 else numbers[0]
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, OverflowError, ZeroDivisionError):
         raise ValueError(f"{name}: expected a number or a fraction like '1.0/255.0', got {value!r}") from None
     if not math.isfinite(result):
         raise ValueError(f"{name}: expected a finite number, got {value!r}")
@@ -156,8 +156,8 @@ def numbers(value: Sequence, name: str, count: int) -> list[float]:
     """Read a list of exactly ``count`` numbers.
 
     Raises:
-        TypeError: if ``value`` is no list.
-        ValueError: if it has another length or an element is no number.
+        TypeError: if ``value`` is not a list.
+        ValueError: if it has another length or an element is not a number.
     """
     if not isinstance(value, (list, tuple)):
         raise TypeError(f"{name}: expected a list of {count} numbers, got {value!r}")
@@ -170,7 +170,7 @@ def number_range(value: Optional[Sequence], name: str, default: Sequence[float])
     """Read ``[low, high]`` with 0 < low <= high.
 
     Raises:
-        TypeError: if ``value`` is no list.
+        TypeError: if ``value`` is not a list.
         ValueError: if the two numbers are not ordered or not positive.
     """
     low, high = numbers(default if value is None else value, name, 2)
@@ -179,17 +179,35 @@ def number_range(value: Optional[Sequence], name: str, default: Sequence[float])
     return low, high
 
 
-def positive_int(value: int, name: str) -> int:
-    """Return ``value`` if it is an integer of at least 1.
+def positive_int(value: int, name: str, most: Optional[int] = None) -> int:
+    """Return ``value`` if it is an integer of at least 1, and at most ``most`` if that is given.
 
     Raises:
-        TypeError: if it is no integer.
-        ValueError: if it is below 1.
+        TypeError: if it is not an integer.
+        ValueError: if it is below 1 or above ``most``.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: expected a positive integer, got {value!r}")
     if value < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{name}: expected at most {most}, got {value}")
+    return value
+
+
+#: More pixels along a side are a typing error, and would exhaust the memory.
+MAX_SIDE = 16384
+
+
+def side(value: int, name: str) -> int:
+    """Return ``value`` if it is a number of pixels that a side of a processed image may have.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if it is below 1 or above 16384.
+    """
+    if positive_int(value, name) > MAX_SIDE:
+        raise ValueError(f"{name}: expected at most {MAX_SIDE} pixels, got {value}")
     return value
 
 
@@ -198,13 +216,13 @@ def width_height(value: Union[int, Sequence[int]], name: str = "size") -> tuple[
 
     Raises:
         TypeError: if it is neither.
-        ValueError: if the list has another length or a number is below 1.
+        ValueError: if the list has another length, or a number is below 1 or above 16384.
     """
     if isinstance(value, (list, tuple)):
         if len(value) != 2:
             raise ValueError(f"{name}: expected an integer or [width, height], got {list(value)!r}")
-        return positive_int(value[0], f"{name}[0]"), positive_int(value[1], f"{name}[1]")
-    return (positive_int(value, name),) * 2
+        return side(value[0], f"{name}[0]"), side(value[1], f"{name}[1]")
+    return (side(value, name),) * 2
 
 
 def flag(value: bool, name: str) -> bool:
@@ -222,7 +240,7 @@ def choice(value: str, name: str, allowed: Sequence[str]) -> str:
     """Return ``value`` in lower case if it is one of ``allowed``.
 
     Raises:
-        TypeError: if it is no string.
+        TypeError: if it is not a string.
         ValueError: if it is none of them; the nearest is named.
     """
     if not isinstance(value, str):
@@ -239,7 +257,7 @@ def probability(value: Union[float, str], name: str) -> float:
 
     Raises:
         TypeError: if it is neither a number nor a string.
-        ValueError: if it is no number, or outside 0 to 1.
+        ValueError: if it is not a number, or outside 0 to 1.
     """
     result = number(value, name)
     if not 0 <= result <= 1:

@@ -1,4 +1,4 @@
-"""Converting a published file of weights into one of ours, and back: every tensor accounted for, and a record kept."""
+"""Converting a published file of weights for this package, and back: every tensor accounted for, and a record kept."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from safetensors.numpy import save_file
 
 from ppcls_ext import registry
 from ppcls_ext.utils.files import write_atomically
+from ppcls_ext.utils.key_rules import OURS, TORCH, Source
+from ppcls_ext.utils.state_dict import non_finite_names
 from ppcls_ext.version import __version__
-from ppcls_ext.weights.conversion_record import ConversionRecord, file_facts, record_path, recorded_arguments
-from ppcls_ext.weights.errors import ConversionError
-from ppcls_ext.weights.expected import Target, bare_name, depths_of, describe, family_of, variant_with_depths
+from ppcls_ext.weights.conversion_record import ConversionRecord, file_facts, read_record, record_path
+from ppcls_ext.weights.errors import ConversionError, as_arguments, short
+from ppcls_ext.weights.expected import Target, depths_of, describe, variant_with_depths
 from ppcls_ext.weights.files.reader import WeightFile, read_weights
-from ppcls_ext.weights.key_rules import OURS, TORCH, Layout
-from ppcls_ext.weights.remap import Source, choose_layout, fill, named_layout, publish, rename
-from ppcls_ext.weights.sources import layouts_of
+from ppcls_ext.weights.remap import Renamed, choose_source, fill, named_source, publish, rename, sources_of
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -30,11 +30,11 @@ SUFFIXES = (".pdparams", ".safetensors")
 
 @dataclass
 class _Plan:
-    """A file's tensors under our names, and the model that they are for."""
+    """A file's tensors under the model's names, and the model that they are for."""
 
-    source: Source
+    renamed: Renamed
     target: Target
-    layout: Layout
+    source: Source
     arguments: dict
     needs: dict
     adaptation: list
@@ -44,56 +44,65 @@ def convert_file(
     arch: str,
     src: Union[str, Path],
     dst: Union[str, Path],
-    layout: Optional[str] = None,
+    source: Optional[str] = None,
     to: str = "paddle",
     backbone_only: bool = False,
     class_num: Optional[int] = None,
     ema: Optional[bool] = None,
     arguments: Optional[dict] = None,
+    layout: Optional[str] = None,
 ) -> ConversionRecord:
     """Convert the weights in ``src`` for the backbone ``arch``, write them to ``dst`` and a record to ``<dst>.json``.
 
     Args:
-        arch: a backbone of ours, ``Name`` or ``ppcls_ext.Name``.
-        src: a file of PyTorch, safetensors, NumPy (``.npz``) or Paddle; the format is told by its content.
+        arch: a backbone of this package, ``Name`` or ``ppcls_ext.Name``.
+        src: a file of PyTorch, safetensors, NumPy (``.npz``) or Paddle; its content tells the format.
         dst: where to write; the suffix, ``.pdparams`` or ``.safetensors``, is the format.
-        layout: the layout of the file in PyTorch's world; None finds it by the keys (with ``to="torch"``: the
+        source: whose key names the file has, such as ``timm``; None finds it by the keys (with ``to="torch"``: the
             family's first).
-        to: ``paddle``: from a published file (or one of ours) to ours. ``torch``: from ours to PyTorch's names and
-            orientation, as safetensors.
+        to: ``paddle``: from a published file (or one of this package) to this package's names. ``torch``: from this
+            package's names to a publisher's names in PyTorch, as safetensors.
         backbone_only: leave the classifier out.
-        class_num: leave the classifier out if it has another number of classes.
+        class_num: leave the classifier out if it has a different number of classes.
         ema: which weights, if the file holds two sets: True the moving average, False the others.
         arguments: constructor arguments, besides the name's own, of the model that the file is for.
+        layout: the old name of ``source``.
 
     Raises:
-        FileNotFoundError, UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.files.reader`.
+        OSError, UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.files.reader`.
         ConversionError: if the file does not fit, listing every difference.
+        RecordError: if the record beside ``src`` is damaged.
         KeyError: if there is no such backbone.
         ValueError: if an argument is wrong.
     """
     src, dst = Path(src), Path(dst)
     _check_destination(src, dst, to)
-    family = family_of(arch)
-    written = named_layout(layout, family, layouts_of(family)) if layout else layouts_of(family)[0]
+    if layout is not None and source not in (None, layout):
+        raise ValueError(f"source={source!r} and layout={layout!r} are two names of one argument; give one")
+    source = layout if source is None else source
+    family = registry.family_of(arch).name
+    written = named_source(source, family) if source else sources_of(family)[0]
     if to == "torch" and written.orientation != TORCH:
-        raise ValueError(f"layout {written.name!r} is Paddle's; --to torch takes a layout of PyTorch")
+        raise ValueError(f"source {written.name!r} is Paddle's; --to torch takes a source of PyTorch")
     file = read_weights(src, ema)
     try:
-        source_layout = OURS if to == "torch" else layout
-        plan = _plan(arch, family, file, source_layout, dict(arguments or {}), backbone_only, class_num)
-        if plan.layout.name == OURS:
+        plan = _plan(arch, file, OURS if to == "torch" else source, arguments, backbone_only, class_num)
+        if plan.source.name == OURS:
             plan.needs = _check_recorded(src, plan.target.structure.config)
         if to == "torch":
             _check_published_form(written, plan.target.structure.config)
-        arrays, types = fill(plan.source, plan.target, plan.layout)
+        arrays, types = fill(plan.renamed, plan.target, plan.source)
         shown = arrays if to == "paddle" else publish(arrays, plan.target, written)
     except ConversionError as error:
         raise ConversionError(f"{src} does not fit {arch}: {error}") from None
-    shown_layout = plan.layout if to == "paddle" else written
+    diverged = non_finite_names(arrays)
+    if diverged:
+        names = short(", ".join(diverged))
+        plan.adaptation.append(f"{len(diverged)} tensors hold NaN or infinity and cannot be used: {names}")
+    shown_source = plan.source if to == "paddle" else written
     _save(shown, dst, "pd" if to == "paddle" else "pt")
     record = ConversionRecord(
-        arch=bare_name(arch),
+        arch=registry.bare_name(arch),
         family=family,
         arguments=plan.arguments,
         needs=plan.needs,
@@ -105,20 +114,30 @@ def convert_file(
             "prefix": file.prefix,
             "skipped": file.skipped,
         },
-        layout=shown_layout.name,
+        layout=shown_source.name,
         depths=list(plan.target.structure.depths),
         class_num=plan.target.structure.config["class_num"],
         tensors=len(shown),
         types=types,
-        dropped=plan.source.dropped,
+        dropped=plan.renamed.dropped,
         adaptation=plan.adaptation,
-        licence=_licence(arch, shown_layout.name),
+        licence=_licence(arch, shown_source.name),
         result=file_facts(dst),
         versions={"ppcls_ext": __version__, "paddle": paddle.__version__, "numpy": np.__version__},
     )
     record.write(record_path(dst))
-    _log(record, src, dst, shown_layout)
+    _log(record, src, dst, shown_source)
     return record
+
+
+def check_conversion(arch: str, file: WeightFile, arguments: dict) -> None:
+    """Convert ``file`` in memory alone, to see whether :func:`convert_file` would.
+
+    Raises:
+        ConversionError: listing every difference, if it would not.
+    """
+    plan = _plan(arch, file, None, arguments)
+    fill(plan.renamed, plan.target, plan.source)
 
 
 # ---- what the file is for ----------------------------------------------------------------------------------------
@@ -126,73 +145,74 @@ def convert_file(
 
 def _plan(
     arch: str,
-    family: str,
     file: WeightFile,
-    layout: Optional[str],
-    arguments: dict,
-    backbone_only: bool,
-    class_num: Optional[int],
+    source: Optional[str] = None,
+    arguments: Optional[dict] = None,
+    backbone_only: bool = False,
+    class_num: Optional[int] = None,
 ) -> _Plan:
-    """Find the layout of ``file`` and the model that it is for: that of ``arch``, as deep and with as many classes."""
+    """Find the source of ``file`` and the model that it is for: that of ``arch``, with the file's depths and classes.
+
+    The model is built to learn its tensors, and once more only where the file is for a different one.
+    """
+    arguments = dict(arguments or {})
     target = describe(arch, arguments)
-    chosen = choose_layout(file, family, target, layout)
-    adaptation: list = []
-    needs = _needs(chosen, target.structure.config, arguments)
-    if any(target.structure.config[key] != value for key, value in needs.items()):
-        given = ", ".join(f"{key}={value!r}" for key, value in needs.items())
-        adaptation.append(f"weights of the {chosen.name} layout are for a model with {given}")
-        arguments = {**arguments, **needs}
-        target = describe(arch, arguments)
-    source = rename(file.tensors, chosen, target)
+    chosen = choose_source(file, registry.family_of(arch).name, target, source)
+    renamed = rename(file.tensors, chosen, target)
     config = target.structure.config
-    found = {}
-    depths = depths_of(source.arrays)
+    adaptation: list = []
+    needs = _needs(chosen, config, arguments)
+    found = {key: value for key, value in needs.items() if config[key] != value}
+    if found:
+        adaptation.append(f"weights of the {chosen.name} source are for a model with {as_arguments(needs)}")
+    depths = depths_of(renamed.arrays)
     if depths != target.structure.depths and "depths" in config:
         _check_depths(arch, depths, target.structure.depths, arguments)
         found["depths"] = list(depths)
         adaptation.append(
-            f"the file has depths {list(depths)}, {bare_name(arch)} has {list(target.structure.depths)}: build the "
-            f"model with depths={list(depths)}"
+            f"the file has depths {list(depths)}, {registry.bare_name(arch)} has {list(target.structure.depths)}: "
+            f"build the model with depths={list(depths)}"
         )
-    classes = _classes(source, chosen)
-    left_out = [name for name in source.arrays if name.startswith("head.")]
+    classes = _classes(renamed, chosen)
+    left_out = [name for name in renamed.arrays if name.startswith("head.")]
     if not left_out:
         adaptation.append("the file has no classifier")
     elif backbone_only or class_num not in (None, classes):
         why = "only the backbone was asked for" if backbone_only else f"it has {classes} classes, not {class_num}"
-        adaptation.append(f"the classifier ({', '.join(sum(map(source.keys.get, left_out), []))}) is left out: {why}")
+        adaptation.append(f"the classifier ({', '.join(sum(map(renamed.keys.get, left_out), []))}) is left out: {why}")
         classes = 0
     if classes != config["class_num"] and ("class_num" not in arguments or not classes):
         found["class_num"] = classes
     if found:
         arguments = {**arguments, **found}
         target = describe(arch, arguments)
-        source = rename(file.tensors, chosen, target)
+    if "depths" in found:  # blocks are numbered by them
+        renamed = rename(file.tensors, chosen, target)
     if not classes:
-        source.remove(left_out)
-    return _Plan(source, target, chosen, arguments, needs, adaptation)
+        renamed.remove(left_out)
+    return _Plan(renamed, target, chosen, arguments, needs, adaptation)
 
 
-def _needs(layout: Layout, config: dict, arguments: dict) -> dict:
+def _needs(source: Source, config: dict, arguments: dict) -> dict:
     """Return the constructor arguments that the weights need.
 
     Raises:
         ConversionError: if others were asked for.
     """
-    needs = layout.needs(config)
+    needs = source.needs(config)
     for key, value in needs.items():
         if arguments.get(key, value) != value:
-            raise ConversionError(f"weights of the {layout.name} layout need {key}={value!r}, not {arguments[key]!r}")
+            raise ConversionError(f"weights of the {source.name} source need {key}={value!r}, not {arguments[key]!r}")
     return needs
 
 
 def _check_recorded(src: Path, config: dict) -> dict:
-    """Return the constructor arguments that the record or manifest beside a file of ours binds its weights to.
+    """Return the constructor arguments to which the file beside this package's own file binds its weights.
 
     Raises:
-        ConversionError: if they are to be read as another model's.
+        ConversionError: if they are to be read as a different model's.
     """
-    recorded = recorded_arguments(src)
+    recorded = read_record(src).arguments
     for key, value in recorded.items():
         if config.get(key, value) != value:
             raise ConversionError(
@@ -202,22 +222,22 @@ def _check_recorded(src: Path, config: dict) -> dict:
     return recorded
 
 
-def _check_published_form(layout: Layout, config: dict) -> None:
-    """Refuse to write a model of one form under the names of another: whoever reads them would compute something else.
+def _check_published_form(source: Source, config: dict) -> None:
+    """Refuse to write a model of one form under the names of a different one, which computes something else.
 
     Raises:
-        ConversionError: with the argument to give, if the weights are of the layout's form after all.
+        ConversionError: with the argument to give, if the weights are of the source's form after all.
     """
-    for key, value in layout.needs(config).items():
+    for key, value in source.needs(config).items():
         if config[key] != value:
             raise ConversionError(
-                f"the {layout.name} layout is of models with {key}={value!r}, this one has {key}={config[key]!r}; "
+                f"the {source.name} source is of models with {key}={value!r}, this one has {key}={config[key]!r}; "
                 f"weights of the former convert with -o {key}={value}"
             )
 
 
 def _check_depths(arch: str, found: tuple, expected: tuple, arguments: dict) -> None:
-    """Refuse a file of another variant, and one whose depths cannot be those of a model."""
+    """Refuse a file of a different variant, and one whose depths cannot be those of a model."""
     other = variant_with_depths(arch, found)
     if other is not None:
         raise ConversionError(f"its depths, {list(found)}, are those of {other}: use --arch {other}")
@@ -225,18 +245,17 @@ def _check_depths(arch: str, found: tuple, expected: tuple, arguments: dict) -> 
         raise ConversionError(f"its depths are {list(found)}, those of the model are {list(expected)}")
 
 
-def _classes(source: Source, layout: Layout) -> int:
+def _classes(renamed: Renamed, source: Source) -> int:
     """Return the number of classes of the file's classifier, 0 if it has none."""
-    if "head.weight" not in source.arrays:
-        return 0
-    return source.arrays["head.weight"][0].shape[0 if layout.orientation == TORCH else -1]
+    shape = renamed.arrays["head.weight"][0].shape if "head.weight" in renamed.arrays else ()
+    return shape[0 if source.orientation == TORCH else -1] if shape else 0
 
 
-def _licence(arch: str, layout: str) -> str:
-    spec = next((spec for spec in registry.specs() if spec.name == bare_name(arch)), None)
+def _licence(arch: str, source: str) -> str:
+    spec = next((spec for spec in registry.specs() if spec.name == registry.bare_name(arch)), None)
     weights = spec.weights if spec else ()
     for item in weights:
-        if item.layout == layout:
+        if item.source == source:
             return item.licence
     return weights[0].licence if weights else "not known here: that of whoever published the file"
 
@@ -266,12 +285,12 @@ def _save(arrays: dict[str, np.ndarray], dst: Path, format: str) -> None:
     write_atomically(dst, write)
 
 
-def _log(record: ConversionRecord, src: Path, dst: Path, layout: Layout) -> None:
+def _log(record: ConversionRecord, src: Path, dst: Path, source: Source) -> None:
     logger.info(
-        "%s: %s layout (%s), %s%s, %d tensors, depths %s, %d classes",
+        "%s: source %s (%s), %s%s, %d tensors, depths %s, %d classes",
         src,
-        layout.name,
-        layout.source,
+        source.name,
+        source.publisher,
         record.source["format"],
         f", under {record.source['wrapper']}" if record.source["wrapper"] else "",
         record.tensors,

@@ -1,13 +1,17 @@
-"""What a conversion did, kept beside its result."""
+"""What lies beside weights: the record of a conversion, and what the manifest of a checkpoint says of its model."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, Union
+from typing import Any, Optional, Union
 
+from ppcls_ext.utils.documents import DocumentError, read_json
 from ppcls_ext.utils.files import sha256_of, write_atomically
+from ppcls_ext.weights.errors import RecordError
+
+_LIMIT = 1 << 20  # bytes of a record or manifest; real ones have some kilobytes
 
 
 @dataclass
@@ -17,14 +21,14 @@ class ConversionRecord:
     arch: str
     family: str
     arguments: dict  # constructor arguments, besides the name's own, of the model that the result is for
-    needs: dict  # constructor arguments without which the same tensors would be another model's
+    needs: dict  # constructor arguments without which the same tensors would be a different model's
     to: str  # "paddle" or "torch"
     source: dict  # file, bytes, sha256, format, wrapper, prefix, skipped
-    layout: str  # of the source, or for to="torch" of the result
+    layout: str  # name of the publisher's form: of the source, or for to="torch" of the result
     depths: list
     class_num: int
     tensors: int  # in the result
-    types: dict  # how many tensors of the source were of which type
+    types: dict  # number of tensors of the source by type
     dropped: list  # tensors of the source without a counterpart: counters, index tables
     adaptation: list  # sentences: what the result lacks or has otherwise than the source
     licence: str
@@ -40,57 +44,70 @@ class ConversionRecord:
         return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
 
 
-#: The constructor argument that chooses between forms of one network: its tensors are the same, or nearly, and what is
-#: computed with them is not. If it is not given, it follows the weights.
-FORM = "form"
+@dataclass(frozen=True)
+class RecordedFacts:
+    """What the file beside weights says of them.
+
+    Attributes:
+        file: That file; None if there is none.
+        arguments: Constructor arguments that the weights are bound to.
+        class_num: Number of classes; None if it is not recorded, 0 if there is no classifier.
+        licence: Of the weights; "" if it is not recorded.
+    """
+
+    file: Optional[Path] = None
+    arguments: dict = field(default_factory=dict)
+    class_num: Optional[int] = None
+    licence: str = ""
 
 
 def record_path(dst: Union[str, Path]) -> Path:
-    """Return where the record of ``dst`` lies."""
+    """Return the path of the record of ``dst``."""
     dst = Path(dst)
     return dst.with_name(dst.name + ".json")
 
 
 def manifest_path(path: Union[str, Path]) -> Path:
-    """Return where the manifest of the training checkpoint lies that ``path``, a file of weights, is part of."""
+    """Return the path of the manifest of the training checkpoint that ``path``, a file of weights, may belong to."""
     path = Path(path)
     return path.with_name(f"{path.stem}.manifest.json")
 
 
-def recorded_arguments(path: Union[str, Path]) -> dict:
-    """Return the constructor arguments that weights are bound to, as the file beside them says; {} without one.
+def read_record(path: Union[str, Path]) -> RecordedFacts:
+    """Return what is known of the weights at ``path``: from the record of a conversion, or a checkpoint's manifest.
 
-    It is the record of a conversion or the manifest of a training checkpoint.
+    JSON of another program, without the keys of a record, says nothing.
+
+    Raises:
+        RecordError: naming the file beside the weights, if it is damaged or has values of wrong types.
     """
-    for found in (_recorded(record_path(path), "needs"), _recorded(manifest_path(path), "arguments")):
-        if isinstance(found, dict):
-            return found
-    return {}
+    for file, key in ((record_path(path), "needs"), (manifest_path(path), "arguments")):
+        content = _content(file)
+        if key in content:
+            return RecordedFacts(
+                file,
+                _typed(file, content, key, dict, "constructor arguments by name"),
+                _typed(file, content, "class_num", int, "a number of classes"),
+                _typed(file, content, "licence", str, "text") or "",
+            )
+    return RecordedFacts()
 
 
-def form_in(recorded: dict, arguments: Iterable[str]) -> dict:
-    """Return the recorded form of the network as an argument, if there is one and it is among ``arguments``."""
-    return {FORM: recorded[FORM]} if FORM in recorded and FORM in arguments else {}
-
-
-def recorded_licence(path: Union[str, Path]) -> str:
-    """Return the licence of converted weights, as the record beside them says; "" without one."""
-    licence = _recorded(record_path(path), "licence")
-    return licence if isinstance(licence, str) else ""
-
-
-def as_arguments(values: dict) -> str:
-    """Return ``values`` as they are written in a call: ``form='official', depths=[2, 2]``."""
-    return ", ".join(f"{key}={value!r}" for key, value in values.items())
-
-
-def _recorded(path: Path, key: str) -> Any:
-    if not path.is_file():
-        return None
+def _content(file: Path) -> dict:
+    if not file.exists():
+        return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))[key]
-    except (KeyError, TypeError, ValueError):  # another program's file
-        return None
+        content = read_json(file, _LIMIT)
+    except (OSError, DocumentError) as error:
+        raise RecordError(f"{error}; it says which model the weights beside it belong to") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _typed(file: Path, content: dict, key: str, kind: type, expected: str) -> Any:
+    value = content.get(key)
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise RecordError(f"{file}: {key} is a {type(value).__name__}; expected {expected}")
+    return value
 
 
 def file_facts(path: Path) -> dict:

@@ -1,8 +1,10 @@
-"""Downloading one file: with a progress bar, resumed where the line broke, and checked before it counts."""
+"""Downloading one file: from a mirror if one is named, resumed where the connection broke, and checked at the end."""
 
 from __future__ import annotations
 
 import logging
+import os
+import re
 import time
 from pathlib import Path
 from typing import Optional
@@ -14,10 +16,12 @@ from ppcls_ext.utils.files import sha256_of
 
 logger = logging.getLogger("ppcls_ext")
 
-ATTEMPTS = 5  # without a new byte; a slow line may break more often than that
+#: Environment variable that names a mirror, see :func:`mirrored`.
+MIRROR = "PPCLS_EXT_MIRROR"
+ATTEMPTS = 5  # without a new byte; a slow connection may break more often than that
 TIMEOUT = 30.0  # seconds without a byte
-BLOCK = 1 << 16  # bytes; what came of the last one is lost when the line breaks
-#: What may be different the next time. Everything else, such as 404, is final.
+BLOCK = 1 << 16  # bytes; those of an unfinished one are lost when the connection breaks
+#: Answers of a server that may be different the next time. Everything else, such as 404, is final.
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -26,9 +30,9 @@ class DownloadError(OSError):
 
 
 def download(url: str, path: Path, sha256: Optional[str] = None) -> None:
-    """Fetch ``url`` into ``path``, which appears only when it is whole.
+    """Fetch ``url``, or its copy on the mirror, into ``path``, which appears only when it is whole.
 
-    Until then the bytes are in ``<path>.partial``; a later call, of another process too, goes on from there.
+    Until then the bytes are in ``<path>.partial``; a later call, also in a different process, goes on from there.
 
     Args:
         url: of the file itself.
@@ -36,8 +40,11 @@ def download(url: str, path: Path, sha256: Optional[str] = None) -> None:
         sha256: the published hash, whole or the first digits of it.
 
     Raises:
-        DownloadError: naming the address, if the server refuses, the line keeps breaking, or the hash is another.
+        DownloadError: naming the address, if the server refuses, the connection keeps breaking, or the hash differs.
     """
+    original, url = url, mirrored(url)
+    if url != original:
+        logger.info("%s is fetched from the mirror in %s: %s", original, MIRROR, url)
     partial = path.with_name(path.name + ".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     breaks = 0
@@ -69,11 +76,38 @@ def download(url: str, path: Path, sha256: Optional[str] = None) -> None:
     partial.replace(path)
 
 
+def mirrored(url: str) -> str:
+    """Return the address to fetch ``url`` from, as the environment variable ``PPCLS_EXT_MIRROR`` says.
+
+    An address alone, ``https://mirror.example/files``, stands for every server: ``https://host/path`` becomes
+    ``https://mirror.example/files/host/path``. Pairs ``<beginning>=<replacement>``, separated by spaces, replace the
+    beginning of the addresses that have it, the longest one first; other addresses stay.
+
+    Raises:
+        DownloadError: if the variable holds anything else.
+    """
+    setting = os.environ.get(MIRROR, "").strip()
+    rules = []
+    for item in setting.split():
+        match = re.fullmatch(r"(?:(https?://[^=\s]+)=)?(https?://[^/=\s]+(?:/\S*)?)", item)
+        if match is None:
+            raise DownloadError(
+                f"{MIRROR} holds {item!r}; expected https://<mirror>, or pairs https://<server>=https://<mirror>"
+            )
+        rules.append((match[1], match[2]))
+    for beginning, replacement in sorted(rules, key=lambda rule: len(rule[0] or ""), reverse=True):
+        if beginning is None:
+            return f"{replacement.rstrip('/')}/{url.partition('://')[2]}"
+        if url.startswith(beginning):
+            return replacement + url[len(beginning) :]
+    return url
+
+
 def check_sha256(path: Path, published: Optional[str]) -> None:
     """Compare a file with its published hash, whole or the first digits of it; None: there is none.
 
     Raises:
-        DownloadError: if it is another.
+        DownloadError: if they differ.
     """
     if published is None:
         return

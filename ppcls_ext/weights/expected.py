@@ -10,12 +10,10 @@ import numpy as np
 import paddle
 
 from ppcls_ext import registry
-from ppcls_ext.arch.layers.axis_linear import AxisLinear
+from ppcls_ext.utils.key_rules import Structure
 from ppcls_ext.utils.spelling import nearest
 from ppcls_ext.utils.state_dict import unique_tensors
-from ppcls_ext.weights.key_rules import Structure
 
-_LINEAR = (paddle.nn.Linear, AxisLinear)  # layers whose weight is [in, out]
 _BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
 
 
@@ -55,7 +53,7 @@ def describe(arch: str, arguments: dict) -> Target:
 
 def target_of(model: paddle.nn.Layer) -> Target:
     """Return what ``model`` expects."""
-    linear = {f"{name}.weight" for name, layer in model.named_sublayers() if isinstance(layer, _LINEAR)}
+    linear = {f"{name}.weight" for name, layer in model.named_sublayers() if _is_linear(layer)}
     tensors, aliases = {}, {}
     for name, (tensor, names) in unique_tensors(model).items():
         dtype = np.dtype(str(tensor.dtype).replace("paddle.", ""))
@@ -67,8 +65,13 @@ def target_of(model: paddle.nn.Layer) -> Target:
     return Target(tensors, aliases, Structure(depths, downsamples, config))
 
 
+def _is_linear(layer: paddle.nn.Layer) -> bool:
+    """Return whether the weight of ``layer`` is ``[in, out]``; layers of this package say so themselves."""
+    return isinstance(layer, paddle.nn.Linear) or getattr(layer, "weight_is_in_out", False)
+
+
 def depths_of(names) -> tuple:
-    """Return the number of blocks of each stage that our ``names`` tell of."""
+    """Return the number of blocks of each stage, as the names of the model's tensors tell."""
     counts: dict = {}
     for name in names:
         if match := _BLOCK.match(name):
@@ -78,35 +81,21 @@ def depths_of(names) -> tuple:
 
 
 def find_factory(arch: str) -> Callable:
-    """Return the factory of ``Name`` or ``ppcls_ext.Name``, a variant's or a generic one.
+    """Return the factory of ``Name`` or ``ppcls_ext.Name``, a variant or a class of networks.
 
     Raises:
         KeyError: with the nearest names, if there is none.
     """
     factories = registry.factories()
-    bare = bare_name(arch)
+    bare = registry.bare_name(arch)
     if bare not in factories:
         hint = nearest(bare, factories)
         raise KeyError(f"unknown backbone {arch!r}" + (f"; did you mean {', '.join(hint)}?" if hint else ""))
     return factories[bare]
 
 
-def bare_name(arch: str) -> str:
-    """Return ``Name`` of ``Name`` or ``ppcls_ext.Name``."""
-    return arch[len("ppcls_ext.") :] if arch.startswith("ppcls_ext.") else arch
-
-
-def family_of(arch: str) -> str:
-    """Return the family of a backbone; a generic name has that of the variants beside it.
-
-    Raises:
-        KeyError: with the nearest names, if there is no such backbone.
-    """
-    return registry.family_of(arch).name
-
-
 def arch_of(model: paddle.nn.Layer) -> Optional[str]:
-    """Return the name of the variant that ``model`` is, its generic name if it is none, None if it is not ours."""
+    """Return the name of the variant that ``model`` is, else of its class; None if the class is not registered."""
     cls = type(model)
     if cls.__name__ not in registry.factories() or not hasattr(model, "config"):
         return None
@@ -124,11 +113,11 @@ def _architecture(arguments: dict) -> dict:
 
 
 def variant_with_depths(arch: str, depths: tuple) -> Optional[str]:
-    """Return the variant that is ``arch`` with other ``depths``, None if there is none."""
+    """Return the variant that differs from ``arch`` in its ``depths`` alone, None if there is none."""
     wanted = {**find_factory(arch).arguments, "depths": list(depths)}
     for spec in registry.specs():
         found = getattr(spec.factory, "arguments", {})
-        if spec.family == family_of(arch) and _plain(found) == _plain(wanted):
+        if spec.family == registry.family_of(arch).name and _plain(found) == _plain(wanted):
             return spec.name
     return None
 

@@ -1,12 +1,14 @@
 """Strict loading: every tensor of the file is used, every tensor of the model is filled, or it is an error.
 
-The exceptions are those of fine-tuning, each with a line in the log: a classifier of another class count keeps its
-fresh initial values, and tensors that depend on the input's channels or size are adapted.
+The exceptions are those of fine-tuning, each with a line in the log: a classifier with a different number of classes
+keeps its fresh initial values, and tensors that depend on the input's channels or size are adapted.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Union
@@ -14,18 +16,28 @@ from typing import Optional, Union
 import numpy as np
 import paddle
 
-from ppcls_ext.utils.state_dict import unique_tensors
+from ppcls_ext.utils.state_dict import non_finite_names, unique_tensors
 from ppcls_ext.weights.adapt import adapt
-from ppcls_ext.weights.conversion_record import as_arguments, recorded_arguments, recorded_licence
-from ppcls_ext.weights.errors import listed
-from ppcls_ext.weights.expected import arch_of, depths_of
-from ppcls_ext.weights.files.reader import PADDLE, SAFETENSORS, find_weights, read_weights
+from ppcls_ext.weights.conversion import check_conversion
+from ppcls_ext.weights.conversion_record import read_record
+from ppcls_ext.weights.errors import (
+    ConversionError,
+    NonFiniteWeightsError,
+    WeightMismatchError,
+    as_arguments,
+    listed,
+)
+from ppcls_ext.weights.expected import arch_of, depths_of, find_factory
+from ppcls_ext.weights.files.reader import (
+    PADDLE,
+    SAFETENSORS,
+    AmbiguousWeightsError,
+    WeightFile,
+    find_weights,
+    read_weights,
+)
 
 logger = logging.getLogger("ppcls_ext")
-
-
-class WeightMismatchError(ValueError):
-    """The weights do not belong to the model."""
 
 
 @dataclass
@@ -33,7 +45,7 @@ class LoadReport:
     """What a load did, as names of tensors."""
 
     loaded: list = field(default_factory=list)
-    reinitialised: dict = field(default_factory=dict)  # a classifier that the file has for other classes or lacks: how
+    reinitialised: dict = field(default_factory=dict)  # a classifier that stays fresh: name and reason
     left_out: list = field(default_factory=list)  # the file's classifier, for a model without one
     adapted: dict = field(default_factory=dict)  # name: what was done, see ppcls_ext.weights.adapt
     missing: list = field(default_factory=list)
@@ -62,7 +74,7 @@ def load_state(
             alone, or one of this width that is all that the file lacks, is taken for the classifier, and keeps its
             initial values. ``None``: the classifier must fit too. ``0``: the model has no classifier, and the file's is
             left out.
-        adapting: also make tensors fit other input channels and another image size.
+        adapting: also adapt tensors to different input channels and a different image size.
 
     Raises:
         WeightMismatchError: if two names of one tensor come with different values.
@@ -114,32 +126,37 @@ def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: O
     Args:
         model: any Paddle layer.
         path: a ``.pdparams`` file, or a ``.safetensors`` file that was converted for Paddle; the suffix may be left
-            out.
+            out. Weights under a key such as ``model``, and names that begin with ``module.``, are found.
         class_num: width of the model's classifier; ``None`` takes ``model.class_num`` where there is one.
 
     Raises:
-        WeightMismatchError: listing every missing, unexpected and mis-shaped tensor; or with the command that converts
-            the file, if it is not one of Paddle; or if its record asks for constructor arguments that the model lacks.
-        FileNotFoundError, UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.files.reader`.
+        WeightMismatchError: listing every missing, unexpected and mis-shaped tensor, with the command that converts
+            the file where one does; or if its record asks for constructor arguments that the model lacks.
+        NonFiniteWeightsError: naming the tensors that hold NaN or infinity.
+        OSError, UnsafeFileError, DamagedFileError: see :mod:`ppcls_ext.weights.files.reader`.
+        RecordError: if the record beside the file is damaged.
     """
     path = find_weights(path)
     if class_num is None:
         class_num = getattr(model, "class_num", None)
-    check_model(model, recorded_arguments(path), path)
-    state = _read_own(model, path)
+    facts = read_record(path)
+    check_model(model, facts.arguments, path)
+    file = _read_own(model, path)
+    state = file.tensors
+    _check_finite(path, state)
     report = load_state(model, state, class_num=class_num, adapting=True)
     problems = report.problems()
     if problems:
         raise WeightMismatchError(
             f"{path} does not fit {type(model).__name__}: {len(problems)} of its tensors differ"
-            f"{_advice(model, path, report, state)}{listed(problems)}"
+            f"{_advice(model, path, report, file)}{listed(problems)}"
         )
     model.fresh_tensors = report.reinitialised
     if report.reinitialised:
         logger.warning(
             "%s has %s: %s keep their initial values (class_num is %s)",
             path,
-            "no classifier" if "missing in the file" in report.reinitialised.values() else "another class count",
+            "no classifier" if "missing in the file" in report.reinitialised.values() else "a different class count",
             ", ".join(report.reinitialised),
             class_num,
         )
@@ -148,14 +165,13 @@ def load_pretrained(model: paddle.nn.Layer, path: Union[str, Path], class_num: O
     if report.left_out:
         logger.warning("class_num is 0: %s of %s are left out", ", ".join(report.left_out), path)
     logger.info("Finish load pretrained model from %s: %d tensors", path, len(report.loaded))
-    licence = recorded_licence(path)
-    if licence:
-        logger.warning("licence of the weights in %s: %s", path, licence)
+    if facts.licence:
+        logger.warning("licence of the weights in %s: %s", path, facts.licence)
     return report
 
 
 def check_model(model: paddle.nn.Layer, recorded: dict, path: Union[str, Path]) -> None:
-    """Check that ``model`` is the one that the weights at ``path`` are of: tensors do not tell all arguments.
+    """Check that ``model`` is the one that the weights at ``path`` belong to: tensors do not tell all arguments.
 
     Args:
         model: any Paddle layer; one that cannot tell its constructor arguments passes.
@@ -163,7 +179,7 @@ def check_model(model: paddle.nn.Layer, recorded: dict, path: Union[str, Path]) 
         path: for the message.
 
     Raises:
-        WeightMismatchError: with the arguments to build it with, if it is another.
+        WeightMismatchError: with the arguments to build it with, if it is not.
     """
     config = model.config() if hasattr(model, "config") else {}
     differing = {key: value for key, value in recorded.items() if config.get(key, value) != value}
@@ -175,36 +191,81 @@ def check_model(model: paddle.nn.Layer, recorded: dict, path: Union[str, Path]) 
         )
 
 
-def _read_own(model: paddle.nn.Layer, path: Path) -> dict[str, np.ndarray]:
-    """Return the tensors of a file that is in Paddle's orientation and holds nothing else."""
-    file = read_weights(path)
-    converted = file.format == SAFETENSORS and file.metadata.get("format") == "pd"
-    if converted or (file.format == PADDLE and not (file.wrapper or file.prefix or file.skipped)):
-        return file.tensors
-    beside = f", with {', '.join(file.skipped[:4])} beside the weights" if file.skipped else ""
-    raise WeightMismatchError(
-        f"{path} is a file of the format {file.format}{beside}, not one of weights for Paddle alone"
-        + _command(model, path)
-    )
+def _read_own(model: paddle.nn.Layer, path: Path) -> WeightFile:
+    """Return the tensors of a file in Paddle's orientation."""
+    try:
+        file = read_weights(path)
+    except AmbiguousWeightsError as error:
+        advice = _command(model, path, read_weights(path, ema=False), "--no-ema")
+        raise WeightMismatchError(f"{error}{advice}") from None
+    if file.format != PADDLE and not (file.format == SAFETENSORS and file.metadata.get("format") == "pd"):
+        raise WeightMismatchError(
+            f"{path} is a file of the format {file.format}, not one of weights for Paddle{_command(model, path, file)}"
+        )
+    found = [f"under {file.wrapper!r}"] if file.wrapper else []
+    found += [f"without the prefix {file.prefix!r} of their names"] if file.prefix else []
+    if found:
+        logger.info("the weights in %s are taken %s", path, " and ".join(found))
+    if file.skipped:
+        logger.info("%s also holds %s, which are not read", path, ", ".join(file.skipped[:8]))
+    return file
 
 
-def _advice(model: paddle.nn.Layer, path: Path, report: LoadReport, state: dict) -> str:
-    """Return what would help, where the differences tell: other depths, or another layout."""
-    depths, wanted = depths_of(state), depths_of(unique_tensors(model))
-    if depths != wanted and depths:
+def _check_finite(path: Path, state: dict[str, np.ndarray]) -> None:
+    """Refuse weights of a run that diverged.
+
+    Raises:
+        NonFiniteWeightsError: naming the tensors.
+    """
+    names = non_finite_names(state)
+    if names:
+        raise NonFiniteWeightsError(
+            f"{path}: {len(names)} of its {len(state)} tensors hold NaN or infinity; the run that wrote it diverged"
+            + listed(names, 8)
+        )
+
+
+def _advice(model: paddle.nn.Layer, path: Path, report: LoadReport, file: WeightFile) -> str:
+    """Return what would help: the model that the file is for, or its conversion."""
+    depths, wanted = depths_of(file.tensors), depths_of(unique_tensors(model))
+    if depths and depths != wanted:
         return (
             f"; its depths are {list(depths)}, those of the model {list(wanted)}: build it with depths={list(depths)}"
         )
-    return _command(model, path) if len(report.unexpected) > len(state) // 2 else ""
+    return _command(model, path, file) if len(report.unexpected) > len(file.tensors) // 2 else ""
 
 
-def _command(model: paddle.nn.Layer, path: Path) -> str:
-    """Return how to convert the file, if the model is one of ours."""
+def _command(model: paddle.nn.Layer, path: Path, file: WeightFile, *options: str) -> str:
+    """Return the command that converts the file for the model; it was tried in memory. "" if there is none."""
     arch = arch_of(model)
     if arch is None:
         return ""
-    result = path.with_name(f"{path.stem}{'_converted' if path.suffix == '.pdparams' else ''}.pdparams")
-    return f"; convert it: python tools/convert_weights.py --arch {arch} --src {path} --dst {result}"
+    known = find_factory(arch).arguments
+    differing = {key: value for key, value in model.config().items() if not _equal(value, known.get(key))}
+    differing.pop("class_num", None)  # the file's own is kept
+    bound = {key: value for key, value in differing.items() if key not in model.free_arguments}
+    reason = ""
+    for arguments in (bound, differing):  # the file may be of the model's channels and image size, or of the name's
+        try:
+            check_conversion(arch, file, arguments)
+        except (ConversionError, TypeError, ValueError) as error:
+            reason = reason or str(error).partition("\n")[0]
+            continue
+        result = path.with_name(f"{path.stem}.pdparams")
+        if result.exists():
+            result = path.with_name(f"{path.stem}_converted.pdparams")
+        words = ["ppcls_ext", "convert", "--arch", arch, "--src", str(path), "--dst", str(result), *options]
+        words += ["-o", *(f"{key}={_value(value)}" for key, value in arguments.items())] if arguments else []
+        return f"; convert it: {' '.join(map(shlex.quote, words))}"
+    return f"; nor can it be converted for {arch}: {reason}"
+
+
+def _equal(one: object, other: object) -> bool:
+    return json.dumps(one) == json.dumps(other)  # tuples and lists are alike
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _shapes(in_file: tuple, in_model: tuple) -> str:
@@ -212,7 +273,7 @@ def _shapes(in_file: tuple, in_model: tuple) -> str:
 
 
 def _other_classifier(wrong_shape: dict, class_num: Optional[int]) -> list[str]:
-    """Return the names in ``wrong_shape`` that belong to a classifier of another class count.
+    """Return the names in ``wrong_shape`` that belong to a classifier with a different number of classes.
 
     That is a layer with the weight of a linear layer, ``[in, classes]``, or of a 1×1 convolution,
     ``[classes, in, 1, 1]``, that differs from the file's in the number of classes alone.

@@ -1,4 +1,4 @@
-"""Bringing the tensors of a file under our names and into Paddle's orientation, and back."""
+"""Renaming the tensors of a file to the model's names and turning them into Paddle's orientation, and back."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Optional
 
 import numpy as np
 
+from ppcls_ext import registry
+from ppcls_ext.utils.key_rules import OURS, OWN_SOURCE, PADDLE, TORCH, Rule, Source, Structure
 from ppcls_ext.utils.spelling import nearest
-from ppcls_ext.weights.errors import ConversionError, listed
+from ppcls_ext.weights.errors import ConversionError, listed, short
 from ppcls_ext.weights.expected import Target, TensorSpec
 from ppcls_ext.weights.files.reader import NPZ, SAFETENSORS, WeightFile
 from ppcls_ext.weights.files.reader import PADDLE as PADDLE_FORMAT
-from ppcls_ext.weights.key_rules import OURS, PADDLE, TORCH, Layout, Rule, Structure
-from ppcls_ext.weights.sources import layouts_of
 
 _ORIENTATIONS = {"pt": TORCH, "pd": PADDLE}  # by the key "format" of a safetensors file's metadata
 
 
 @dataclass
-class Source:
-    """The tensors of a file under our names, still as published."""
+class Renamed:
+    """The tensors of a file under the model's names, still as published."""
 
-    arrays: dict[str, list] = field(default_factory=dict)  # our name: the arrays that become it
-    keys: dict[str, list] = field(default_factory=dict)  # our name: their names
+    arrays: dict[str, list] = field(default_factory=dict)  # name here: the arrays that become the tensor
+    keys: dict[str, list] = field(default_factory=dict)  # name here: their published names
     rules: dict[str, Rule] = field(default_factory=dict)
-    dropped: list = field(default_factory=list)  # no weights, by the layout
+    dropped: list = field(default_factory=list)  # no weights, according to the source
     unknown: list = field(default_factory=list)  # matched by no rule
 
     def remove(self, names: list) -> None:
@@ -36,125 +36,132 @@ class Source:
             del self.arrays[name], self.keys[name], self.rules[name]
 
 
-def rename(tensors: dict[str, np.ndarray], layout: Layout, target: Target) -> Source:
-    """Bring the published names of ``layout`` to ours."""
-    source = Source()
+def rename(tensors: dict[str, np.ndarray], source: Source, target: Target) -> Renamed:
+    """Return the tensors of a file of ``source`` under the model's names."""
+    renamed = Renamed()
     parts: dict = {}
     for key, array in tensors.items():
-        if layout.drops(key):
-            source.dropped.append(key)
+        if source.drops(key):
+            renamed.dropped.append(key)
             continue
-        found = layout.our_name(key, target.structure)
+        found = source.our_name(key, target.structure)
         if found is None:
-            source.unknown.append(key)
+            renamed.unknown.append(key)
             continue
         name, rule, index = found
         name = target.aliases.get(name, name)
         parts.setdefault(name, []).append((index, key, array))
-        source.rules[name] = rule
+        renamed.rules[name] = rule
     for name, found in parts.items():
         found.sort(key=lambda part: part[0])
-        source.keys[name] = [key for _, key, _ in found]
-        source.arrays[name] = _without_copies([array for _, _, array in found], source.rules[name])
-    return source
+        renamed.keys[name] = [key for _, key, _ in found]
+        renamed.arrays[name] = _without_copies([array for _, _, array in found], renamed.rules[name])
+    return renamed
 
 
 def _without_copies(arrays: list, rule: Rule) -> list:
-    """Return the arrays, once each: our own files list an LSTM's tensors under two names."""
-    if len(rule.sources) == 1 and all(np.array_equal(arrays[0], other) for other in arrays[1:]):
+    """Return the arrays, once each: Paddle's files list an LSTM's tensors under two names."""
+    if len(rule.published) == 1 and all(np.array_equal(arrays[0], other) for other in arrays[1:]):
         return arrays[:1]
     return arrays
 
 
-def choose_layout(file: WeightFile, family: str, target: Target, wanted: Optional[str] = None) -> Layout:
-    """Return the layout of a file.
+def sources_of(family: str) -> tuple:
+    """Return the sources that a file of ``family`` may have: the publishers', then this package's own."""
+    found = {source.name: source for item in registry.families() if item.name == family for source in item.sources}
+    return (*found.values(), OWN_SOURCE)
+
+
+def choose_source(file: WeightFile, family: str, target: Target, wanted: Optional[str] = None) -> Source:
+    """Return the source of a file.
 
     Args:
-        file: its tensors, and the format that tells whose orientation they can have.
-        family: whose layouts to try.
+        file: its tensors, and the format, which says whose orientation they can have.
+        family: whose sources to try.
         target: what the model expects.
-        wanted: the name of a layout, which is then not looked for.
+        wanted: the name of the source, if it is known.
 
     Raises:
-        ConversionError: if ``wanted`` is no layout of the family, or the keys fit none, or several equally well.
+        ConversionError: if ``wanted`` is no source of the family, or the keys fit none, or several equally well.
     """
-    layouts = layouts_of(family)
+    sources = sources_of(family)
     if wanted is not None:
-        return named_layout(wanted, family, layouts)
+        return named_source(wanted, family)
     orientation = None
     if file.format == SAFETENSORS:
         orientation = _ORIENTATIONS.get(file.metadata.get("format"))
     elif file.format != NPZ:
         orientation = PADDLE if file.format == PADDLE_FORMAT else TORCH
-    candidates = [layout for layout in layouts if orientation in (None, layout.orientation)]
-    strangers = {layout.name: _strangers(file, layout, target) for layout in candidates}
+    candidates = [source for source in sources if orientation in (None, source.orientation)]
+    strangers = {source.name: _strangers(file, source, target) for source in candidates}
     least = min(strangers.values(), default=len(file.tensors))
-    best = [layout for layout in candidates if strangers[layout.name] == least]
+    best = [source for source in candidates if strangers[source.name] == least]
     if 2 * least >= len(file.tensors):
-        names = ", ".join(layout.name for layout in candidates) or "none"
+        names = ", ".join(source.name for source in candidates) or "none"
+        keys = ", ".join(short(key, 80) for key in list(file.tensors)[:3])
         raise ConversionError(
-            f"its keys ({', '.join(list(file.tensors)[:3])}, …) fit no layout of {family} in a file of the format "
-            f"{file.format} (tried: {names}); --layout chooses one of {', '.join(layout.name for layout in layouts)}"
+            f"its keys ({keys}, …) fit no source of {family} in a file of the format {file.format} (tried: {names}); "
+            f"--source chooses one of {', '.join(source.name for source in sources)}"
         )
     if len(best) > 1:
         raise ConversionError(
-            "its keys fit several layouts, which differ in the orientation of the weights: choose one by --layout "
-            + " or --layout ".join(layout.name for layout in best)
+            "its keys fit several sources, which differ in the orientation of the weights: choose one by --source "
+            + " or --source ".join(source.name for source in best)
         )
     return best[0]
 
 
-def named_layout(name: str, family: str, layouts: tuple) -> Layout:
-    """Return the layout ``name``.
+def named_source(name: str, family: str) -> Source:
+    """Return the source ``name`` of a family.
 
     Raises:
-        ConversionError: with the family's layouts, if it is none of them.
+        ConversionError: with the family's sources, if it is none of them.
     """
-    found = {layout.name: layout for layout in layouts}
+    found = {source.name: source for source in sources_of(family)}
     if name not in found:
         hint = nearest(name, found, count=1)
         raise ConversionError(
-            f"{family} has no layout {name!r}; it has {', '.join(found)}"
+            f"{family} has no source {name!r}; it has {', '.join(found)}"
             + (f"; did you mean {hint[0]}?" if hint else "")
         )
     return found[name]
 
 
-def _strangers(file: WeightFile, layout: Layout, target: Target) -> int:
-    """Return how many tensors of the file the layout does not lead to a tensor of the model, in whatever block."""
+def _strangers(file: WeightFile, source: Source, target: Target) -> int:
+    """Return how many tensors of the file the source does not lead to a tensor of the model, in whatever block."""
 
     def kind(name: str) -> str:
         return re.sub(r"^stages\.\d+\.(blocks\.\d+\.)?", r"stages.", name)
 
     known = {kind(name) for name in target.tensors}
-    source = rename(file.tensors, layout, target)
-    return len(source.unknown) + sum(len(source.keys[name]) for name in source.keys if kind(name) not in known)
+    renamed = rename(file.tensors, source, target)
+    return len(renamed.unknown) + sum(len(renamed.keys[name]) for name in renamed.keys if kind(name) not in known)
 
 
-def fill(source: Source, target: Target, layout: Layout) -> tuple[dict[str, np.ndarray], dict]:
-    """Return our arrays by name, and how many tensors came in which type.
+def fill(renamed: Renamed, target: Target, source: Source) -> tuple[dict[str, np.ndarray], dict]:
+    """Return the model's arrays by name, and how many tensors came in which type.
 
     Raises:
         ConversionError: listing every tensor that is left over, missing, of another shape or of another kind.
     """
-    problems = [f"unknown in the {layout.name} layout: {key}" for key in source.unknown]
+    problems = [f"unknown in the {source.name} source: {key}" for key in renamed.unknown]
     problems += [
-        f"unexpected in the file: {' and '.join(source.keys[name])} (here {name})"
-        for name in source.arrays
+        f"unexpected in the file: {' and '.join(renamed.keys[name])} (here {name})"
+        for name in renamed.arrays
         if name not in target.tensors
     ]
     arrays: dict = {}
     types: Counter = Counter()
     for name, spec in target.tensors.items():
-        if name not in source.arrays:
-            problems.append(f"missing in the file: {_published(name, layout, target.structure)}")
+        if name not in renamed.arrays:
+            problems.append(f"missing in the file: {_published(name, source, target.structure)}")
             continue
-        keys, rule, found = " and ".join(source.keys[name]), source.rules[name], source.arrays[name]
-        if len(found) != len(rule.sources):
-            problems.append(f"{keys}: {len(found)} tensors for {name}, which takes {len(rule.sources)}")
+        keys, rule, found = " and ".join(renamed.keys[name]), renamed.rules[name], renamed.arrays[name]
+        if len(found) != len(rule.published):
+            problems.append(f"{keys}: {len(found)} tensors for {name}, which takes {len(rule.published)}")
             continue
         array = rule.transform.to_ours(found) if rule.transform else found[0]
-        array = _to_paddle(array, spec, layout.orientation)
+        array = _to_paddle(array, spec, source.orientation)
         if array.shape != spec.shape:
             problems.append(f"{keys}: file has shape {list(found[0].shape)}, which does not give {list(spec.shape)}")
         elif array.dtype.kind != spec.dtype.kind:
@@ -167,21 +174,21 @@ def fill(source: Source, target: Target, layout: Layout) -> tuple[dict[str, np.n
     return arrays, dict(types)
 
 
-def publish(arrays: dict[str, np.ndarray], target: Target, layout: Layout) -> dict[str, np.ndarray]:
-    """Return our arrays under the names and in the orientation of ``layout``.
+def publish(arrays: dict[str, np.ndarray], target: Target, source: Source) -> dict[str, np.ndarray]:
+    """Return the model's arrays under the names and in the orientation of ``source``.
 
     Raises:
-        ConversionError: listing the tensors that the layout has no name for, or no way back to.
+        ConversionError: listing the tensors that the source has no name for, or no way back to.
     """
     published: dict = {}
     nameless = []
     for name, array in arrays.items():
-        found = layout.their_names(name, target.structure)
+        found = source.their_names(name, target.structure)
         if found is None or (found[1].transform and found[1].transform.to_theirs is None):
-            nameless.append(f"no way back to the {layout.name} layout: {name}")
+            nameless.append(f"no way back to the {source.name} source: {name}")
             continue
         names, rule = found
-        turned = _turned(array) if layout.orientation == TORCH and target.tensors[name].linear else array
+        turned = _turned(array) if source.orientation == TORCH and target.tensors[name].linear else array
         values = rule.transform.to_theirs(turned) if rule.transform else [turned]
         published.update({theirs: np.asarray(value, order="C") for theirs, value in zip(names, values)})
     if nameless:
@@ -192,8 +199,8 @@ def publish(arrays: dict[str, np.ndarray], target: Target, layout: Layout) -> di
 def _to_paddle(array: np.ndarray, spec: TensorSpec, orientation: str) -> np.ndarray:
     """Turn the weight of a linear layer, as the model's layer (never the shape) says, and no other.
 
-    A linear layer and a 1 x 1 convolution, ``[out, in, 1, 1]`` everywhere, are one thing; the model's layer says which
-    it is here.
+    A linear layer and a 1 x 1 convolution, ``[out, in, 1, 1]`` everywhere, are interchangeable; the model's layer says
+    which it is here.
     """
     if spec.linear and array.ndim == 4 and array.shape[2:] == (1, 1):
         return array[:, :, 0, 0].T
@@ -208,6 +215,6 @@ def _turned(array: np.ndarray) -> np.ndarray:
     return array.T if array.ndim == 2 else array
 
 
-def _published(name: str, layout: Layout, structure: Structure) -> str:
-    found = layout.their_names(name, structure)
-    return name if found is None or layout.name == OURS else f"{' and '.join(found[0])} (here {name})"
+def _published(name: str, source: Source, structure: Structure) -> str:
+    found = source.their_names(name, structure)
+    return name if found is None or source.name == OURS else f"{' and '.join(found[0])} (here {name})"

@@ -8,22 +8,14 @@ from pathlib import Path
 
 import paddle
 import pytest
+from families import FAMILIES
 
 from ppcls_ext import cli, registry
 from ppcls_ext.analysis.model_table import main, model_table
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ("zh_CN", "en")
-#: The page of each family.
-PAGES = {
-    "Sequencer": "Sequencer.md",
-    "DilateFormer": "DilateFormer.md",
-    "VisionPermutator": "ViP.md",
-    "ResNet": "ResNet.md",
-    "Res2Net": "Res2Net.md",
-    "ViT": "ViT.md",
-    "SwinTransformer": "SwinTransformer.md",
-}
+PAGES = {family: row.page for family, row in FAMILIES.items()}
 every_family = pytest.mark.parametrize("family", PAGES)
 
 

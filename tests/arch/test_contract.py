@@ -1,7 +1,6 @@
 """What every backbone in the registry must keep (DESIGN: the backbone contract), on small instances.
 
-A new family adds one function to ``SMALL``, the backbones to check on Paddle 2.6 to ``COMPAT``, and an entry to each of
-the tables below where its mathematics differ from the rule.
+What a family's small instance is, and where its mathematics differ from the rule, stands in ``tests/families.py``.
 """
 
 import copy
@@ -15,7 +14,9 @@ import sys
 import numpy as np
 import paddle
 import pytest
+from families import CLASSES, FAMILIES, facts
 from paddle import nn
+from small_models import build, images, multiple, representatives
 
 import ppcls_ext
 from ppcls_ext import registry
@@ -23,142 +24,15 @@ from ppcls_ext.arch import backbone
 from ppcls_ext.arch.backbone import base
 from ppcls_ext.arch.layers import DropPath
 
-CLASSES = 5
-
-
-def small_sequencer(arguments: dict) -> dict:
-    """Keep the variant, divide every width by 16 and take one or two blocks per stage."""
-    return {
-        "depths": [1, 1, 2, 1],
-        "embed_dims": [dim // 16 for dim in arguments["embed_dims"]],
-        "hidden_sizes": [size // 16 for size in arguments["hidden_sizes"]],
-        "img_size": 56,
-    }
-
-
-def small_dilateformer(arguments: dict) -> dict:
-    """Keep the variant, take one or two blocks per stage and narrow them."""
-    return {"depths": [1, 1, 2, 1], "embed_dim": 12, "num_heads": [3, 3, 3, 6], "img_size": 56}
-
-
-def small_vision_permutator(arguments: dict) -> dict:
-    """Keep the variant, divide every width by 8 and the native grid by 4, and take one or two blocks per stage."""
-    return {
-        "depths": [1, 1, 2, 1],
-        "embed_dims": [dim // 8 for dim in arguments["embed_dims"]],
-        "segments": [number // 4 for number in arguments["segments"]],
-        "img_size": 56,
-    }
-
-
-def small_resnet(arguments: dict) -> dict:
-    """Keep the variant, divide every width by 8 (cardinality too, where there is one), one or two blocks per stage."""
-    cardinality = max(arguments["cardinality"] // 8, 1)
-    base_width = arguments["base_width"] if cardinality == 1 else 32
-    return {
-        "depths": [1, 1, 2, 1],
-        "planes": [width // 8 for width in arguments["planes"]],
-        "cardinality": cardinality,
-        "base_width": base_width,
-    }
-
-
-def small_vit(arguments: dict) -> dict:
-    """Keep the form, take one or two blocks per stage, three heads of width 8, and patches that fit the images."""
-    return {
-        "depths": [1, 1, 2, 1],
-        "embed_dim": 24,
-        "num_heads": 3,
-        "img_size": 56,
-        "patch_size": 14,
-        "drop_remainder": False,
-    }
-
-
-def small_res2net(arguments: dict) -> dict:
-    """Keep the variant; eighths of all widths, few blocks, three parts."""
-    if "levels" in arguments:  # a DLA
-        sizes = {"levels": [1, 1, 2, 1], "channels": [2, 4, 16, 32, 64, 128]}
-        return {**sizes, "base_width": 16, "scale": 3, "cardinality": 1}
-    if "alpha" in arguments:  # a Big-Little Net, whose stages have two blocks at least
-        return {"depths": [2, 2, 3, 1], "planes": [8, 16, 32, 64], "base_width": 32, "scale": 3}
-    cardinality = min(arguments["cardinality"], 2)
-    return {"depths": [1, 1, 2, 1], "planes": [8, 16, 32, 64], "base_width": 16, "scale": 3, "cardinality": cardinality}
-
-
-def small_swin(arguments: dict) -> dict:
-    """Keep the form, take one or two blocks per stage, one head of width 8 in the first, and windows of 4."""
-    return {
-        "depths": [1, 2, 2, 1],
-        "embed_dim": 8,
-        "num_heads": [1, 2, 2, 4],
-        "window_size": 4,
-        "img_size": 56,
-        "class_num": CLASSES,
-        "drop_path_rate": 0.0,
-    }
-
-
-SMALL = {
-    "Sequencer": small_sequencer,
-    "DilateFormer": small_dilateformer,
-    "VisionPermutator": small_vision_permutator,
-    "ResNet": small_resnet,
-    "Res2Net": small_res2net,
-    "ViT": small_vit,
-    "SwinTransformer": small_swin,
-}
-#: Families that take every height and width; the others take multiples of the last stage's stride.
-ANY_SIZE = {"DilateFormer", "VisionPermutator", "ResNet", "Res2Net", "SwinTransformer"}
-#: Families whose exported graph has the height and width that it was traced with, and why.
-FIXED_EXPORT: dict = {"VisionPermutator": "the weights along height and width are made for one size"}
-#: Parameters whose gradient is zero in training, by family, and why.
-WITHOUT_GRADIENT = {
-    "DilateFormer": (r"stages\.\d\.downsample\.conv\.bias", "the BatchNorm that follows subtracts the mean"),
-}
-#: Duties that could break on Paddle 2.6: there, one backbone of each kind has to do.
-COMPAT = {
-    *("Sequencer2D_S", "Sequencer2D_S_unidirectional", "GRUSequencer2D_S", "VSequencer_S_PE", "Sequence_2d"),
-    "DilateFormer_Tiny",
-    "ViP_Small_7",
-    *("ResNet18", "ResNeXt50_32x4d", "Res2Net50_vd_26w_4s", "Res2Net_DLA60", "bLRes2Net50"),
-    "ViT_base_patch16_224",
-    "SwinTransformer_tiny_patch4_window7_224",
-}
-
-
-def representatives() -> list:
-    """Return the backbones without those that, made small, are an earlier one (S, M, L and their sizes)."""
-    chosen: dict = {}
-    for spec in registry.specs():
-        small = {**spec.factory.arguments, **SMALL[spec.family](spec.factory.arguments)}
-        chosen.setdefault(json.dumps([spec.family, small]), spec)
-    return list(chosen.values())
-
-
 every_backbone = pytest.mark.parametrize("spec", registry.specs(), ids=lambda spec: spec.name)
 every_small_backbone = pytest.mark.parametrize("spec", representatives(), ids=lambda spec: spec.name)
 every_small_backbone_compat = pytest.mark.parametrize(
     "spec",
     [
-        pytest.param(spec, id=spec.name, marks=[pytest.mark.compat] if spec.name in COMPAT else [])
+        pytest.param(spec, id=spec.name, marks=[pytest.mark.compat] if spec.name in facts(spec.family).compat else [])
         for spec in representatives()
     ],
 )
-
-
-def build(spec, perturb=True, **kwargs):
-    """Build a small instance; ``perturb`` adds noise to every parameter, so that none is zero by initialisation."""
-    paddle.seed(1)
-    model = spec.factory(**{**SMALL[spec.family](spec.factory.arguments), "class_num": CLASSES, **kwargs})
-    if perturb:
-        for parameter in model.parameters():
-            parameter.set_value(parameter + 0.1 * paddle.randn(parameter.shape))
-    return model
-
-
-def images(*shape, seed=0):
-    return paddle.to_tensor(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
 
 
 def unpickled(value):
@@ -173,8 +47,8 @@ def map_of(model, output, height, width):
     return np.moveaxis(output, -1, 1) if model.channels_last else output
 
 
-def multiple(model) -> int:
-    return max(model.stage_strides)
+def test_every_family_has_a_row_of_facts():
+    assert set(FAMILIES) == {family.name for family in registry.families()}
 
 
 # ---- building and running ----------------------------------------------------------------------------------------
@@ -206,7 +80,7 @@ def test_every_parameter_gets_a_gradient(spec):
             assert parameter.grad is not None, name
             gradient = parameter.grad.numpy()
             assert np.isfinite(gradient).all(), name
-            if not (training and re.fullmatch(WITHOUT_GRADIENT.get(spec.family, ("", ""))[0], name)):
+            if not (training and re.fullmatch(facts(spec.family).without_gradient[0], name)):
                 assert np.abs(gradient).max() > 0, name
 
 
@@ -219,7 +93,7 @@ def test_sizes(spec):
     with paddle.no_grad():
         for height, width in ((step, step), (4 * step, 6 * step), (16 * step, 3 * step)):
             assert model(images(1, 3, height, width)).shape == [1, CLASSES]
-        if spec.family in ANY_SIZE:
+        if facts(spec.family).any_size:
             for height, width in ((1, 1), (4 * step + 1, 3 * step - 1), (step - 1, 2 * step)):
                 assert model(images(1, 3, height, width)).shape == [1, CLASSES]
             return
@@ -277,6 +151,8 @@ def test_features(spec):
     with paddle.no_grad():
         model(x)
         expected = [map_of(model, output, height, width) for output in computed]
+        if spec.name == "Sequence_2d":  # a norm ends every stage; the last one's is the model's
+            expected[-1] = map_of(model, model.norm(paddle.to_tensor(computed[-1])).numpy(), height, width)
         maps = model.extract_features(x)
         assert len(maps) == len(model.feature_info) == len(expected)
         for map_, info, reference in zip(maps, model.feature_info, expected):
@@ -547,7 +423,8 @@ def test_wrong_arguments(spec):
             spec.factory(**{word: 1})
     with pytest.raises(TypeError, match="did you mean return_stages"):
         spec.factory(return_stage=True)
-    with pytest.raises(ValueError, match="no SSLD weights"):
+    ssld = [item for item in spec.weights if item.ssld]
+    with pytest.raises(ValueError, match="use_ssld=True requires pretrained=True" if ssld else "no SSLD weights"):
         spec.factory(use_ssld=True)
     with pytest.raises(TypeError, match="pretrained must be a path, True or False, got 3"):
         spec.factory(pretrained=3)
@@ -573,10 +450,25 @@ def test_pretrained_true_without_a_network_says_what_to_do(spec, monkeypatch, tm
         expected = [direct[0].url, str(tmp_path / "weights" / spec.name), "PPCLS_EXT_OFFLINE"]
     elif spec.weights:
         expected = [text for item in spec.weights for text in (item.url, item.licence)]
-        expected.append(f"tools/convert_weights.py --arch {spec.name} --src")
+        expected.append(f"ppcls_ext convert --arch {spec.name} --src")
     with pytest.raises((ValueError, OSError)) as error:
         spec.factory(pretrained=True, **(direct[0].arguments or {} if direct else {}))  # in the form of the weights
     assert all(text in str(error.value) for text in expected)
+
+
+@pytest.mark.parametrize("depth, top1", [(50, 83.1), (101, 83.9), (200, 85.1)])
+def test_use_ssld_means_paddleclass_distilled_weights(depth, top1, monkeypatch, tmp_path):
+    """The wheel's own rule for their address, and its documentation's figures; without the flag they are not meant."""
+    monkeypatch.setenv("PPCLS_EXT_HOME", str(tmp_path))
+    monkeypatch.setenv("PPCLS_EXT_OFFLINE", "1")
+    spec = registry.get_spec(f"Res2Net{depth}_vd_26w_4s")
+    (weights,) = [item for item in spec.weights if item.ssld]
+    plain = spec.weights[0]
+    assert weights.url == plain.url.replace("_pretrained", "_ssld_pretrained") and weights.source == plain.source
+    assert weights.accuracy.top1 == top1 > spec.accuracy.top1
+    for use_ssld, expected in ((True, weights.url), (False, plain.url)):
+        with pytest.raises(OSError, match=re.escape(f"{expected} is needed and PPCLS_EXT_OFFLINE is set")):
+            spec.factory(pretrained=True, use_ssld=use_ssld)
 
 
 @every_small_backbone
@@ -715,7 +607,7 @@ def test_export_with_dynamic_batch_height_and_width(spec, tmp_path):
     with paddle.no_grad():
         expected = [model(images(*shape)).numpy() for shape in shapes]
     for shape, reference in zip(shapes, expected):
-        if spec.family in FIXED_EXPORT:
+        if facts(spec.family).fixed_export:
             loaded = exported(model, tmp_path / str(shape), *shape[2:])
             another = images(shape[0] + 1, *shape[1:])
             np.testing.assert_allclose(loaded(another).numpy(), model(another).numpy(), atol=1e-5)
@@ -725,7 +617,7 @@ def test_export_with_dynamic_batch_height_and_width(spec, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "spec", [spec for spec in representatives() if spec.family not in ANY_SIZE], ids=lambda spec: spec.name
+    "spec", [spec for spec in representatives() if not facts(spec.family).any_size], ids=lambda spec: spec.name
 )
 def test_a_fixed_wrong_size_is_refused_while_tracing(spec):
     model = build(spec)

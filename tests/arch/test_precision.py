@@ -7,9 +7,10 @@ whatever is float32 by name.
 import numpy as np
 import paddle
 import pytest
+from families import CLASSES, FAMILIES
 from half_precision import HALVES, half_precision_device
 from paddle import nn
-from test_contract import CLASSES, build, images
+from small_models import build, images
 
 from ppcls_ext import registry
 from ppcls_ext.arch.layers import run_rnn
@@ -18,14 +19,7 @@ from ppcls_ext.engine.precision import Precision
 from ppcls_ext.losses import build_loss
 
 #: Backbones whose operators together are those of all families.
-NAMES = (
-    *("Sequencer2D_S", "GRUSequencer2D_S", "VSequencer_S_PE"),
-    "DilateFormer_Tiny",
-    "ViP_Small_7",
-    *("ResNet18", "Res2Net50_vd_26w_4s"),
-    "ViT_base_patch16_224",
-    "SwinTransformer_tiny_patch4_window7_224",
-)
+NAMES = [name for row in FAMILIES.values() for name in row.precise]
 SPECS = {spec.name: spec for spec in registry.specs()}
 every_kind = pytest.mark.parametrize("name", NAMES)
 every_half = pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

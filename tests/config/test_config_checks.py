@@ -1,6 +1,7 @@
 """What a configuration is checked for beyond its keys: files, labels, devices, backbones, contradictions."""
 
 import os
+import sys
 
 import paddle
 import pytest
@@ -17,6 +18,13 @@ pytestmark = pytest.mark.compat
 @pytest.fixture
 def sample(tmp_path):
     return Sample(tmp_path)
+
+
+def test_visualdl_is_an_extra(sample, monkeypatch):
+    monkeypatch.setitem(sys.modules, "visualdl", None)
+    problem = sample.problem("Global.use_visualdl=True", mode="train")
+    assert "Global.use_visualdl" in problem and 'pip install "ppcls_ext[tracking]"' in problem
+    assert sample.load("Global.use_visualdl=True", mode="eval")
 
 
 # ---- files and labels ------------------------------------------------------------------------------------------
@@ -182,7 +190,7 @@ def test_published_weights_where_there_are_none(sample):
 def test_published_weights_of_other_arguments_than_the_names_own(sample):
     huge = ("Arch.name=ppcls_ext.ViT_huge_patch14_224", "Arch.pretrained=True")
     problem = sample.problem(*huge)
-    assert "Arch.representation_size: the jax weights of" in problem and "representation_size: 1280" in problem
+    assert "Arch.representation_size: the jax weights of" in problem and "representation_size=1280" in problem
     sample.load(*huge, "Arch.representation_size=1280")
 
 
@@ -289,6 +297,9 @@ def test_k_above_the_number_of_classes(sample):
         (["Optimizer.lr.warmup_start_lr=0.1"], "expected less than the learning rate, 0.001"),
         (["Optimizer.lr.by_epoch=True", "Optimizer.lr.warmup_epoch=0.5"], "expected whole epochs with by_epoch"),
         (["Optimizer.lr.cooldown_epoch=3"], "got 3; expected less than the 3 of the 4 epochs that the warm-up leaves"),
+        (["Optimizer.lr.eta_min=0.1"], "Optimizer.lr.eta_min: got 0.1; expected at most the learning rate, 0.001"),
+        (["Loss.Train=[{CELoss: {weight: 0}}]"], "Loss.Train: Loss: every weight is 0"),
+        (["Metric.Eval=[{TopkAcc: {topk: 0}}]"], "Metric.Eval.0.TopkAcc.topk"),
         (["Optimizer.clip_norm=1", "Optimizer.clip_global_norm=1"], "not both"),
         (["Optimizer.name=AdamWDL"], "AdamWDL needs it"),
         (
@@ -302,7 +313,9 @@ def test_k_above_the_number_of_classes(sample):
         (["Optimizer.lr={name: Piecewise, decay_epochs: [1], values: [0.1]}"], "one longer than decay_epochs"),
         (["Optimizer.lr={name: MultiStepDecay, learning_rate: 1, milestones: [3, 1]}"], "expected increasing epochs"),
     ],
-    ids="warm-up start,by epoch,cool-down,two clips,AdamWDL,two decays,piecewise,table,milestones".split(","),
+    ids=(
+        "warm-up start,by epoch,cool-down,rising,no weight,top 0,two clips,AdamWDL,two decays,piecewise,table,steps"
+    ).split(","),
 )
 def test_contradiction(sample, overrides, message):
     problem = sample.problem(*overrides)
@@ -315,6 +328,11 @@ def test_contradiction(sample, overrides, message):
     [
         ("Optimizer.lr.warmup_epoch=20", "20 epochs of warm-up in a run of 4"),
         ("Optimizer.clip_norm=1.0", "the usual clipping, of all gradients together, is clip_global_norm"),
+        (
+            "Optimizer.clip_grad=5.0",
+            "its recipes train unclipped, and so does this run; write clip_global_norm to clip",
+        ),
+        ("Global.start_eval_epoch=5", "5 is beyond the last epoch, 4: nothing is evaluated"),
     ],
 )
 def test_doubtful_settings_are_warned_of(sample, override, message):

@@ -6,31 +6,13 @@ import copy
 from pathlib import Path
 
 import yaml
+from families import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 #: What a family's Arch and images become. Sizes are the smallest that the family's strides allow with room for its
 #: windows; depths leave one block a stage (DLA's tree has no such argument), widths what all variants' heads divide.
-REDUCED = {
-    "Sequencer": ({"depths": [1, 1, 1, 1]}, 28),
-    "VSequencer": ({"depths": [1, 1, 1, 1]}, 28),
-    "Sequence_2d": ({"depths": [1, 1, 1, 1]}, 28),
-    "GRUSequencer": ({"depths": [1, 1, 1, 1]}, 28),
-    "RNNSequencer": ({"depths": [1, 1, 1, 1]}, 28),
-    "ViP": ({"depths": [1, 1, 1, 1]}, 56),
-    "DilateFormer": ({"depths": [1, 1, 1, 1]}, 64),
-    "SwinTransformer": ({"depths": [1, 1, 1, 1], "embed_dim": 24}, 32),
-    "ViT_huge": ({"depths": [1, 1, 1, 1], "embed_dim": 96}, 28),
-    "ViT": ({"depths": [1, 1, 1, 1], "embed_dim": 96}, 32),
-    "ResNeXt": ({"depths": [1, 1, 1, 1], "planes": [16, 32, 64, 128]}, 32),
-    "ResNet": ({"depths": [1, 1, 1, 1]}, 32),
-    "Res2Net_DLA": ({}, 64),
-    "Res2NeXt_DLA": ({}, 64),
-    "Res2Net": ({"depths": [1, 1, 1, 1]}, 64),
-    "Res2NeXt": ({"depths": [1, 1, 1, 1]}, 64),
-    "bLRes2Net": ({"depths": [2, 2, 2, 1]}, 64),
-    "SE_Res2Net": ({"depths": [1, 1, 1, 1]}, 64),
-}
+REDUCED = {prefix: reduced for row in FAMILIES.values() for prefix, reduced in row.recipes.items()}
 
 
 def relative(path: Path) -> str:

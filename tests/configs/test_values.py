@@ -19,6 +19,8 @@ S_LIKE = (
     "GRUSequencer2D_S RNNSequencer2D_S VSequencer_S VSequencer_S_H VSequencer_S_PE Sequence_2d".split(),
 )
 
+MIXERS = "S_32 S_16 B_32 B_16 L_32 L_16".split()
+
 #: Epochs (with cool-down), images a step, learning rate, weight decay, drop path, clipping by the global norm.
 VALUES = {
     # README of okojoalg/sequencer; batches of M and L from a digest of the paper, their rates by the linear rule
@@ -68,6 +70,8 @@ VALUES = {
     **{f"ViT_{name}_384": (8, 512, 1e-2, None, None, 1.0) for name in ("base_patch32", "S_32")},
     **{f"ViT_large_patch{patch}_384": (8, 512, 1e-2, None, None, 1.0) for patch in (16, 32)},
     "ViT_huge_patch14_384": (8, 512, 1e-2, None, None, 1.0),
+    # big_vision/configs/mlp_mixer_i1k.py, whose decay is stated times the learning rate
+    **{f"Mixer_{size}_224": (300, 4096, 1e-3, 0.1, 0.1, 1.0) for size in MIXERS},
     # ResNet, section 3.4: 60e4 iterations of 256 images
     **{f"ResNet{depth}": (120, 256, 0.1, 1e-4, None, None) for depth in (18, 34, 50, 101, 152)},
     # opts.lua and train.lua of facebookresearch/ResNeXt; res2net_pami/main.py of Res2Net/Res2Net-ImageNet-Training
@@ -99,6 +103,7 @@ RATES = {
     SWIN.format("base", "12_384"): {0: 4e-8, 5: 4e-5, 17.5: 2.02e-5},
     SWIN.format("base", "7_224_22k"): {0: 1e-6, 5: 1e-3, 47.5: 5.05e-4},
     "ViT_base_patch16_224": {0: 0.0, 16: 1.5e-3, 32: 3e-3, 166: 1.5e-3},
+    "Mixer_B_16_224": {0: 0.0, 16: 5e-4, 32: 1e-3, 166: 5.05e-4},
     "ResNet50": {0: 0.1, 29: 0.1, 30: 0.01, 60: 1e-3, 90: 1e-4, 119: 1e-4},
     "Res2Net50_26w_4s": {29: 0.1, 30: 0.01, 99: 1e-4},
     "Res2Net50_vd_26w_4s": {0: 0.1, 100: 0.05, 199: 6.1684e-6},
@@ -133,6 +138,7 @@ GROUPS = {
     "ViT at 384": ([f"ViT_{size}_384" for size in
                     "base_patch16 base_patch32 large_patch16 large_patch32 huge_patch14 S_16 S_32".split()],
                    [r"Optimizer\.lr\.learning_rate", r"Global\.pretrained_model", *PREPROCESSING]),
+    "MLPMixer": ([f"Mixer_{size}_224" for size in MIXERS], []),
     "ResNet": ([f"ResNet{depth}" for depth in (18, 34, 50, 101, 152)], []),
     "ResNeXt": ([f"ResNeXt{depth}_{width}x4d" for depth in (50, 101, 152) for width in (32, 64)], []),
     "WSL": ([f"ResNeXt101_32x{width}d_wsl" for width in (8, 16, 32, 48)], []),

@@ -8,7 +8,7 @@ from data_helpers import smooth_pixels
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
 
-from ppcls_ext.data.preprocess import AutoAugment, RandAugment, TimmAutoAugment, check_transform_ops
+from ppcls_ext.data.preprocess import AutoAugment, RandAugment, RandAugmentV3, TimmAutoAugment, check_transform_ops
 from ppcls_ext.data.preprocess.auto_augment import IMAGENET_POLICY
 from ppcls_ext.data.preprocess.timm_policies import AUTO_POLICIES, RAND_INCREASING_OPERATIONS, RAND_OPERATIONS
 
@@ -94,6 +94,25 @@ def test_every_operation_of_randaugment_equals_pillow(magnitude):
     table = owners(of_randaugment(magnitude))
     seen = results(RandAugment(num_layers=1, magnitude=magnitude), 600)
     assert set(seen) == set(table)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("magnitude", [3, 7])
+def test_every_operation_of_randaugment_v3_equals_pillow(magnitude, interpolation):
+    """MobileViTv2's: stronger posterising and solarising with the magnitude, rotation either way, one filter."""
+    resample, m, black = Image.Resampling[interpolation.upper()], magnitude, (0, 0, 0)
+    expected = {
+        **of_randaugment(m),
+        "shearX": [affine((1, s * 0.03 * m, 0, 0, 1, 0), resample, black) for s in (1, -1)],
+        "shearY": [affine((1, 0, 0, s * 0.03 * m, 1, 0), resample, black) for s in (1, -1)],
+        "translateX": [affine((1, 0, s * 150 / 331 * m / 10 * 30, 0, 1, 0), resample, black) for s in (1, -1)],
+        "translateY": [affine((1, 0, 0, 0, 1, s * 150 / 331 * m / 10 * 20), resample, black) for s in (1, -1)],
+        "rotate": [PICTURE.rotate(s * 3 * m, resample, fillcolor=black) for s in (1, -1)],
+        "posterize": [ImageOps.posterize(PICTURE, 8 - int(0.4 * m))],
+        "solarize": [ImageOps.solarize(PICTURE, 255 * (1 - m / 10))],
+    }
+    seen = results(RandAugmentV3(num_layers=1, magnitude=magnitude, interpolation=interpolation), 600)
+    assert set(seen) == set(owners(expected))
 
 
 def test_posterising_to_no_bits_is_black():
@@ -289,7 +308,7 @@ def test_a_draw_depends_on_the_generator_alone(text):
         ({"config_str": "rand-m9-m8"}, "twice"),
         ({"config_str": "rand-m9-inc2"}, "inc2"),
         ({"config_str": "rand-w1"}, "w1"),
-        ({"config_str": "rand-n0"}, "at least 1"),
+        ({"config_str": "rand-n0"}, "1 to 100"),
         ({"config_str": "rand-n2.5"}, "whole number"),
         ({"config_str": "rand-n14-w0"}, "1 to 13"),
         ({"config_str": "rand-p1.5"}, "0 to 1"),
@@ -316,6 +335,7 @@ def test_mistakes_of_timm_are_found_before_any_data(arguments, message):
         ("RandAugment", {"magnitude": 11}, "magnitude"),
         ("RandAugment", {"num_layers": 0}, "num_layers"),
         ("RandAugment", {"fillcolor": 300}, "fillcolor"),
+        ("RandAugmentV3", {"interpolation": "lanczos"}, "interpolation"),
         ("AutoAugment", {"fillcolor": [1, 2]}, "fillcolor"),
     ],
 )

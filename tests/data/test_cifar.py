@@ -1,6 +1,7 @@
 """CIFAR from archives in the published format: pixels, labels, checksums, and nothing that a file could run."""
 
 import http.server
+import os
 import pickle
 import tarfile
 import threading
@@ -127,7 +128,7 @@ def test_another_archive_is_refused_with_what_it_is(cifar10, tmp_path, monkeypat
     damaged = bytearray(cifar10.path.read_bytes())
     damaged[-20] ^= 1
     cifar10.path.write_bytes(damaged)
-    with pytest.raises(DataFileError, match="incomplete or another file. Delete it; python tools/prepare_cifar.py"):
+    with pytest.raises(DataFileError, match="incomplete or a different file. Delete it; python tools/prepare_cifar.py"):
         Cifar10(str(cifar10.path), "train")
 
 
@@ -155,7 +156,7 @@ def test_nothing_in_an_archive_is_run(tmp_path, monkeypatch):
     """Even one whose checksum is right."""
     poison = pickle.dumps({"data": Touch(str(tmp_path / "owned"))}, protocol=2)
     archive = Archive(tmp_path, monkeypatch, "Cifar10", poison=poison)
-    with pytest.raises(DataFileError, match="test_batch: it asks for .*open, which is not data"):
+    with pytest.raises(DataFileError, match="data_batch_1: it asks for .*open, which is not data"):
         Cifar10(str(archive.path), "test")
     assert not (tmp_path / "owned").exists()
 
@@ -203,3 +204,17 @@ def test_the_configuration_of_cifar_10_and_its_mistakes(cifar10, override, messa
         return
     with pytest.raises(ConfigError, match=message):
         load_config(CONFIG, overrides, mode="train")
+
+
+def test_an_archive_is_read_once_however_often_it_is_asked_for(cifar10, monkeypatch):
+    """The checks of a configuration and the run itself build the data sets of both splits."""
+    cifar._read_splits.cache_clear()
+    reads = []
+    checked = cifar.check_archive
+    monkeypatch.setattr(cifar, "check_archive", lambda archive, path: reads.append(path) or checked(archive, path))
+    for mode in ("train", "test", "train", "test"):
+        Cifar10(str(cifar10.path), mode, None)
+    assert len(reads) == 1
+    os.utime(cifar10.path, ns=(1, 1))
+    Cifar10(str(cifar10.path), "test", None)
+    assert len(reads) == 2

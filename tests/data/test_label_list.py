@@ -10,6 +10,7 @@ from PIL import Image
 from ppcls_ext.data import ImageFolder, ImageNetDataset, LabelFileError, inspect_labels
 from ppcls_ext.data.build import build_dataset
 from ppcls_ext.data.label_list import read_label_list, relabelled
+from ppcls_ext.data.label_names import read_class_id_map
 from ppcls_ext.data.summary import relabel_problem
 
 
@@ -214,3 +215,14 @@ def test_empty_folders_are_errors(tmp_path):
     (tmp_path / "dog").mkdir()
     with pytest.raises(LabelFileError, match="dog' holds no image"):
         ImageFolder(str(tmp_path), EVAL_OPS)
+
+
+def test_imagenets_names_come_with_the_package(tmp_path, monkeypatch):
+    """Spot checks against the class indices of ILSVRC 2012 as publications show them."""
+    names = read_class_id_map("imagenet1k")
+    assert len(names) == 1000
+    known = {0: "tench, Tinca tinca", 207: "golden retriever", 417: "balloon", 954: "banana", 985: "daisy"}
+    assert {number: names[number] for number in known} == known
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet1k").write_text("0 cat\n1 dog\n")
+    assert read_class_id_map("imagenet1k") == ["cat", "dog"]  # a file of that name is the user's own

@@ -402,7 +402,7 @@ def test_index_of_another_file_is_noticed(copied, tmp_path):
         tar_of(tmp_path / f"{name}.tar", {f"{name}.jpg": b"x" * 600, f"{name}.cls": b"0"})
     index_shards(str(tmp_path / "a.tar"), progress=False)
     shutil.copy(tmp_path / "b.tar", tmp_path / "a.tar")
-    with pytest.raises(BadImageError, match=r"index is of another file: b\.jpg"):
+    with pytest.raises(BadImageError, match=r"index belongs to a different file: b\.jpg"):
         ShardDataset(str(tmp_path / "a.tar"), EVAL_OPS)[0]
     shards = [copied / f"train-{number:06d}.tar" for number in (0, 1)]
     sizes = [shard.stat().st_size for shard in shards]
@@ -433,8 +433,8 @@ def make_pipe(path):
     [
         (lambda folder: (folder / "train-000002.tar").unlink(), "1 of 5 files do not exist: .*train-000002.tar"),
         (lambda folder: (folder / "train-000002.tar.index").unlink(), "no index; `ppcls_ext index-shards"),
-        (lambda folder: (folder / "train-000002.tar.index").write_text("{"), "is no index of a shard"),
-        (lambda folder: (folder / "train-000002.tar.index").write_text("[]"), "is no index of a shard"),
+        (lambda folder: (folder / "train-000002.tar.index").write_text("{"), "is not a shard's index"),
+        (lambda folder: (folder / "train-000002.tar.index").write_text("[]"), "is not a shard's index"),
         (lambda folder: change_index(folder, offsets=[2**70]), "its place is not within"),
         (lambda folder: change_index(folder, sizes=[2**62]), "its place is not within"),
         (lambda folder: change_index(folder, labels=[2**70]), "the label has more than 18 digits"),
@@ -442,11 +442,11 @@ def make_pipe(path):
         (lambda folder: change_index(folder, tar_bytes=float("inf")), "it holds Infinity"),
         (lambda folder: change_index(folder, tar_bytes=2**70), "tar_bytes: expected the size of the shard"),
         (lambda folder: change_index(folder, names=["x" * 50_000_000]), "a name has 50,000,000 letters"),
-        (lambda folder: (folder / "train-000002.tar.index").write_text("[" * 10**6), "is no index of a shard"),
-        (lambda folder: (folder / "train-000002.tar.index").write_bytes(b"\xff"), "is no index of a shard"),
+        (lambda folder: (folder / "train-000002.tar.index").write_text("[" * 10**6), "is not a shard's index"),
+        (lambda folder: (folder / "train-000002.tar.index").write_bytes(b"\xff"), "is not a shard's index"),
         (lambda folder: make_pipe(folder / "train-000002.tar.index"), "is a named pipe; expected a regular file"),
         (lambda folder: make_pipe(folder / "train-000002.tar"), "is a named pipe; expected a regular file"),
-        (lambda folder: open(folder / "train-000002.tar", "ab").write(b"more"), "writes the index anew"),
+        (lambda folder: open(folder / "train-000002.tar", "ab").write(b"more"), "writes a new index"),
     ],
 )
 def test_missing_and_changed_files_are_found_at_the_start(copied, change, message):

@@ -144,7 +144,7 @@ def test_a_policy_is_the_chain_of_its_operations():
         assert_pixels_come_from(np.asarray(result), chained(maps), tolerance=2.5)
 
 
-@pytest.mark.parametrize("policy", ("RandAugment", "AutoAugment", "TimmAutoAugment"))
+@pytest.mark.parametrize("policy", ("RandAugment", "RandAugmentV3", "AutoAugment", "TimmAutoAugment"))
 def test_no_geometric_operation_of_a_policy_is_forgotten(policy, monkeypatch):
     """A picture changes place if and only if a map was noted: counted against Pillow's own methods."""
     moved = []

@@ -42,21 +42,21 @@ def published(tmp_path, monkeypatch, restored_registry):
     """Backbones whose names mean PaddleClas's form, with published weights of the official one in the cache."""
     monkeypatch.setenv("PPCLS_EXT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PPCLS_EXT_OFFLINE", "1")
-    for name, (cls, variant, layout) in TOYS.items():
-        weights = (registry.Weights(f"https://host.example/{name}.safetensors", layout, "Toy Licence 1.0"),)
+    for name, (cls, variant, source) in TOYS.items():
+        weights = (registry.Weights(f"https://host.example/{name}.safetensors", source, "Toy Licence 1.0"),)
         register_toy(name, cls, variant, weights)
         folder = tmp_path / "home" / "weights" / name
         folder.mkdir(parents=True)
         official = {**variant, "form": "official"}
         paddle.seed(0)
         paddle.save(cls(**official).state_dict(), str(tmp_path / "official.pdparams"))
-        source = folder / f"{name}.safetensors"
-        convert_file(name, tmp_path / "official.pdparams", source, to="torch", layout=layout, arguments=official)
+        file = folder / f"{name}.safetensors"
+        convert_file(name, tmp_path / "official.pdparams", file, to="torch", source=source, arguments=official)
     return tmp_path / "home"
 
 
 def config_of(runs, name):
-    runs.config["Arch"] = {"name": name, "class_num": 10, "pretrained": True, "pretrained_layout": TOYS[name][3]}
+    runs.config["Arch"] = {"name": name, "class_num": 10, "pretrained": True, "pretrained_source": TOYS[name][2]}
     runs.config["Global"].update(epochs=1, iter_per_epoch=1)
     return runs.config["Arch"]
 
@@ -69,7 +69,7 @@ def logits(model):
 
 def expected_logits(name, path, form):
     """What a model of ``form`` gives, its tensors copied from the file without any help of the loader."""
-    cls, variant, _, _ = TOYS[name]
+    cls, variant, _ = TOYS[name]
     model = cls(**{**variant, "form": form, "class_num": 10})
     assert not load_state(model, read_weights(find_weights(path)).tensors).problems()
     return logits(model)
@@ -83,7 +83,7 @@ def test_the_form_stays_from_training_to_export(runs, published, name):
     A file that was parted from its manifest is still that of a run which began from the published weights.
     """
     arch = config_of(runs, name)
-    del arch["pretrained_layout"]  # it is the only one
+    del arch["pretrained_source"]  # it is the only one
     trainer, _ = runs.train()
     assert trainer.model.config()["form"] == "official"
     best = runs.output_dir / "best_model"
@@ -120,7 +120,9 @@ def test_weights_refuse_a_model_that_was_asked_for_in_another_form(runs, publish
     best, latest = runs.output_dir / "best_model", runs.output_dir / "latest"
     assert json.loads(best.with_name("best_model.manifest.json").read_text())["arguments"]["form"] == "official"
     runs.config["Arch"] = {"name": "Toy_Res2Net", "class_num": 10, "form": "paddleclas"}
-    message = r"best_model.pdparams holds weights for a model with form='official'; this Res2Net has form='paddleclas'"
+    message = (
+        r"best_model.pdparams holds weights for a model with form='official'; this Toy_Res2NetNetwork has form='paddl"
+    )
     with pytest.raises(WeightMismatchError, match=message):
         load_trained(load_config(runs.write(), [f"Global.pretrained_model={best}"], mode="eval"), "used")
     with pytest.raises(CheckpointError, match="Global.checkpoints: .*latest.pdparams holds weights .*form='official'"):
@@ -150,7 +152,7 @@ def test_a_run_whose_config_names_no_weights_follows_the_checkpoint(runs, publis
     np.testing.assert_array_equal(used(best), expected)
     alone = runs.folder / "alone.pdparams"
     alone.write_bytes(best.with_suffix(".pdparams").read_bytes())
-    np.testing.assert_array_equal(used(alone, pretrained_layout=arch["pretrained_layout"]), expected)
+    np.testing.assert_array_equal(used(alone, pretrained_source=arch["pretrained_source"]), expected)
     np.testing.assert_array_equal(used(alone, form="official"), expected)
 
 
@@ -170,7 +172,7 @@ def test_in_code_the_form_follows_the_weights(published):
 
 def test_names_of_one_form_are_not_written_for_another(published, tmp_path):
     paddle.save(registry.get_spec("Toy_Res2Net").factory().state_dict(), str(tmp_path / "in.pdparams"))
-    with pytest.raises(ConversionError, match="the res2net layout is of models with form='official', this one has"):
+    with pytest.raises(ConversionError, match="the res2net source is of models with form='official', this one has"):
         convert_file("Toy_Res2Net", tmp_path / "in.pdparams", tmp_path / "out.safetensors", to="torch")
 
 

@@ -17,7 +17,7 @@ from ppcls_ext.data.label_names import read_class_id_map
 from ppcls_ext.engine.deploy.postprocess import Topk, softmax
 from ppcls_ext.engine.infer import infer
 from ppcls_ext.engine.model import build_model
-from ppcls_ext.weights.loading import WeightMismatchError
+from ppcls_ext.weights.errors import MissingWeightsError, WeightMismatchError
 
 
 @pytest.fixture
@@ -93,27 +93,33 @@ def test_a_broken_last_image_neither_stops_nor_loses_the_others(run, tmp_path):
     assert "ERROR" in log and "broken.png was not read" in log
 
 
-def test_random_weights_are_announced(run, tmp_path):
-    run.config["Global"]["pretrained_model"] = None
-    run.infer(infer_imgs=str(run.digits / "val_small.txt"))
-    assert "RANDOM weights are used" in (tmp_path / "output" / "infer.log").read_text()
+def test_random_weights_are_used_on_demand_alone(run, tmp_path):
+    run.config["Global"].update(pretrained_model=None)
+    cfg = run.load(infer_imgs=str(run.digits / "val_small.txt"))
+    with pytest.raises(MissingWeightsError, match=r"random ones would be used: .*; --random-weights goes on without"):
+        infer(cfg)
+    infer(cfg, random_weights=True)
+    assert "random weights are used" in (tmp_path / "output" / "infer.log").read_text()
+    run.config["Global"].update(checkpoints="output/latest")
+    with pytest.raises(MissingWeightsError, match=r"Global.checkpoints .* give Global.pretrained_model=output/latest"):
+        infer(run.load(infer_imgs=str(run.digits / "val_small.txt")))
 
 
 def test_weights_of_another_class_count_are_refused(run):
     """The classifier would be random; training with such weights is what fine-tuning is."""
     run.config["Arch"]["class_num"] = 7
     run.config["Infer"]["PostProcess"] = {"topk": 1}
-    with pytest.raises(WeightMismatchError, match="another number of classes than Arch.class_num, 7"):
+    with pytest.raises(WeightMismatchError, match="different number of classes than Arch.class_num, 7"):
         run.infer(infer_imgs=str(run.digits / "val_small.txt"))
 
 
 def test_published_weights_of_another_class_count_are_refused(run, monkeypatch):
     """The same for ``pretrained: True``, where the backbone's factory loads them."""
     path = run.config["Global"].pop("pretrained_model") + ".pdparams"
-    monkeypatch.setattr("ppcls_ext.weights.pretrained.pretrained_path", lambda *_: path)
+    monkeypatch.setattr("ppcls_ext.weights.resolver.fetch", lambda *_: path)
     run.config["Arch"].update(pretrained=True, class_num=7)
     run.config["Infer"]["PostProcess"] = {"topk": 1}
-    with pytest.raises(WeightMismatchError, match=r"published file of Sequencer2D_S has another(.|\n)*\[16, 10\]"):
+    with pytest.raises(WeightMismatchError, match=r"published file of Sequencer2D_S has a different(.|\n)*\[16, 10\]"):
         run.infer(infer_imgs=str(run.digits / "val_small.txt"))
 
 

@@ -3,7 +3,7 @@
 python tests/golden/compare_paddleclas.py [name or pattern …] [--size 64]
 
 needs PaddleClas. Both models hold the same weights, made by ``rule``: PaddleClas's model gets ours under the names of
-its layout, and every tensor on either side must take part. The largest model needs about 8 GB. ``compare.py`` prints
+its source, and every tensor on either side must take part. The largest model needs about 8 GB. ``compare.py`` prints
 the differences from the golden files.
 """
 
@@ -21,8 +21,7 @@ import rule
 import ppcls_ext  # noqa: F401  before Paddle: it sets the threads
 from ppcls_ext import plugin, registry
 from ppcls_ext.weights.expected import target_of
-from ppcls_ext.weights.remap import rename
-from ppcls_ext.weights.sources import LAYOUTS
+from ppcls_ext.weights.remap import rename, sources_of
 
 import paddle  # isort: skip
 from paddle.utils import unique_name  # isort: skip
@@ -37,24 +36,24 @@ def common_names() -> list:
 
 
 def share_weights(ours: paddle.nn.Layer, theirs: paddle.nn.Layer, family: str) -> str:
-    """Give ``theirs`` the weights of ``ours`` and return the name of the layout.
+    """Give ``theirs`` the weights of ``ours`` and return the name of the source.
 
     Raises:
-        ValueError: if no layout of PaddleClas's leads every tensor of one to one of the other.
+        ValueError: if no source of PaddleClas's leads every tensor of one to one of the other.
     """
     target, state = target_of(ours), theirs.state_dict()
-    for layout in LAYOUTS[family]:
-        if "PaddleClas" not in layout.source:
+    for source in sources_of(family):
+        if "PaddleClas" not in source.publisher:
             continue
-        source = rename(dict.fromkeys(state, np.zeros(0)), layout, target)
-        if source.unknown or set(source.keys) != set(target.tensors):
+        renamed = rename(dict.fromkeys(state, np.zeros(0)), source, target)
+        if renamed.unknown or set(renamed.keys) != set(target.tensors):
             continue
         tensors = ours.state_dict()
-        for name, keys in source.keys.items():
+        for name, keys in renamed.keys.items():
             for key in keys:
                 state[key].set_value(tensors[name])
-        return layout.name
-    raise ValueError(f"no layout of {family} leads from PaddleClas's tensors to ours and back")
+        return source.name
+    raise ValueError(f"no source of {family} leads from PaddleClas's tensors to ours and back")
 
 
 def run(model: paddle.nn.Layer, images: np.ndarray) -> np.ndarray:

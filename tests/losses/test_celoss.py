@@ -128,8 +128,9 @@ def test_two_losses_of_one_name_both_count(batch):
         ([], ValueError, "list of losses is empty"),
         ([{"CELos": {}}], KeyError, "unknown loss 'CELos'; supported: CELoss"),
         ([{"CELoss": {}, "other": {}}], ValueError, "each entry must be one mapping"),
+        ([{"CELoss": {"weight": 0.0}}, {"CELoss": {"weight": 0}}], ValueError, "every weight is 0"),
     ],
-    ids=["empty", "unknown", "two keys"],
+    ids=["empty", "unknown", "two keys", "no weight"],
 )
 def test_wrong_section(section, error, message):
     with pytest.raises(error, match=message):

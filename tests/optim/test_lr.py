@@ -202,16 +202,29 @@ def test_warm_up_longer_than_the_run_ends_at_its_peak():
     [
         ({"name": "Cosin", "learning_rate": 1.0}, KeyError, "unknown schedule 'Cosin'; supported: Cosine"),
         ({"name": "Cosine"}, ValueError, "the schedule Cosine needs learning_rate"),
-        ({"learning_rate": 1.0, "warmup_epoch": 1, "warmup_start_lr": 1.0}, ValueError, "must be below the learning"),
-        ({"learning_rate": 1.0, "warmup_epoch": 1.5, "by_epoch": True}, ValueError, "must be a whole number"),
+        (
+            {"learning_rate": 1.0, "warmup_epoch": 1, "warmup_start_lr": 1.0},
+            ValueError,
+            "warmup_start_lr: got 1.0; expected less than the learning",
+        ),
+        (
+            {"learning_rate": 1.0, "warmup_epoch": 1.5, "by_epoch": True},
+            ValueError,
+            "warmup_epoch: got 1.5; expected whole epochs with by_epoch",
+        ),
         ({"name": "Cosine", "learning_rate": 1.0, "eta_mim": 0}, TypeError, "eta_mim"),
         (
             {"name": "Cosine", "learning_rate": 1.0, "warmup_epoch": 2, "cooldown_epoch": 4},
             ValueError,
-            "leave no epoch for the cosine",
+            "cooldown_epoch: got 4; expected less than the 4 of the 6 epochs that the warm-up leaves",
         ),
+        ({"name": "Cosine", "learning_rate": 0.1, "eta_min": 0.2}, ValueError, "eta_min: got 0.2; expected at most"),
+        ({"name": "Linear", "learning_rate": 0.1, "end_lr": 0.2}, ValueError, "end_lr: got 0.2; expected at most"),
     ],
-    ids=["name", "no rate", "start above peak", "fraction by epoch", "unknown argument", "only cool-down"],
+    ids=[
+        *("name", "no rate", "start above peak", "fraction by epoch", "unknown argument", "only cool-down"),
+        *("rising cosine", "rising line"),
+    ],
 )
 def test_wrong_section(section, error, message):
     with pytest.raises(error, match=message):

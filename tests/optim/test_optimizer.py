@@ -1,12 +1,16 @@
 """Optimizer steps against hand computation."""
 
+from typing import get_args
+
 import numpy as np
 import paddle
 import pytest
 from paddle import nn
 from paddle.regularizer import L2Decay
 
-from ppcls_ext.optim import build_optimizer, parameter_settings
+from ppcls_ext.config.schema import training
+from ppcls_ext.optim import OPTIMIZERS, build_optimizer, parameter_settings
+from ppcls_ext.optim.optimizer import ALIASES
 
 pytestmark = pytest.mark.compat
 
@@ -256,6 +260,29 @@ def test_state_restores_the_run(model, name):
         np.testing.assert_array_equal(one, other.numpy())
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_rmsprop(model, momentum):
+    """Two steps with PaddleClas's defaults, rho 0.95 and an epsilon of 1e-6 under the root; norms do not decay."""
+    section = {"name": "RMSProp", "weight_decay": DECAY, "no_weight_decay_name": "norm"}
+    section.update({"momentum": momentum} if momentum else {})
+    start = {name: p.numpy().astype(np.float64) for name, p in model.named_parameters()}
+    _, first, _, _ = step(model, section)
+    for name, p in model.named_parameters():
+        p.set_value(start[name].astype("float32"))
+    before, second, after, optimizer = step(model, section, steps=2)
+    assert (optimizer._rho, optimizer._epsilon, optimizer._momentum) == (0.95, 1e-6, momentum)
+    expected = {}
+    for name, weight in start.items():
+        square = velocity = 0.0
+        for weights, gradients in ((start, first), (before, second)):
+            gradient = gradients[name] + (0.0 if "norm" in name or name == "table" else DECAY * weights[name])
+            square = 0.95 * square + 0.05 * gradient**2
+            velocity = momentum * velocity + LR * gradient / np.sqrt(square + 1e-6)
+            weight = weight - velocity
+        expected[name] = weight
+    assert_close(after, expected)
+
+
 def test_building_twice_does_not_scale_or_exempt_twice(model):
     section = {"name": "AdamW", "layerwise_decay": 0.5, "one_dim_param_no_weight_decay": True}
     step(model, {**section, "weight_decay": DECAY})
@@ -272,6 +299,18 @@ def test_master_weights(model, name, default):
     for section, expected in (({}, default), ({"multi_precision": not default}, not default)):
         _, _, _, optimizer = step(model, {"name": name, **momentum, **section})
         assert optimizer._multi_precision is expected
+
+
+def test_defaults_are_those_of_the_configuration():
+    """A section that leaves an argument out means the same here and in a YAML file."""
+    in_yaml = {}
+    for section in (training.SGD, training.Momentum, training.RMSProp, training.Adam, training.AdamW):
+        for name in get_args(section.model_fields["name"].annotation):
+            fields = section.model_fields
+            in_yaml[name] = {key: ... if f.is_required() else f.default for key, f in fields.items() if key != "name"}
+    for name, defaults in OPTIMIZERS.items():
+        assert {key: in_yaml[name][key] for key in defaults} == defaults, name
+    assert set(in_yaml) == {*OPTIMIZERS, *ALIASES}
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------

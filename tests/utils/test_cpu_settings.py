@@ -129,7 +129,7 @@ class Watch:
             sys.exit(0)
 
 sys.meta_path.insert(0, Watch())
-import ppcls_ext
+import ppcls_ext, paddle
 """
     environment = {key: value for key, value in os.environ.items() if key not in (*VARIABLES, *LAUNCHER)}
     process = subprocess.run(

@@ -13,9 +13,25 @@ import torch_writer as writer
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
+#: Code that was ported to Paddle under the same names: the list of its keys in PyTorch.
+PORTS = {"dilateformer_paddle": "dilateformer"}
+
+
 def keys(name: str) -> dict:
     """Return ``{our name of a backbone: {key: [our name of the tensor, shape, type]}}`` of a key list."""
+    if name in PORTS:
+        return {arch: _ported(entries) for arch, entries in keys(PORTS[name]).items()}
     return json.loads(gzip.decompress((GOLDEN / "keys" / f"{name}.json.gz").read_bytes()))
+
+
+def _ported(entries: dict) -> dict:
+    """Return the entries as Paddle has them: its names of BatchNorm's buffers, linear weights as ``[in, out]``."""
+    ported = {}
+    for key, (name, shape, kind) in entries.items():
+        if not key.endswith("num_batches_tracked"):
+            key = key.replace("running_mean", "_mean").replace("running_var", "_variance")
+            ported[key] = [name, shape[::-1] if len(shape) == 2 else shape, kind]
+    return ported
 
 
 def checkpoint(entries: dict, in_out: bool = False) -> dict:

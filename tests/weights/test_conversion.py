@@ -12,16 +12,17 @@ import paddle
 import pytest
 import rule
 import torch_writer as writer
+from families import FAMILIES
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import ppcls_ext
 from ppcls_ext.cli import main
+from ppcls_ext.utils.key_rules import Rule, Source, Structure, Transform
 from ppcls_ext.utils.state_dict import state_arrays
 from ppcls_ext.weights.conversion import convert_file, record_path
 from ppcls_ext.weights.errors import ConversionError
 from ppcls_ext.weights.expected import Target, TensorSpec, target_of, variant_with_depths
-from ppcls_ext.weights.key_rules import Layout, Rule, Structure, Transform
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained
 from ppcls_ext.weights.remap import fill, publish, rename
 
@@ -65,23 +66,12 @@ def convert(tmp_path, state, dst="out.pdparams", **options):
 # ---- against the golden files ------------------------------------------------------------------------------------
 
 #: list of keys: (smallest variant, how its file is written)
-GOLDEN = {
-    "sequencer": ("Sequencer2D_S", {"wrapper": "state_dict", "prefix": "module."}),
-    "sequencer_timm": ("Sequencer2D_S", {"legacy": True}),
-    "vip": ("ViP_Small_7", {"wrapper": "state_dict"}),
-    "paddlevit": ("ViP_Small_7", {"paddle": True}),
-    "dilateformer": ("DilateFormer_Tiny", {"wrapper": "model", "legacy": True}),
-    "vit_timm": ("ViT_S_32_224", {}),
-    "vit_paddleclas": ("ViT_small_patch16_224", {"paddle": True}),
-    "swin": ("SwinTransformer_tiny_patch4_window7_224", {"wrapper": "model"}),
-    "swin_timm": ("SwinTransformer_tiny_patch4_window7_224", {"legacy": True}),
-    "swin_paddleclas": ("SwinTransformer_tiny_patch4_window7_224", {"paddle": True}),
-}
+GOLDEN = {name: how for row in FAMILIES.values() for name, how in row.converted.items()}
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_logits_of_a_converted_checkpoint(tmp_path, name):
-    """The published layout, filled by the rule, gives the logits that the reference gives with the same numbers.
+    """The published source, filled by the rule, gives the logits that the reference gives with the same numbers.
 
     Many of the matrices are square, so that no shape could tell a wrong transpose. And back it is what it was.
     """
@@ -102,7 +92,7 @@ def test_logits_of_a_converted_checkpoint(tmp_path, name):
     np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=2e-5)
     if "paddle" not in how:
         back = tmp_path / "back.safetensors"
-        convert_file(arch, tmp_path / "out.pdparams", back, layout=record.layout, to="torch")
+        convert_file(arch, tmp_path / "out.pdparams", back, source=record.layout, to="torch")
         found = load_file(back)
         assert set(found) == set(state) - set(record.dropped)
         assert all(np.array_equal(array, state[key]) for key, array in found.items())
@@ -135,25 +125,25 @@ def test_the_result_is_an_ordinary_paddle_file(tmp_path):
 
 
 @pytest.mark.compat
-@pytest.mark.parametrize("layout", ["sequencer", "timm"])
-def test_back_to_torch_bit_for_bit(tmp_path, layout):
+@pytest.mark.parametrize("source", ["sequencer", "timm"])
+def test_back_to_torch_bit_for_bit(tmp_path, source):
     state = official(small())
     convert(tmp_path, state, "ours.safetensors")
     back = tmp_path / "back.safetensors"
     record = convert_file(
-        "Sequencer2D", tmp_path / "ours.safetensors", back, layout=layout, to="torch", arguments=ARGUMENTS
+        "Sequencer2D", tmp_path / "ours.safetensors", back, source=source, to="torch", arguments=ARGUMENTS
     )
-    assert (record.layout, record.to, record.source["format"]) == (layout, "torch", "safetensors")
+    assert (record.layout, record.to, record.source["format"]) == (source, "torch", "safetensors")
     with safe_open(str(back), framework="numpy") as file:
         assert file.metadata() == {"format": "pt"}
     found = load_file(back)
-    if layout == "sequencer":
+    if source == "sequencer":
         assert set(found) == set(state) and all(np.array_equal(found[key], state[key]) for key in state)
     else:
         assert np.array_equal(found["head.fc.weight"], state["head.weight"])
         assert np.array_equal(found["stages.1.downsample.down.weight"], state["blocks.0.1.down.weight"])
     again = convert_file("Sequencer2D", back, tmp_path / "again.safetensors", arguments=ARGUMENTS)
-    assert again.layout == layout
+    assert again.layout == source
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "ours.safetensors").read_bytes()
 
 
@@ -166,29 +156,29 @@ def test_a_linear_layer_and_a_1x1_convolution_are_one_thing(orientation):
         "linear": TensorSpec((3, 2), np.dtype("float32"), True),
         "convolution": TensorSpec((2, 3, 1, 1), np.dtype("float32"), False),
     }
-    layout = Layout("toy", "a toy", (Rule("{rest}", "{rest}"),), orientation)
+    source = Source("toy", "a toy", (Rule("{rest}", "{rest}"),), orientation)
     for spec in specs.values():
         target = Target({"w": spec}, {}, Structure((), (), {}))
         for array in forms.values():
-            arrays, _ = fill(rename({"w": array}, layout, target), target, layout)
+            arrays, _ = fill(rename({"w": array}, source, target), target, source)
             assert np.array_equal(arrays["w"], matrix.T if spec.linear else matrix[:, :, None, None])
 
 
 def test_scalars_stay_scalars():
     target = Target({"scale": TensorSpec((), np.dtype("float32"), False)}, {}, Structure((), (), {}))
-    layout = Layout("toy", "a toy", (Rule("{rest}", "{rest}"),))
-    arrays, _ = fill(rename({"scale": np.array(2.0)}, layout, target), target, layout)
-    assert arrays["scale"].shape == () == publish(arrays, target, layout)["scale"].shape
+    source = Source("toy", "a toy", (Rule("{rest}", "{rest}"),))
+    arrays, _ = fill(rename({"scale": np.array(2.0)}, source, target), target, source)
+    assert arrays["scale"].shape == () == publish(arrays, target, source)["scale"].shape
 
 
-def test_a_layout_without_a_way_back(tmp_path):
+def test_a_source_without_a_way_back(tmp_path):
     """Only read, or without a name for a tensor: that is an error, which lists the tensors."""
     rules = (Rule("a.{rest}", "stem.{rest}", Transform(lambda arrays: arrays[0])), Rule("b.{rest}", "norm.{rest}"))
     target = target_of(small(class_num=0))
     with pytest.raises(ConversionError) as error:
-        publish(state_arrays(small(class_num=0)), target, Layout("toy", "a toy", rules))
-    assert "no way back to the toy layout: stem.proj.weight" in str(error.value)
-    assert "no way back to the toy layout: stages.1.downsample.down.bias" in str(error.value)
+        publish(state_arrays(small(class_num=0)), target, Source("toy", "a toy", rules))
+    assert "no way back to the toy source: stem.proj.weight" in str(error.value)
+    assert "no way back to the toy source: stages.1.downsample.down.bias" in str(error.value)
     assert ": norm.weight" not in str(error.value)
 
 
@@ -229,7 +219,7 @@ def test_every_difference_is_in_one_message(tmp_path):
         "missing in the file: blocks.0.0.norm1.bias (here stages.0.blocks.0.norm1.bias)",
         "missing in the file: blocks.0.1.down.bias (here stages.1.downsample.down.bias)",
         "unexpected in the file: blocks.1.0.extra.weight (here stages.1.blocks.0.extra.weight)",
-        "unknown in the sequencer layout: unheard.of",
+        "unknown in the sequencer source: unheard.of",
         "norm.weight: file has shape [7], which does not give [8]",
         "norm.bias: file has int64, model has float32",
     ):
@@ -247,29 +237,29 @@ def test_two_keys_for_one_tensor_is_an_error(tmp_path):
 
 
 def test_keys_of_another_family(tmp_path):
-    with pytest.raises(ConversionError, match=r"its keys \(conv1\.weight, .* fit no layout of Sequencer"):
+    with pytest.raises(ConversionError, match=r"its keys \(conv1\.weight, .* fit no source of Sequencer"):
         convert(tmp_path, {f"conv{i}.weight": np.zeros(2, np.float32) for i in range(1, 9)})
 
 
-def test_a_layout_that_only_the_user_can_know(tmp_path):
+def test_a_source_that_only_the_user_can_know(tmp_path):
     """Without the classifier, timm's names are ours; only the orientation differs, and square weights hide it."""
     model = small(class_num=0)
     ours = state_arrays(model)
     timm = {name: np.ascontiguousarray(a.T) if LINEAR.fullmatch(name) else a for name, a in ours.items()}
     save_file(timm, tmp_path / "in.safetensors")
-    with pytest.raises(ConversionError, match="choose one by --layout timm or --layout ppcls_ext"):
+    with pytest.raises(ConversionError, match="choose one by --source timm or --source ppcls_ext"):
         convert_file("Sequencer2D", tmp_path / "in.safetensors", tmp_path / "out.pdparams", arguments=ARGUMENTS)
-    for layout, state in (("timm", timm), ("ppcls_ext", ours)):
+    for source, state in (("timm", timm), ("ppcls_ext", ours)):
         save_file(state, tmp_path / "in.safetensors")
         convert_file(
-            "Sequencer2D", tmp_path / "in.safetensors", tmp_path / "o.safetensors", layout, arguments=ARGUMENTS
+            "Sequencer2D", tmp_path / "in.safetensors", tmp_path / "o.safetensors", source, arguments=ARGUMENTS
         )
         assert all(np.array_equal(array, ours[name]) for name, array in load_file(tmp_path / "o.safetensors").items())
 
 
-def test_a_layout_that_the_family_does_not_have(tmp_path):
-    with pytest.raises(ConversionError, match=r"no layout 'tim'; it has sequencer, timm, ppcls_ext; did you mean timm"):
-        convert(tmp_path, official(small()), layout="tim")
+def test_a_source_that_the_family_does_not_have(tmp_path):
+    with pytest.raises(ConversionError, match=r"no source 'tim'; it has sequencer, timm, ppcls_ext; did you mean timm"):
+        convert(tmp_path, official(small()), source="tim")
 
 
 # ---- depths, classes, subsets ------------------------------------------------------------------------------------
@@ -405,7 +395,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     [
         ("o.pth", {}, ValueError, r"must end in \.pdparams or \.safetensors"),
         ("o.pdparams", {"to": "torch"}, ValueError, r"must end in \.safetensors with --to torch"),
-        ("o.safetensors", {"to": "torch", "layout": "ppcls_ext"}, ValueError, "is Paddle's"),
+        ("o.safetensors", {"to": "torch", "source": "ppcls_ext"}, ValueError, "is Paddle's"),
         ("no/o.pdparams", {}, FileNotFoundError, "there is no folder"),
         ("o.pdparams", {"to": "onnx"}, ValueError, "to must be paddle or torch"),
     ],
@@ -427,7 +417,7 @@ def test_command_line(tmp_path, capsys):
     given = [f"{key}={value}" for key, value in ARGUMENTS.items()]
     assert main([*command, "--dst", str(tmp_path / "out.pdparams"), "--class_num", "7", "-o", *given]) == 0
     shown = capsys.readouterr().out
-    assert "sequencer layout (okojoalg/sequencer, PyTorch), torch (zip)" in shown
+    assert "source sequencer (okojoalg/sequencer, PyTorch), torch (zip)" in shown
     assert "is left out: it has 5 classes, not 7" in shown and "licence of the weights: not known here" in shown
     assert main([*command, "--dst", str(tmp_path / "out.pdparams"), "-o", "depths"]) == 2
     assert "-o depths: expected KEY=VALUE" in capsys.readouterr().err

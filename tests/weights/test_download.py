@@ -7,7 +7,7 @@ import pytest
 from file_server import FileServer, Served
 
 from ppcls_ext.weights import download as module
-from ppcls_ext.weights.download import BLOCK, DownloadError, download
+from ppcls_ext.weights.download import BLOCK, DownloadError, download, mirrored
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -119,3 +119,46 @@ def test_no_server_at_all(server, tmp_path):
 def test_an_impossible_address(tmp_path):
     with pytest.raises(DownloadError, match="nowhere"):
         download("nowhere", tmp_path / "weights.pth")
+
+
+# ---- mirrors -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "url", "fetched"),
+    [
+        ("", "https://a.example/x/w.pth", "https://a.example/x/w.pth"),
+        ("https://m.example/files/", "https://a.example/x/w.pth?y=1", "https://m.example/files/a.example/x/w.pth?y=1"),
+        ("https://a.example=https://m.example/a", "https://a.example/x/w.pth", "https://m.example/a/x/w.pth"),
+        ("https://a.example=https://m.example/a", "https://b.example/w.pth", "https://b.example/w.pth"),
+        (
+            "https://a.example=https://m.example/a https://a.example/x=http://n.example",
+            "https://a.example/x/w.pth",
+            "http://n.example/w.pth",
+        ),
+        (
+            "https://m.example https://a.example/=https://proxy.example/?u=https://a.example/",
+            "https://a.example/w.pth",
+            "https://proxy.example/?u=https://a.example/w.pth",
+        ),
+    ],
+)
+def test_addresses_of_a_mirror(monkeypatch, setting, url, fetched):
+    monkeypatch.setenv("PPCLS_EXT_MIRROR", setting)
+    assert mirrored(url) == fetched
+
+
+@pytest.mark.parametrize("setting", ["m.example", "https://a.example=m.example", "https://m.example ftp://x"])
+def test_a_mirror_that_is_none(monkeypatch, tmp_path, setting):
+    monkeypatch.setenv("PPCLS_EXT_MIRROR", setting)
+    with pytest.raises(DownloadError, match="PPCLS_EXT_MIRROR holds '.*'; expected https://<mirror>, or pairs"):
+        download("https://a.example/w.pth", tmp_path / "w.pth")
+
+
+def test_a_file_from_a_mirror_has_the_published_hash(server, tmp_path, monkeypatch):
+    server.files["/m/host.example/weights.pth"] = Served(CONTENT)
+    monkeypatch.setenv("PPCLS_EXT_MIRROR", f"{server.url}/m")
+    download("https://host.example/weights.pth", tmp_path / "weights.pth", SHA256)
+    assert (tmp_path / "weights.pth").read_bytes() == CONTENT
+    with pytest.raises(DownloadError, match=rf"{server.url}/m/host.example/weights.pth: .*published is 0{{8}}"):
+        download("https://host.example/weights.pth", tmp_path / "other.pth", "00000000")

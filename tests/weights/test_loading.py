@@ -1,13 +1,21 @@
 """Strict loading: everything fits, or nothing is loaded and everything is listed."""
 
+import os
+import shlex
+import time
+
 import numpy as np
 import paddle
 import pytest
+import torch_writer as writer
 from paddle import nn
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import ppcls_ext
+from ppcls_ext.cli import main
 from ppcls_ext.utils.state_dict import state_arrays, unique_tensors
+from ppcls_ext.weights.conversion import convert_file
+from ppcls_ext.weights.errors import NonFiniteWeightsError, RecordError
 from ppcls_ext.weights.expected import arch_of
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained, load_state
 
@@ -97,7 +105,7 @@ def test_other_class_count_keeps_the_fresh_classifier(saved, caplog):
     with caplog.at_level("INFO", logger="ppcls_ext"):
         report = load_pretrained(target, path)
     assert report.reinitialised["head.weight"] == "file has shape [4, 3], model has [4, 10]"
-    assert list(report.reinitialised) == ["head.weight", "head.bias"] and "another class count" in caplog.text
+    assert list(report.reinitialised) == ["head.weight", "head.bias"] and "a different class count" in caplog.text
     assert np.array_equal(target.head.weight.numpy(), fresh)
     assert np.array_equal(target.proj.weight.numpy(), model.proj.weight.numpy())
 
@@ -152,23 +160,161 @@ def test_a_safetensors_file_of_ours(saved, tmp_path):
     assert all(np.array_equal(array, state_arrays(target)[name]) for name, array in state_arrays(model).items())
 
 
-def test_files_that_have_to_be_converted(saved, tmp_path):
-    """PyTorch's orientation, or something beside the weights: the error gives the command."""
+@pytest.mark.compat
+@pytest.mark.parametrize(
+    ("wrap", "line"),
+    [
+        (lambda state: {f"module.{name}": array for name, array in state.items()}, "without the prefix 'module.'"),
+        (lambda state: {"model": state, "epoch": 3}, "taken under 'model'"),
+        (lambda state: {"net": {f"module.{name}": array for name, array in state.items()}}, "under 'net' and without"),
+    ],
+    ids=["prefix", "beside an epoch", "both"],
+)
+def test_what_training_scripts_save_around_weights(saved, tmp_path, caplog, wrap, line):
+    """Read as it is, with a line in the log."""
+    model, _ = saved
+    paddle.save(wrap(state_arrays(model)), str(tmp_path / "w.pdparams"))
+    target = Small()
+    with caplog.at_level("INFO", logger="ppcls_ext"):
+        load_pretrained(target, tmp_path / "w")
+    assert all(np.array_equal(array, state_arrays(target)[name]) for name, array in state_arrays(model).items())
+    assert line in caplog.text and ("also holds epoch, which are not read" in caplog.text) is ("model" in line)
+
+
+# ---- files that have to be converted: the command in the error is the one that works ------------------------------
+
+SEQUENCER = {"depths": [1], "patch_sizes": [4], "embed_dims": [8], "hidden_sizes": [2], "mlp_ratios": [1.0]}
+
+
+def sequencer(**arguments):
+    model = ppcls_ext.create_backbone("Sequencer2D", **{"img_size": 16, "class_num": 3, **SEQUENCER, **arguments})
+    for parameter in model.parameters():
+        parameter.set_value(paddle.randn(parameter.shape))
+    return model
+
+
+def published(model, path, **options):
+    """Write the weights of a model with timm's names."""
+    paddle.save(model.state_dict(), str(path.with_name("own.pdparams")))
+    arguments = {key: value for key, value in model.config().items() if key != "class_num"}
+    own = path.with_name("own.pdparams")
+    convert_file("Sequencer2D", own, path, to="torch", source="timm", arguments=arguments)
+    own.unlink()
+
+
+def run_advised(error):
+    """Run the command that an error advises, as printed, and return the path of its result."""
+    command = str(error.value).partition("convert it: ")[2].partition("\n")[0]
+    program, *words = shlex.split(command)
+    assert program == "ppcls_ext" and main(words) == 0
+    return words[words.index("--dst") + 1]
+
+
+@pytest.mark.parametrize(
+    ("file", "model"),
+    [({}, {}), ({}, {"class_num": 7}), ({}, {"in_channels": 1, "activation": "relu"}), ({"in_channels": 4},) * 2],
+    ids=["same", "classes", "arguments of the config", "channels"],
+)
+def test_the_advised_command_converts_what_the_model_takes(tmp_path, file, model):
+    shared = {"activation": model.get("activation", "gelu")}
+    source, target = sequencer(**file, **shared), sequencer(**{**model, **shared})
+    published(source, tmp_path / "it is.safetensors")
+    with pytest.raises(WeightMismatchError, match=r"is a file of the format safetensors, not one of") as error:
+        load_pretrained(target, tmp_path / "it is.safetensors")
+    load_pretrained(target, run_advised(error))
+    assert np.array_equal(target.norm.weight.numpy(), source.norm.weight.numpy())
+    assert np.array_equal(*(m.stages[0].blocks[0].mlp_channels.fc1.weight.numpy() for m in (source, target)))
+
+
+def test_other_names_in_a_file_of_paddle(tmp_path):
+    """PaddleClas's file for the model of the same name, and a moving average beside the weights."""
+    theirs = load_file(_timm_file(tmp_path))
+    ours = sequencer()
+    swapped = {key: np.ascontiguousarray(array) for key, array in theirs.items()}
+    for choice in ({"model": swapped}, {"model": swapped, "model_ema": swapped}):
+        writer.write_zip(tmp_path / "c.pth", *_torch(choice))
+        with pytest.raises(WeightMismatchError, match="convert it: ppcls_ext convert --arch Sequencer2D") as error:
+            load_pretrained(ours, tmp_path / "c.pth")
+        assert ("--no-ema" in str(error.value)) is ("model_ema" in choice)
+        load_pretrained(ours, run_advised(error))
+        assert np.array_equal(ours.stem.proj.bias.numpy(), theirs["stem.proj.bias"])
+
+
+def _timm_file(folder):
+    published(sequencer(), folder / "timm.safetensors")
+    return folder / "timm.safetensors"
+
+
+def _torch(groups):
+    tree, storages = {}, {}
+    for group, state in groups.items():
+        named, bytes_of = writer.state(state)
+        tree[group], storages = named, {**storages, **bytes_of}
+    return tree, storages
+
+
+def test_no_command_where_none_would_work(saved, tmp_path):
     model, _ = saved
     save_file(state_arrays(model), tmp_path / "pt.safetensors", metadata={"format": "pt"})
     with pytest.raises(WeightMismatchError, match=r"pt\.safetensors is a file of the format safetensors, not one of"):
         load_pretrained(Small(), tmp_path / "pt.safetensors")
-    paddle.save({"model": state_arrays(model), "epoch": 3}, str(tmp_path / "w.pdparams"))
-    with pytest.raises(WeightMismatchError, match=r"format paddle, with epoch beside the weights, not one of"):
-        load_pretrained(Small(), tmp_path / "w")
-    small = {"depths": [1], "patch_sizes": [4], "embed_dims": [8], "hidden_sizes": [2], "mlp_ratios": [1.0]}
-    sequencer = ppcls_ext.create_backbone("Sequencer2D", img_size=16, **small)
-    command = r"--arch Sequencer2D --src .*/pt\.safetensors --dst .*/pt\.pdparams"
-    with pytest.raises(WeightMismatchError, match=rf"convert it: python tools/convert_weights\.py {command}"):
-        load_pretrained(sequencer, tmp_path / "pt.safetensors")
+    with pytest.raises(WeightMismatchError, match="nor can it be converted for Sequencer2D: its keys .* fit no source"):
+        load_pretrained(sequencer(), tmp_path / "pt.safetensors")
     paddle.save({f"network.{i}.weight": np.zeros(1) for i in range(50)}, str(tmp_path / "other.pdparams"))
-    with pytest.raises(WeightMismatchError, match=r"convert it: .*--dst .*other_converted\.pdparams"):
-        load_pretrained(sequencer, tmp_path / "other")
+    with pytest.raises(WeightMismatchError, match="nor can it be converted for Sequencer2D: its keys .* fit no source"):
+        load_pretrained(sequencer(), tmp_path / "other")
+
+
+# ---- weights that mean nothing, records that say nothing -----------------------------------------------------------
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_of_a_run_that_diverged(saved, tmp_path, bad):
+    state = state_arrays(saved[0])
+    state["proj.weight"][1, 2] = state["norm._variance"][0] = bad
+    paddle.save(state, str(tmp_path / "bad.pdparams"))
+    target = Small()
+    before = state_arrays(target)
+    with pytest.raises(NonFiniteWeightsError, match=r"2 of its 16 tensors hold NaN or infinity") as error:
+        load_pretrained(target, tmp_path / "bad")
+    assert "\n  norm._variance" in str(error.value) and "\n  proj.weight" in str(error.value)
+    assert all(np.array_equal(before[name], array) for name, array in state_arrays(target).items())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"needs": {"form": Infinity}}', "is not valid JSON: it holds Infinity"),
+        (b'{"needs": {"width": 1180591620717411303424}}', "beyond 64 bits"),
+        (b'{"needs": [1, 2]}', "needs is a list; expected constructor arguments by name"),
+        (b'{"needs": {}, "licence": 3}', "licence is a int; expected text"),
+        (b'{"needs": {}, "class_num": "ten"}', "class_num is a str; expected a number of classes"),
+        (b'{"needs": "\xff"}', "is not UTF-8"),
+        (b'{"needs": ' + b"[" * 100_000, "nests deeper than 64 levels"),
+        (b" " * (2 << 20), "more than 1,048,576 bytes"),
+        (None, "is a named pipe; expected a regular file"),
+    ],
+    ids=["infinity", "huge", "list", "licence", "classes", "encoding", "depth", "size", "pipe"],
+)
+@pytest.mark.parametrize("name", ["m.pdparams.json", "m.manifest.json"])
+def test_a_damaged_record_is_named(saved, content, message, name):
+    """It says which model the weights belong to: without it, the same tensors might be a different model's."""
+    if name == "m.manifest.json" and content is not None:
+        content = content.replace(b"needs", b"arguments")
+        message = message.replace("needs", "arguments")
+    record = saved[1].with_name(name)
+    os.mkfifo(record) if content is None else record.write_bytes(content)
+    start = time.process_time()
+    with pytest.raises(RecordError, match=f"{name}.*{message}"):
+        load_pretrained(Small(), saved[1])
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"other": "program"}'])
+def test_json_of_another_program_says_nothing(saved, content):
+    saved[1].with_name("m.pdparams.json").write_text(content)
+    load_pretrained(Small(), saved[1])
 
 
 def test_the_variant_that_a_model_is():

@@ -17,16 +17,10 @@ from ppcls_ext.arch.backbone.sequencer import Sequencer2D
 from ppcls_ext.weights import download as download_module
 from ppcls_ext.weights.conversion import convert_file
 from ppcls_ext.weights.download import DownloadError
-from ppcls_ext.weights.pretrained import (
-    NoPublishedWeightsError,
-    choose,
-    is_offline,
-    lacking,
-    pretrained_path,
-    published_form,
-    weights_folder,
-)
-from ppcls_ext.weights.sources import LAYOUTS
+from ppcls_ext.weights.errors import NoPublishedWeightsError, WeightPlanError
+from ppcls_ext.weights.pretrained import choose, converted_path, is_offline, pretrained_path, weights_folder
+from ppcls_ext.weights.remap import sources_of
+from ppcls_ext.weights.resolver import plan_weights
 
 TOY = {"depths": [1, 1], "patch_sizes": [2, 2], "embed_dims": [8, 8], "hidden_sizes": [2, 2], "mlp_ratios": [1.0, 1.0]}
 LICENCE = "Toy Licence 1.0"
@@ -48,7 +42,7 @@ def home(tmp_path, monkeypatch, restored_registry):
 
 @pytest.fixture
 def toy(home, tmp_path):
-    """A server with the weights of a model of ours in the official layout; the registry knows the address."""
+    """A server with the weights of a model of ours in the official source; the registry knows the address."""
     with FileServer() as server:
         server.spec = register_toy(f"{server.url}/toy.safetensors")
         paddle.seed(0)
@@ -153,7 +147,7 @@ def test_weights_behind_a_page_name_it_and_the_command(home):
     for text in (
         page.url,
         LICENCE,
-        "python tools/convert_weights.py --arch ViP_Toy --src",
+        "ppcls_ext convert --arch ViP_Toy --src",
         "pretrained=ViP_Toy.pdparams",
     ):
         assert text in str(error.value)
@@ -162,9 +156,9 @@ def test_weights_behind_a_page_name_it_and_the_command(home):
 
 
 def test_which_of_several_files():
-    files = [registry.Weights(f"https://host.example/{layout}.pth", layout, LICENCE) for layout in ("vip", "timm")]
+    files = [registry.Weights(f"https://host.example/{source}.pth", source, LICENCE) for source in ("vip", "timm")]
     assert choose("ViP_Toy", files) is files[0] and choose("ViP_Toy", files, "timm") is files[1]
-    with pytest.raises(ValueError, match="pretrained_layout='jax': the weights of ViP_Toy have vip, timm"):
+    with pytest.raises(ValueError, match="pretrained_source='jax': the weights of ViP_Toy have vip, timm"):
         choose("ViP_Toy", files, "jax")
     with pytest.raises(ValueError, match="pretrained_source='timm' requires pretrained=True, got pretrained=False"):
         registry.get_spec("Sequencer2D_S").factory(pretrained_layout="timm")
@@ -182,23 +176,33 @@ def test_weights_of_other_arguments_than_the_names_own(toy, home):
     assert np.array_equal(logits(model), logits(relu)) and not np.array_equal(logits(model), logits(toy.model))
 
 
-def test_the_registrys_weights_name_arguments_that_there_are_and_layouts():
+def test_the_registrys_weights_name_arguments_that_there_are_and_sources():
     for spec in registry.specs():
-        layouts = [layout.name for layout in LAYOUTS[spec.family]]
+        sources = [source.name for source in sources_of(spec.family)]
         for item in spec.weights:
-            assert item.layout in layouts, spec.name
+            assert item.source in sources, spec.name
             assert set(item.arguments or {}) <= set(spec.factory.arguments), spec.name
             if item.sha256:
                 assert item.url.rpartition("-")[2].startswith(item.sha256), spec.name
 
 
 @pytest.mark.parametrize("spec", [s for s in registry.specs() if s.weights], ids=lambda spec: spec.name)
-def test_the_first_published_file_is_for_the_names_own_model(spec):
+def test_the_first_published_file_is_for_the_names_own_model(spec, home):
     """Of the name's own form; pretrained=True alone works, but where the only file is of another model."""
-    first, arguments = spec.weights[0], spec.factory.arguments
-    assert bool(lacking(first, arguments)) is (first.arguments is not None)
-    form = published_form(spec.name, first, arguments, first.arguments or {})
-    assert form == {key: arguments[key] for key in form}
+    direct = [item for item in spec.weights if not item.manual]
+    if not direct:
+        with pytest.raises(NoPublishedWeightsError, match="pages without a direct link"):
+            plan_weights(spec.factory, {}, pretrained=True)
+        return
+    needed = direct[0].arguments or {}
+    if needed:
+        with pytest.raises(WeightPlanError) as error:
+            plan_weights(spec.factory, {}, pretrained=True)
+        assert [argument for argument, _ in error.value.problems] == list(needed)
+    plan = plan_weights(spec.factory, needed, pretrained=True)
+    assert (plan.published, plan.path) == (direct[0], converted_path(spec.name, direct[0]))
+    assert plan.arguments == {key: spec.factory.arguments[key] for key in plan.arguments}
+    assert not plan.path.exists()  # a plan downloads nothing
 
 
 def test_the_folder_and_the_switch(monkeypatch, tmp_path):

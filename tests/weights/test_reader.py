@@ -98,6 +98,12 @@ def test_ordered_dict_and_old_paddle_key(tmp_path):
     assert list(read_tensors(tmp_path / "m")) == ["a"]
 
 
+def test_the_folder_of_a_run_is_no_file_of_weights(tmp_path):
+    (tmp_path / "best_model.pdparams").write_bytes(b"")
+    with pytest.raises(OSError, match="is a folder; expected a regular file; it holds best_model$"):
+        find_weights(tmp_path)
+
+
 def test_missing_file_names_both_spellings(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"no weights at .*best \(nor at .*best\.pdparams or .*best\.safetensors\)"

@@ -1,4 +1,4 @@
-"""ResNet, ResNeXt and Res2Net: the published layouts, the form that each is for, and PaddleClas's own models."""
+"""ResNet, ResNeXt and Res2Net: the published sources, the form that each is for, and PaddleClas's own models."""
 
 import importlib
 import importlib.util
@@ -42,7 +42,7 @@ def logits_of(model, size=224):
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_official_weights_choose_the_official_form(tmp_path, name):
-    """The names are PaddleClas's and mean its form; weights in an official layout make the official model of them."""
+    """The names are PaddleClas's and mean its form; weights in an official source make the official model of them."""
     arch = GOLDEN[name]
     entries = checkpoints.keys(name)[arch]
     state = checkpoints.checkpoint({key: entry for key, entry in entries.items() if entry[0]})
@@ -69,7 +69,7 @@ def moderate(model) -> None:
             tensor.set_value(values * np.float32(0.7 / np.sqrt(np.prod(tensor.shape[1:]))))
 
 
-#: PaddleClas's names, and the layout of their weights. Their other models of a layout have only other depths or widths.
+#: PaddleClas's names, and the source of their weights. Their other models of a source have only other depths or widths.
 THEIRS = {
     "ResNet18": "paddleclas",
     "ResNet50": "paddleclas",
@@ -119,7 +119,7 @@ def test_weights_of_one_form_do_not_pass_for_those_of_the_other(tmp_path):
     other = ppcls_ext.create_backbone("ppcls_ext.Res2Net", form="paddleclas", **SMALL)
     with pytest.raises(WeightMismatchError, match="form='paddleclas'"):
         load_pretrained(other, tmp_path / "out.pdparams")
-    with pytest.raises(ConversionError, match="res2net layout need form='official', not 'paddleclas'"):
+    with pytest.raises(ConversionError, match="res2net source need form='official', not 'paddleclas'"):
         convert_file(
             "Res2Net",
             tmp_path / "torch.safetensors",

@@ -1,4 +1,4 @@
-"""ViT's published weights: the layout of the JAX original, and position tables of another size."""
+"""ViT's published weights: the source of the JAX original, and position tables of another size."""
 
 import checkpoints
 import compare
@@ -35,7 +35,7 @@ def original(path) -> None:
     np.savez(path, **{key: jax_value(key, name, tuple(shape)) for key, (name, shape, _) in entries.items()})
 
 
-def test_logits_of_the_original_layout(tmp_path):
+def test_logits_of_the_original_source(tmp_path):
     original(tmp_path / "in.npz")
     record = convert_file(ARCH, tmp_path / "in.npz", tmp_path / "out.pdparams")
     assert record.layout == "jax" and record.tensors == 152 and not record.dropped and not record.adaptation

@@ -10,6 +10,7 @@ from typing import Optional, Sequence
 import paddle
 from paddle import nn
 
+from ppcls_ext.arch.freezing import freeze_up_to
 from ppcls_ext.arch.layers.recompute import RecomputeSequential
 from ppcls_ext.plugin import TheseusLayer
 from ppcls_ext.utils.spelling import nearest
@@ -202,8 +203,7 @@ class Backbone(TheseusLayer):
 
     def group_of(self, name: str) -> str:
         """Return the layer group of the parameter ``name``."""
-        # ``freeze_befor`` wraps a layer: "stages.0.blocks.1.norm1.weight" becomes "stages.0.blocks.1.layer.norm1.…".
-        parts = [part for part in name.split(".") if part != "layer"]
+        parts = name.split(".")
         if parts[0] in ("norm", "pre_logits", "head", "aux_head"):
             return "tail"
         if parts[0] != "stages":
@@ -236,7 +236,8 @@ class Backbone(TheseusLayer):
     def bound_arguments(self) -> dict:
         """Return the constructor arguments that the weights are bound to: all but :attr:`free_arguments`.
 
-        Many of them change no tensor: with others the same weights make another model, and no error.
+        Many of them change no tensor: with different values the same weights load without an error and compute
+        something else.
         """
         return {key: value for key, value in self.config().items() if key not in self.free_arguments}
 
@@ -265,15 +266,18 @@ class Backbone(TheseusLayer):
             return_patterns: Sub-layers, such as ``"stages[1].blocks[0]"``, whose outputs are returned besides the
                 logits. The model then returns a dict; maps have the network's own layout.
             return_stages: The same for stages, by index, a list of indices, or True for all.
-            freeze_befor: Stop gradients after this sub-layer.
+            freeze_befor: Freeze this sub-layer and all before it; see :func:`ppcls_ext.arch.freezing.freeze_up_to`.
             stop_after: Replace everything after this sub-layer by the identity.
 
         Raises:
-            RuntimeError: if no PaddleClas is importable.
+            RuntimeError: if no PaddleClas is importable and more is asked for than to freeze.
             ValueError: if a stage or sub-layer does not exist.
         """
-        options = zip(THESEUS_ARGUMENTS, (return_patterns, return_stages, freeze_befor, stop_after))
-        given = [name for name, value in options if value is not None and value is not False]
+        if freeze_befor:
+            freeze_up_to(self, freeze_befor)
+            self._outputs["freeze_befor"] = freeze_befor
+        options = {"return_patterns": return_patterns, "return_stages": return_stages, "stop_after": stop_after}
+        given = [name for name, value in options.items() if value is not None and value is not False]
         if not given:
             return
         if not hasattr(TheseusLayer, "init_net"):
@@ -293,7 +297,6 @@ class Backbone(TheseusLayer):
             return_patterns = [return_patterns] if isinstance(return_patterns, str) else list(return_patterns)
         for argument, names in (
             ("return_patterns", return_patterns or []),
-            ("freeze_befor", [freeze_befor] if freeze_befor else []),
             ("stop_after", [stop_after] if stop_after else []),
         ):
             for name in names:
@@ -308,7 +311,6 @@ class Backbone(TheseusLayer):
             stages_pattern=patterns,
             return_patterns=return_patterns,
             return_stages=return_stages,
-            freeze_befor=freeze_befor,
             stop_after=stop_after,
         )
 

@@ -32,6 +32,7 @@ from ppcls_ext.arch.layers import (
 )
 from ppcls_ext.arch.layers.dilated_attention import DilatedAttention
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
+from ppcls_ext.utils.key_rules import PADDLE, Rule, Source, Structure, Transform, unchanged
 from ppcls_ext.utils.validate import (
     check_choice,
     check_flag,
@@ -298,8 +299,33 @@ _WEIGHTS = (Weights(_FOLDER, "dilateformer", _LICENCE, manual=True),)
 _BASE = {"depths": [4, 8, 10, 3], "embed_dim": 96}
 _BASE_DEPTHS = "the official code's depths; the released Base is reported to have 2, 2, 18, 2"
 
+
+def _dilated(structure: Structure) -> list:
+    return [s for s, dilated in enumerate(structure.config["dilate_attention"]) if dilated]
+
+
+#: A linear layer here that is a 1 x 1 convolution there; the model's layer says how to read it.
+_CONVOLUTION = Transform(
+    lambda arrays: arrays[0], lambda weight: [weight[:, :, None, None] if weight.ndim == 2 else weight]
+)
+_NAMES = (
+    Rule("patch_embed.{rest}", "stem.{rest}"),
+    # A stage ends there with the merging, and with its position encoding, with which the next one begins here.
+    Rule("stages.{s}.downsample.proj.0.{rest}", "stages.{s+1}.downsample.conv.{rest}"),
+    Rule("stages.{s}.downsample.proj.1.{rest}", "stages.{s+1}.downsample.norm.{rest}"),
+    Rule("stages.{s}.downsample.pos_embed.{rest}", "stages.{s+1}.cpe.{rest}"),
+    Rule("stages.{s}.blocks.{i}.pos_embed.{rest}", "stages.{s}.blocks.{i}.cpe.{rest}"),
+    Rule("stages.{s}.blocks.{i}.attn.qkv.weight", "stages.{s}.blocks.{i}.attn.qkv.weight", _CONVOLUTION, _dilated),
+    Rule("stages.{s}.blocks.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}"),
+    *unchanged("norm", "head", "aux_head"),
+)
+
 FAMILY = Family(
     name="DilateFormer",
+    sources=(
+        Source("dilateformer", "JIAOJIAYUASD/dilateformer, PyTorch", _NAMES),
+        Source("paddle", "ports of the official code to Paddle", _NAMES, PADDLE),
+    ),
     networks=(DilateFormer,),
     paper="DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition, arXiv 2302.01791",
     variants=(

@@ -30,8 +30,9 @@ from ppcls_ext.arch.backbone.resnet import (
     make_shortcut,
     make_stem,
 )
+from ppcls_ext.arch.backbone.resnet_sources import RES2NET_SOURCES
 from ppcls_ext.arch.layers import ConvBN, DropPath, GlobalAveragePool, Stage, drop_path_rates
-from ppcls_ext.arch.publishers import PADDLECLAS_PREPROCESSING, paddleclas_accuracy, paddleclas_weights
+from ppcls_ext.arch.publishers import PADDLECLAS_PREPROCESSING, paddleclas_accuracy, paddleclas_weights, ssld_weights
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.validate import check_choice, check_flag, check_integer, check_integers, check_rate
 
@@ -39,7 +40,7 @@ from ppcls_ext.utils.validate import check_choice, check_flag, check_integer, ch
 class SplitConvolution(nn.Layer):
     """The 3 x 3 convolutions of a block, in a row over the parts of a map (arXiv 1904.01169, equation 1).
 
-    The paper passes the first part on as it is, all implementations the last one: the same up to the order of channels.
+    The paper passes the first part on unchanged, all implementations the last one; only the order of channels differs.
 
     Args:
         width: Channels of a part.
@@ -221,7 +222,7 @@ def official_weights(file: str, source: str = "res2net") -> Weights:
     """Return the entry of the official repository's ``<file>.pth``.
 
     Names of 2019 end with the first digits of the SHA-256: the code published with them loads by PyTorch's
-    ``load_url``, which compared them always until release 1.3. Of the later v1b files nobody states that.
+    ``load_url``, which always compared them until release 1.3. For the later v1b files nothing of the kind is stated.
     """
     sha256 = None if source == "res2net_v1b" else file.rpartition("-")[2]
     return Weights(f"{_ALIYUN}{file}.pth", source, _LICENCE, sha256=sha256)
@@ -234,6 +235,7 @@ def official_accuracy(top1: float, top5: float) -> Accuracy:
 
 FAMILY = Family(
     name="Res2Net",
+    sources=RES2NET_SOURCES,
     networks=(Res2Net,),
     paper=PAPER,
     variants=(
@@ -300,6 +302,7 @@ FAMILY = Family(
             preprocessing=PADDLECLAS_PREPROCESSING,
             weights=(
                 paddleclas_weights("Res2Net50_vd_26w_4s", "paddleclas_vd"),
+                ssld_weights("Res2Net50_vd_26w_4s", "paddleclas_vd", "Res2Net", 83.1, 96.6),
                 official_weights("res2net50_v1b_26w_4s-3cf99910", "res2net_v1b"),
             ),
         ),
@@ -312,6 +315,7 @@ FAMILY = Family(
             preprocessing=PADDLECLAS_PREPROCESSING,
             weights=(
                 paddleclas_weights("Res2Net101_vd_26w_4s", "paddleclas_vd"),
+                ssld_weights("Res2Net101_vd_26w_4s", "paddleclas_vd", "Res2Net", 83.9, 97.1),
                 official_weights("res2net101_v1b_26w_4s-0812c246", "res2net_v1b"),
             ),
         ),
@@ -322,7 +326,10 @@ FAMILY = Family(
             macs=15_706_007_040,
             accuracy=paddleclas_accuracy("Res2Net", 81.2, 95.7),
             preprocessing=PADDLECLAS_PREPROCESSING,
-            weights=(paddleclas_weights("Res2Net200_vd_26w_4s", "paddleclas_vd"),),
+            weights=(
+                paddleclas_weights("Res2Net200_vd_26w_4s", "paddleclas_vd"),
+                ssld_weights("Res2Net200_vd_26w_4s", "paddleclas_vd", "Res2Net", 85.1, 97.4),
+            ),
         ),
         Variant(
             "Res2NeXt50_4s",

@@ -16,7 +16,7 @@ Written from the papers and checked against the official code and timm. Differen
 from __future__ import annotations
 
 import math
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import paddle
 from paddle import nn
@@ -32,6 +32,7 @@ from ppcls_ext.arch.backbone.res2net import (
     official_weights,
 )
 from ppcls_ext.arch.backbone.resnet import ConvolutionalNetwork
+from ppcls_ext.arch.backbone.resnet_sources import convolution_rules
 from ppcls_ext.arch.layers import (
     BatchNorm2D,
     ConvBN,
@@ -40,6 +41,7 @@ from ppcls_ext.arch.layers import (
     drop_path_rates,
 )
 from ppcls_ext.registry import Family, Variant
+from ppcls_ext.utils.key_rules import Rule, Source
 from ppcls_ext.utils.validate import check_integer, check_integers, check_rate
 
 
@@ -183,9 +185,43 @@ class Res2NetDLA(ConvolutionalNetwork):
 
 # ---- variants --------------------------------------------------------------------------------------------------
 
+
+def _dla_rules(levels: tuple) -> Iterator[Rule]:
+    """Return the rules of trees of these heights: where the tree branches is a number in ones and zeros."""
+    for s, level in enumerate(levels):
+        for i in range(2**level):
+            tree, block = f"level{s + 2}." + _path(i, level), f"stages.{s}.blocks.{i}"
+            yield from convolution_rules(tree, f"{block}.conv{{k}}", "conv{k}", "bn{k}")
+            yield from convolution_rules(tree, f"{block}.split.convs.{{k}}", "convs.{k}", "bns.{k}")
+        for leaf in range(2 ** (level - 1)):
+            yield from convolution_rules(
+                f"level{s + 2}." + _path(leaf, level - 1) + "root.", f"stages.{s}.roots.{leaf}", "conv", "bn"
+            )
+        project = f"level{s + 2}." + _path(0, level - 1) + "project."
+        yield from convolution_rules(project, f"stages.{s}.blocks.0.shortcut", "0", "1")
+
+
+def _path(number: int, steps: int) -> str:
+    return "".join(f"tree{(number >> step & 1) + 1}." for step in reversed(range(steps)))
+
+
+_SOURCE = Source(
+    "res2net_dla",
+    "Res2Net/Res2Net-PretrainedModels (DLA), PyTorch",
+    (
+        *convolution_rules("base_layer.", "stem.0", "0", "1"),
+        *convolution_rules("level0.", "stem.1", "0", "1"),
+        *convolution_rules("level1.", "stem.2", "0", "1"),
+        *_dla_rules((1, 2, 3, 1)),
+        Rule("fc.{rest}", "head.{rest}"),
+    ),
+    dropped=(r"level3\.project\..*", r"level4\.(tree1\.)?project\..*"),  # the trees inside have their own
+)
+
 FAMILY = Family(
     name="Res2Net",
     networks=(Res2NetDLA,),
+    sources=(_SOURCE,),
     paper=PAPER,
     variants=(
         Variant(

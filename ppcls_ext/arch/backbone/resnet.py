@@ -24,6 +24,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.arch.backbone.resnet_sources import RESNET_SOURCES
 from ppcls_ext.arch.layers import (
     BatchNorm2D,
     ConvBN,
@@ -50,7 +51,7 @@ FORMS = ("official", "paddleclas")
 
 
 class Projection(nn.Layer):
-    """A shortcut to another width or resolution: 1 x 1 convolution and BatchNorm.
+    """A shortcut to a different width or resolution: 1 x 1 convolution and BatchNorm.
 
     The stride is the convolution's, or with ``shortcut="pool"`` that of an average pooling in front of it, so that no
     pixel is left out (ResNet-D, arXiv 1812.01187, figure 2c).
@@ -69,7 +70,7 @@ class Projection(nn.Layer):
 
 
 def make_shortcut(channels_in: int, channels_out: int, stride: int, kind: str, projects: bool = False) -> nn.Layer:
-    """Return the identity, or a projection where width or resolution change (or if it ``projects`` all the same)."""
+    """Return the identity, or a projection where width or resolution change or if ``projects`` is set."""
     if projects or stride > 1 or channels_in != channels_out:
         return Projection(channels_in, channels_out, stride, kind)
     return nn.Identity()
@@ -295,6 +296,7 @@ _64X4D = {"cardinality": 64, "base_width": 4}
 
 FAMILY = Family(
     name="ResNet",
+    sources=RESNET_SOURCES,
     networks=(ResNet,),
     paper=_RESNET,
     variants=(

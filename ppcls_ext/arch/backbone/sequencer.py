@@ -37,6 +37,7 @@ from ppcls_ext.arch.layers import (
     truncated_normal,
 )
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
+from ppcls_ext.utils.key_rules import Rule, Source, unchanged
 from ppcls_ext.utils.validate import (
     check_choice,
     check_flag,
@@ -351,10 +352,26 @@ def _released(letter: str) -> tuple:
     return (Weights(f"{_RELEASE}sequencer2d_{letter}.pth", "sequencer", _LICENCE),)
 
 
+_SOURCES = (
+    Source(
+        "sequencer",
+        "okojoalg/sequencer, PyTorch",
+        (
+            Rule("absolute_pos_embed", "pos_embed.weight"),
+            # The last child of a stage leads to the next one, which begins with it here.
+            Rule("blocks.{s}.{depth}.down.{rest}", "stages.{s+1}.downsample.down.{rest}"),
+            Rule("blocks.{s}.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}"),
+            *unchanged("stem", "norm", "head"),
+        ),
+    ),
+    Source("timm", "timm, PyTorch", (Rule("head.fc.{rest}", "head.{rest}"), *unchanged("stages", "stem", "norm"))),
+)
+
 FAMILY = Family(
     name="Sequencer",
     networks=(Sequencer2D,),
     paper=PAPER,
+    sources=_SOURCES,
     variants=(
         Variant(
             "Sequencer2D_S",

@@ -20,6 +20,7 @@ from paddle.nn import functional as F
 from paddle.nn import initializer as I
 
 from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.arch.backbone.swin_sources import SOURCES
 from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     GlobalAveragePool,
@@ -355,6 +356,7 @@ def _timm(top1: float, top5: float) -> Accuracy:
 
 FAMILY = Family(
     name="SwinTransformer",
+    sources=SOURCES,
     networks=(SwinTransformer,),
     paper="Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, arXiv 2103.14030",
     variants=(

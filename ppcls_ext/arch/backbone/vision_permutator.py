@@ -2,7 +2,8 @@
 
 Paper: "Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition", Hou et al., arXiv 2106.12368.
 Official code: https://github.com/houqb/VisionPermutator (its LICENSE file is MIT's, its README restricts it to
-non-commercial use).
+non-commercial use). Its ``vip_s14``, ``vip_s7``, ``vip_m7`` and ``vip_l7`` are ViP_Small_14, ViP_Small_7, ViP_Medium_7
+and ViP_Large_7.
 
 Written from the paper's Algorithm 1 and checked against the official code: with the same weights, every variant gives
 the same features and logits. The paper's model takes images of one size; here the layers along height and width are
@@ -35,6 +36,7 @@ from ppcls_ext.arch.layers import (
 )
 from ppcls_ext.arch.layers.axis_linear import RULES, AxisLinear
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
+from ppcls_ext.utils.key_rules import PADDLE, Rule, Source, unchanged
 from ppcls_ext.utils.validate import (
     check_choice,
     check_flag,
@@ -84,7 +86,7 @@ class PermuteMlp(nn.Layer):
         width_branch: The same for the width.
         bias: Whether the three layers have biases.
         activation: Of the small network that makes the branches' weights.
-        resize_rule: How weights for another grid are made, one of :data:`ppcls_ext.arch.layers.axis_linear.RULES`.
+        resize_rule: How weights are made for a different grid, one of :data:`ppcls_ext.arch.layers.axis_linear.RULES`.
     """
 
     def __init__(
@@ -171,7 +173,7 @@ class VisionPermutator(TokenLabelBackbone):
         weighted: Weighted Permute-MLP; False adds the branches as in the paper's Algorithm 1.
         height_branch: ``spatial``, or ``channel`` to put a second channel branch in its place (an ablation).
         width_branch: The same for the width branch.
-        resize_rule: How the weights are made for another grid: ``resample`` them, ``pool`` the tokens to the native
+        resize_rule: How the weights are made for a different grid: ``resample`` them, ``pool`` the tokens to the native
             grid and back, or ``pad`` with zeros to it.
         qkv_bias: Whether the layers of the three branches have biases; the name is the official code's.
         activation: ``gelu``, ``relu`` or ``silu`` in the MLPs.
@@ -366,8 +368,20 @@ def _drive(official: str, paddlevit: str) -> tuple:
     return tuple(Weights(page, source, _LICENCE, manual=True) for source, page in pages.items())
 
 
+_NAMES = (
+    Rule("patch_embed.{rest}", "stem.{rest}"),
+    # One flat list holds the stages and, where the grid or the width changes, the convolutions between them.
+    Rule("network.{downsample_slot}.proj.{rest}", "stages.{s}.downsample.down.{rest}"),
+    Rule("network.{slot}.{i}.{rest}", "stages.{s}.blocks.{i}.{rest}"),
+    *unchanged("norm", "head", "aux_head"),
+)
+
 FAMILY = Family(
     name="VisionPermutator",
+    sources=(
+        Source("vip", "houqb/VisionPermutator, PyTorch", _NAMES),
+        Source("paddlevit", "BR-IDL/PaddleViT and other ports to Paddle", _NAMES, PADDLE),
+    ),
     networks=(VisionPermutator,),
     paper="Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition, arXiv 2106.12368",
     variants=(

@@ -30,15 +30,15 @@ def truncated_normal(std: float) -> initializer.Initializer:
 
 
 def init_linear(layer: nn.Layer, weight: initializer.Initializer | None = None) -> None:
-    """Set the weight of a linear layer, by a normal distribution of deviation 0.02 unless told otherwise; no bias."""
+    """Set the weight of a linear layer (by default normal, standard deviation 0.02) and its bias to zero."""
     (weight or initializer.Normal(std=0.02))(layer.weight)
     if layer.bias is not None:
         initializer.Constant(0.0)(layer.bias)
 
 
-def lecun_normal(layer: nn.Conv2D) -> None:
-    """Set the weight of a convolution as JAX's ``lecun_normal``: variance 1 / fan-in, cut off at two deviations."""
-    fan_in = math.prod(layer.weight.shape[1:])
+def lecun_normal(layer: nn.Layer) -> None:
+    """Set the weight of a convolution or linear layer as JAX does: variance 1 / fan-in, cut off at two deviations."""
+    fan_in = layer.weight.shape[0] if isinstance(layer, nn.Linear) else math.prod(layer.weight.shape[1:])
     truncated_normal(1 / math.sqrt(fan_in) / _TRUNCATED_STD)(layer.weight)
     initializer.Constant(0.0)(layer.bias)
 

@@ -1,4 +1,4 @@
-"""The backbone, its arguments, and its published weights."""
+"""The backbone and its arguments."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from ppcls_ext.arch.backbone.base import THESEUS_ARGUMENTS
 from ppcls_ext.config.report import Report
 from ppcls_ext.factory import backbone_factory, is_ours
 from ppcls_ext.utils.spelling import nearest
-from ppcls_ext.weights.conversion_record import FORM
-from ppcls_ext.weights.pretrained import NoPublishedWeightsError, choose, lacking, published_form
 
 #: Keys that every Arch section may have, and other libraries' names for them.
 OWN_ARGUMENTS = ("class_num", "pretrained", "use_sync_bn", "use_ssld", "infer_add_softmax", "infer_output_key")
 RENAMED_ARGUMENTS = {"num_classes": ["class_num"], "classes_num": ["class_num"]}
+#: PaddleClas's arguments of some models, and the keys that do the same for all of ours.
+INSTEAD = {
+    "lr_mult_list": "use Optimizer.layerwise_decay for rates that fall towards the input, and Arch.freeze_befor to "
+    "freeze the first stages"
+}
 #: Models of PaddleClas's that are put together from others.
 COMPOSED = ("AttentionModel", "DistillationModel", "RecModel")
 
 
 def check_backbone(report: Report) -> None:
-    """Check the backbone's name, its arguments, and whether its published weights fit."""
+    """Check the backbone's name and its arguments."""
     arch = report.config.Arch
     if arch.name in COMPOSED:
         report.wrong("Arch.name", f"{arch.name} of PaddleClas is not supported; name a backbone", "unsupported")
@@ -47,29 +50,10 @@ def check_backbone(report: Report) -> None:
             if name == "pretrained" or (name == "class_num" and name not in arch.model_fields_set):
                 continue
             hint = nearest(name, [*allowed, "use_sync_bn", "infer_add_softmax"], count=1)
-            advice = f"did you mean {hint[0]}?" if hint else f"it takes {', '.join(allowed)}"
+            advice = INSTEAD.get(name) or (f"did you mean {hint[0]}?" if hint else f"it takes {', '.join(allowed)}")
             report.wrong(f"Arch.{name}", f"{arch.name} has no such argument; {advice}")
     if report.mode == "train" and report.config.Global.recompute and not is_ours(arch.name):
         report.wrong("Global.recompute", f"PaddleClas's {arch.name} has no recompute; ppcls_ext's backbones have")
-    layout = arch.kwargs().get("pretrained_layout")
-    # A layout without pretrained=True too: so goes a run on whose model such weights were the beginning of.
-    if is_ours(arch.name) and (arch.pretrained is True or layout is not None):
-        bare = arch.name.rpartition(".")[2]
-        published = {spec.name: spec.weights for spec in registry.specs()}
-        try:
-            item = choose(bare, published.get(bare, ()), layout)
-        except NoPublishedWeightsError as error:
-            report.wrong("Arch.pretrained", str(error))
-        except ValueError as error:
-            report.wrong("Arch.pretrained_layout", str(error))
-        else:
-            missing = lacking(item, {**factory.arguments, **arch.kwargs()})
-            for key, value in missing.items():
-                report.wrong(f"Arch.{key}", f"the {item.layout} weights of {bare} are of a model with {key}: {value}")
-            try:
-                published_form(bare, item, factory.arguments, {**arch.kwargs(), **missing})
-            except ValueError as error:
-                report.wrong(f"Arch.{FORM}", str(error))
 
 
 def factory_arguments(factory: Callable) -> Optional[list[str]]:

@@ -8,7 +8,7 @@ from typing import Optional
 from ppcls_ext.config.report import Report
 from ppcls_ext.data.batch_ops import check_batch_transform_ops
 from ppcls_ext.data.batch_ops.pipeline import label_smoothing
-from ppcls_ext.data.build import DATASETS, dataset_arguments
+from ppcls_ext.data.build import DATASETS, dataset_arguments, sampler_problems
 from ppcls_ext.data.cifar import ARCHIVES
 from ppcls_ext.data.image_folder import class_names_of, label_file_problem
 from ppcls_ext.data.label_names import read_class_id_map
@@ -72,19 +72,12 @@ def check_batches(report: Report) -> None:
         section = report.config.section(key)
         if section is None or not is_used:
             continue
-        sampler = section["sampler"]
-        if sampler["name"] == "RASampler" and split == "Eval":
-            report.wrong(f"{key}.sampler.name", "RASampler repeats images; expected DistributedBatchSampler")
-        if sampler["name"] != "RASampler" and "num_repeats" in sampler:
-            report.wrong(f"{key}.sampler.num_repeats", "needs sampler.name: RASampler")
-        if sampler["name"] == "RASampler" and section["dataset"]["name"] == "ShardDataset":
-            report.wrong(f"{key}.sampler.name", "RASampler jumps between shards; expected DistributedBatchSampler")
+        for place, message in sampler_problems(section, split):
+            report.wrong(f"{key}.{place}", message, "missing" if "the key is missing" in message else "wrong")
         operators = section["dataset"].get("batch_transform_ops")
         if section["loader"].get("normalize_on_device"):
             _device_normalization(report, key, section["dataset"])
-        if operators and split == "Eval":
-            report.wrong(f"{key}.dataset.batch_transform_ops", "mixed images and labels cannot be evaluated; remove it")
-        elif operators:
+        if operators and split == "Train":
             _mixing(report, f"{key}.dataset.batch_transform_ops", operators)
 
 

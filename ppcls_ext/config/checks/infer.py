@@ -9,7 +9,7 @@ import numpy as np
 
 from ppcls_ext.config.report import Report
 from ppcls_ext.data.errors import TransformError
-from ppcls_ext.data.label_names import read_class_id_map
+from ppcls_ext.data.label_names import label_file, read_class_id_map
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops
 from ppcls_ext.data.preprocess.operator import HWC
 
@@ -90,7 +90,7 @@ def _written(operator: dict) -> str:
 
 def _label_file(report: Report, path: str, class_num: int) -> None:
     key = "Infer.PostProcess.class_id_map_file"
-    if not os.path.exists(path):
+    if not label_file(path).exists():
         report.wrong(key, f"got {path!r}; there is no such file; None shows class ids alone")
         return
     try:

@@ -1,9 +1,28 @@
-"""Learning rate, optimizer and metrics."""
+"""Losses, learning rate, optimizer, metrics, and when to evaluate."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from ppcls_ext.config.report import Report
-from ppcls_ext.optim.lr import piecewise_table
+from ppcls_ext.losses import build_loss
+from ppcls_ext.optim import optimizer_problems, schedule_problems
+
+
+def check_tracking(report: Report) -> None:
+    """Check that VisualDL is installed if the training is to write its curves."""
+    if report.mode != "train" or not report.config.Global.use_visualdl:
+        return
+    try:
+        missing = find_spec("visualdl") is None
+    except ValueError:  # what forbids a package puts None in its place
+        missing = True
+    if missing:
+        report.wrong(
+            "Global.use_visualdl",
+            'VisualDL is not installed: `pip install "ppcls_ext[tracking]"` together with the extras you have, or set '
+            "the key to False",
+        )
 
 
 def check_schedule(report: Report) -> None:
@@ -12,30 +31,8 @@ def check_schedule(report: Report) -> None:
     if optimizer is None or report.mode != "train":
         return
     lr = optimizer.lr
-    peak = lr.learning_rate
-    if lr.name == "Piecewise":
-        try:
-            peak = piecewise_table(epochs or 1, lr.learning_rate, lr.decay_epochs, lr.values)[1][0]
-        except ValueError as error:
-            report.wrong("Optimizer.lr.values", str(error))
-    if lr.name == "MultiStepDecay" and lr.milestones != sorted(set(lr.milestones)):
-        report.wrong("Optimizer.lr.milestones", f"got {lr.milestones}; expected increasing epochs")
-    if lr.by_epoch:
-        for name in ("warmup_epoch", "cooldown_epoch", "step_size", "decay_epochs", "milestones"):
-            value = getattr(lr, name, None)
-            values = value if isinstance(value, list) else [] if value is None else [value]
-            if any(item != int(item) for item in values):
-                report.wrong(f"Optimizer.lr.{name}", f"got {value}; expected whole epochs with by_epoch")
-    if lr.warmup_epoch and peak is not None and lr.warmup_start_lr >= peak:
-        report.wrong(
-            "Optimizer.lr.warmup_start_lr", f"got {lr.warmup_start_lr}; expected less than the learning rate, {peak}"
-        )
-    if epochs and lr.name == "Cosine" and lr.cooldown_epoch >= epochs - lr.warmup_epoch > 0:
-        report.wrong(
-            "Optimizer.lr.cooldown_epoch",
-            f"got {lr.cooldown_epoch:g}; expected less than the {epochs - lr.warmup_epoch:g} of the {epochs} epochs "
-            "that the warm-up leaves",
-        )
+    for key, message in schedule_problems(report.config.section("Optimizer.lr"), epochs):
+        report.wrong(f"Optimizer.lr.{key}", message)
     if epochs and lr.warmup_epoch >= epochs:
         report.warn(
             "Optimizer.lr.warmup_epoch",
@@ -49,12 +46,9 @@ def check_optimizer(report: Report) -> None:
     optimizer = report.config.Optimizer
     if optimizer is None or report.mode != "train":
         return
-    regularizer = getattr(optimizer, "regularizer", None)
-    if regularizer is not None and optimizer.weight_decay is not None:
-        report.wrong("Optimizer.weight_decay", "give weight_decay or regularizer, not both")
+    for key, message in optimizer_problems(report.config.section("Optimizer")):
+        report.wrong(f"Optimizer.{key}", message)
     if optimizer.clip_norm is not None:
-        if optimizer.clip_global_norm is not None:
-            report.wrong("Optimizer.clip_norm", "give clip_global_norm or clip_norm, not both")
         report.warn(
             "Optimizer.clip_norm",
             "clips the norm of each tensor by itself, as PaddleClas does; the usual clipping, of all gradients "
@@ -66,6 +60,19 @@ def check_optimizer(report: Report) -> None:
         )
 
 
+def check_losses(report: Report) -> None:
+    """Check what no single loss can tell, such as weights that are all 0."""
+    if report.mode not in ("train", "eval"):
+        return
+    for key in ("Loss.Train", "Loss.Eval") if report.mode == "train" else ("Loss.Eval",):
+        section = report.config.section(key)
+        try:
+            if section:
+                build_loss(section)
+        except ValueError as error:
+            report.wrong(key, str(error))
+
+
 def check_metrics(report: Report) -> None:
     """Check the values of k against the number of classes."""
     if report.mode not in ("train", "eval") or report.config.Metric is None:
@@ -74,10 +81,25 @@ def check_metrics(report: Report) -> None:
     for split in ("Train", "Eval") if report.mode == "train" else ("Eval",):
         seen: list = []
         for index, item in enumerate(getattr(report.config.Metric, split) or []):
+            if item.TprAtFpr is not None and class_num < 2:
+                report.wrong(
+                    f"Metric.{split}.{index}.TprAtFpr", f"needs two classes or more, Arch.class_num is {class_num}"
+                )
             key = f"Metric.{split}.{index}.TopkAcc.topk"
-            for k in item.TopkAcc.topk:
+            for k in item.TopkAcc.topk if item.TopkAcc else ():
                 if k > class_num:
                     report.wrong(key, f"got {k}; expected at most the number of classes, Arch.class_num = {class_num}")
                 if k in seen:
                     report.wrong(key, f"top{k} is asked for more than once")
                 seen.append(k)
+
+
+def check_evaluation(report: Report) -> None:
+    """Warn of evaluation that never comes."""
+    settings = report.config.Global
+    if report.mode == "train" and report.evaluates and settings.epochs and settings.start_eval_epoch > settings.epochs:
+        report.warn(
+            "Global.start_eval_epoch",
+            f"{settings.start_eval_epoch} is beyond the last epoch, {settings.epochs}: nothing is evaluated, and there "
+            "will be no best_model",
+        )

@@ -7,18 +7,9 @@ from typing import Annotated, Any, Dict, List, Literal, Optional, Union
 from pydantic import Field
 
 from ppcls_ext.config.schema.base import Bool, Int, Section, Text, ignored, name_of, unsupported, with_keys
+from ppcls_ext.data.build import DATASETS, MAX_WORKERS, PADDLECLAS_ONLY_DATASETS, PADDLECLAS_ONLY_SAMPLERS, SAMPLERS
+from ppcls_ext.data.sampler import MAX_REPEATS
 
-DATASETS = ("ImageNetDataset", "ClsDataset", "ImageFolder", "Cifar10", "Cifar100", "ShardDataset")
-DATASETS_OF_PADDLECLAS = (
-    "AdaFaceDataset CompCars CustomLabelDataset DukeMTMC FiveValidationDataset ICartoonDataset "
-    "LogoDataset MLClsDataset MSMT17 Market1501 MixDataset MultiLabelDataset MultiScaleDataset PersonAttribute "
-    "ShiTuRecDataset VeriWild"
-).split()
-SAMPLERS = ("DistributedBatchSampler", "RASampler")
-SAMPLERS_OF_PADDLECLAS = (
-    "DistributedRandomIdentitySampler DomainShuffleBatchSampler MixSampler MultiScaleSampler NaiveIdentityBatchSampler "
-    "PKSampler"
-).split()
 POSTPROCESSORS_OF_PADDLECLAS = (
     "DistillationPostProcess MultiLabelThreshOutput PersonAttribute ScoreOutput TableAttribute ThreshOutput "
     "VehicleAttribute"
@@ -43,7 +34,7 @@ class TokenLabelSection(Section):
     """A teacher's label map of each training image, and the model's tokens."""
 
     root: Text = Field(description="folder of the label maps, laid out like image_root")
-    size: Annotated[Int, Field(ge=1)] = Field(description="tokens along one side of the model's last stage")
+    size: Annotated[Int, Field(ge=1, le=256)] = Field(description="tokens along one side of the model's last stage")
     class_target: Literal["teacher", "ground_truth", "blend"] = Field(
         "teacher", description="label of the whole image: the teacher's, the dataset's, or a blend of both"
     )
@@ -52,16 +43,17 @@ class TokenLabelSection(Section):
 class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
     """Images with labels, and what is done to an image."""
 
-    name: name_of("dataset", DATASETS, DATASETS_OF_PADDLECLAS) = Field(
+    name: name_of("dataset", tuple(DATASETS), PADDLECLAS_ONLY_DATASETS) = Field(
         "ImageNetDataset",
         description="ImageNetDataset: a list file; ImageFolder: one folder per class; Cifar10, Cifar100: the "
-        "published archive; ShardDataset: tar files in WebDataset's layout",
+        "published archive; ShardDataset: tar files in WebDataset's layout; MultiScaleDataset: a list file whose "
+        "images get the size of their batch",
     )
     image_root: Optional[Text] = Field(
         None, description="folder that relative paths start from; required by ImageNetDataset and ImageFolder"
     )
     cls_label_path: Optional[Text] = Field(None, description="list file: a path, the delimiter and a class id per line")
-    delimiter: Optional[Text] = Field(None, description="between path and class id; unset: a space or tab")
+    delimiter: Optional[Text] = Field(None, description="between path and class id; unset: spaces, tabs or a comma")
     relabel: Optional[Bool] = Field(None, description="renumber the classes in the order of their ids in the list")
     class_id_map_file: Optional[Text] = Field(
         None,
@@ -92,29 +84,45 @@ class Sampler(
     with_keys(
         Section,
         dict.fromkeys(
-            ("scales", "first_bs", "divided_factor", "is_training", "num_instances", "sample_per_id"),
+            ("num_instances", "sample_per_id"),
             unsupported("an argument of a sampler of PaddleClas that is not supported", allowed=(None,)),
         ),
     )
 ):
     """The order of the samples; it depends on the seed and the epoch alone."""
 
-    name: name_of("sampler", SAMPLERS, SAMPLERS_OF_PADDLECLAS) = Field(
+    name: name_of("sampler", tuple(SAMPLERS), PADDLECLAS_ONLY_SAMPLERS) = Field(
         "DistributedBatchSampler",
-        description="each process takes its share; RASampler repeats each image (training only)",
+        description="each process takes its share; RASampler repeats each image, MultiScaleSampler draws a size for "
+        "each batch (training only)",
     )
-    batch_size: Annotated[Int, Field(ge=1)] = Field(description="images per batch and process")
+    batch_size: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="images per batch and process; required by all samplers but MultiScaleSampler"
+    )
     shuffle: Optional[Bool] = Field(None, description="a new order each epoch; unset: in training only")
     drop_last: Bool = Field(False, description="leave out an incomplete last batch")
-    num_repeats: Optional[Annotated[Int, Field(ge=1)]] = Field(
+    num_repeats: Optional[Annotated[Int, Field(ge=1, le=MAX_REPEATS)]] = Field(
         None, description="RASampler: how many times an image occurs in a row; unset: 3"
     )
+    scales: Optional[List[Union[Int, List[Int]]]] = Field(
+        None, description="MultiScaleSampler: sizes, each an integer or [width, height]"
+    )
+    first_bs: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None,
+        description="MultiScaleSampler: images per batch and process at the first size; others have as many pixels",
+    )
+    divided_factor: Optional[Annotated[Int, Field(ge=1)]] = Field(
+        None, description="MultiScaleSampler: sizes are rounded down to its multiples; unset: 32"
+    )
+    is_training: Optional[Bool] = Field(None, description="MultiScaleSampler: False: the first size alone; unset: True")
 
 
 class Loader(Section):
     """How batches are made."""
 
-    num_workers: Annotated[Int, Field(ge=0)] = Field(0, description="worker processes; 0: the training process itself")
+    num_workers: Annotated[Int, Field(ge=0, le=MAX_WORKERS)] = Field(
+        0, description="worker processes; 0: the training process itself"
+    )
     use_shared_memory: Bool = Field(True, description="pass batches through shared memory")
     normalize_on_device: Bool = Field(
         False, description="send bytes to the device and run NormalizeImage there; it must be the last operator"
@@ -164,8 +172,10 @@ class PostProcessSection(
     topk: Annotated[Int, Field(ge=1)] = Field(
         5, description="number of classes to show; unset: at most the number of classes"
     )
-    class_id_map_file: Optional[Text] = Field(None, description="label file: a class id and a name per line")
-    delimiter: Optional[Text] = Field(None, description="between class id and name; unset: a space")
+    class_id_map_file: Optional[Text] = Field(
+        None, description="label file: a class id and a name per line; imagenet1k: ImageNet's names"
+    )
+    delimiter: Optional[Text] = Field(None, description="between class id and name; unset: spaces, a comma or a colon")
 
 
 class InferSection(Section):

@@ -10,6 +10,8 @@ from ppcls_ext.config.schema.base import Bool, Float, Int, Section, Text, ignore
 
 #: More than any classification data set has; a typo beyond it would fill the memory with the classifier's weights.
 MAX_CLASSES = 1_000_000
+#: Of an image: more needs more memory than one batch may take.
+MAX_SIDE = 8192
 FolderName = Annotated[Text, Field(pattern=r"\S")]
 
 _RETRIEVAL = "retrieval is not supported; ppcls_ext trains and evaluates classification"
@@ -94,7 +96,7 @@ class GlobalSection(with_keys(Section, _GLOBAL_OF_PADDLECLAS)):
     max_bad_image_ratio: Annotated[Float, Field(ge=0, lt=1)] = Field(
         0.001, description="largest share of unreadable training images that are skipped and counted"
     )
-    image_shape: Annotated[List[Annotated[Int, Field(ge=1)]], Field(min_length=3, max_length=3)] = Field(
+    image_shape: Annotated[List[Annotated[Int, Field(ge=1, le=MAX_SIDE)]], Field(min_length=3, max_length=3)] = Field(
         [3, 224, 224], description="[channels, height, width] of the exported model's input"
     )
     save_inference_dir: FolderName = Field("./inference", description="folder of the exported model")

@@ -71,7 +71,7 @@ class LossSection(
 
 METRICS_OF_PADDLECLAS = (
     "ATTRMetric AccuracyScore DistillationTopkAcc GoogLeNetTopkAcc HammingDistance MultiLabelMAP "
-    "MultilabelMeanAccuracy Precisionk Recallk TprAtFpr mAP mINP"
+    "MultilabelMeanAccuracy Precisionk Recallk mAP mINP"
 ).split()
 
 
@@ -88,10 +88,17 @@ class TopkAccArguments(Section):
     )
 
 
-class MetricItem(with_keys(OneKey, _not_supported("metric", METRICS_OF_PADDLECLAS, "TopkAcc"))):
+class TprAtFprArguments(Section):
+    """True-positive rate at a bounded false-positive rate, for two classes."""
+
+    max_fpr: Annotated[Float, Field(ge=0, le=1)] = Field(0.001, description="greatest false-positive rate allowed")
+
+
+class MetricItem(with_keys(OneKey, _not_supported("metric", METRICS_OF_PADDLECLAS, "TopkAcc, TprAtFpr"))):
     """One metric."""
 
     TopkAcc: Optional[TopkAccArguments] = Field(None, description="top-k accuracy")
+    TprAtFpr: Optional[TprAtFprArguments] = Field(None, description="true-positive rate at max_fpr, for two classes")
 
 
 class MetricSection(Section):
@@ -184,8 +191,6 @@ LearningRate = Annotated[
 
 # ---- optimizers ------------------------------------------------------------------------------------------------
 
-OPTIMIZERS_OF_PADDLECLAS = {"RMSProp"}
-
 
 class Regularizer(Section):
     """Penalty on the weights."""
@@ -198,9 +203,14 @@ class _Optimizer(
     with_keys(
         Section,
         {
-            "clip_grad": unsupported(
-                "PaddleClas reads clip_grad nowhere, so its recipes train unclipped; "
-                "write clip_global_norm to clip, or leave the key out"
+            "clip_grad": ignored(
+                "PaddleClas reads clip_grad nowhere, so its recipes train unclipped, and so does this run; "
+                "write clip_global_norm to clip"
+            ),
+            "lr_mult_list": unsupported(
+                "use layerwise_decay for rates that fall towards the input, and Arch.freeze_befor to freeze the first "
+                "stages",
+                allowed=(None,),
             ),
             "filter_bias_and_bn": unsupported(
                 "say it with one_dim_param_no_weight_decay and no_weight_decay_name", allowed=(None,)
@@ -238,6 +248,15 @@ class Momentum(_Regularized):
     multi_precision: Bool = Field(True, description="float32 master weights for half-precision parameters")
 
 
+class RMSProp(_Regularized):
+    """RMSProp."""
+
+    name: Literal["RMSProp"]
+    momentum: Share = Field(0.0, description="momentum")
+    rho: Share = Field(0.95, description="decay of the mean square")
+    epsilon: Positive = Field(1e-6, description="added to the denominator")
+
+
 class _AdamArguments(Section):
     beta1: Share = Field(0.9, description="decay of the first moment")
     beta2: Share = Field(0.999, description="decay of the second moment")
@@ -267,4 +286,4 @@ class AdamW(
     )
 
 
-OptimizerSection = Annotated[Union[SGD, Momentum, Adam, AdamW], Field(discriminator="name")]
+OptimizerSection = Annotated[Union[SGD, Momentum, RMSProp, Adam, AdamW], Field(discriminator="name")]

@@ -17,11 +17,13 @@ from ppcls_ext.data.preprocess.pipeline import (
     build_transforms,
     check_transform_ops,
     operator_arguments,
+    shapes_after,
 )
-from ppcls_ext.data.preprocess.rand_augment import RandAugment
+from ppcls_ext.data.preprocess.rand_augment import RandAugment, RandAugmentV3
 from ppcls_ext.data.preprocess.random_erasing import RandomErasing
 from ppcls_ext.data.preprocess.resize import ResizeImage
 from ppcls_ext.data.preprocess.rotation import RandomRotation
+from ppcls_ext.data.preprocess.shape import ImageShape
 from ppcls_ext.data.preprocess.timm_auto_augment import TimmAutoAugment
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "ColorJitter",
     "CropImage",
     "DecodeImage",
+    "ImageShape",
     "NormalizeImage",
     "Operator",
     "OperatorProblem",
@@ -40,6 +43,7 @@ __all__ = [
     "Pad",
     "Pipeline",
     "RandAugment",
+    "RandAugmentV3",
     "RandCropImage",
     "RandFlipImage",
     "RandomErasing",
@@ -50,4 +54,5 @@ __all__ = [
     "build_transforms",
     "check_transform_ops",
     "operator_arguments",
+    "shapes_after",
 ]

@@ -57,7 +57,7 @@ def build_operator(
         name: of the operator.
         arguments: as in YAML.
         operators: those there are.
-        unknown: the sentence that refuses another name.
+        unknown: returns the sentence that refuses an unknown name.
         section: name of the list of operators.
         given: arguments that do not come from YAML; an operator gets those that it takes.
 

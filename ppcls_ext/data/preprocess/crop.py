@@ -10,6 +10,7 @@ import numpy as np
 from ppcls_ext.data.preprocess.geometry import note, scaling, shift
 from ppcls_ext.data.preprocess.operator import Operator, generator
 from ppcls_ext.data.preprocess.resize import Resizer
+from ppcls_ext.data.preprocess.shape import ImageShape
 from ppcls_ext.utils.validate import flag, number_range, width_height
 
 
@@ -22,6 +23,24 @@ class CropImage(Operator):
 
     def __init__(self, size: Union[int, Sequence[int]]):
         self.size = width_height(size)
+
+    def shape_after(self, shape: ImageShape) -> ImageShape:
+        """Return the shape of the result.
+
+        Raises:
+            ValueError: if an image can be smaller than the crop.
+        """
+        width, height = self.size
+        if shape.is_known:
+            too_small = shape.width < width or shape.height < height
+        else:  # of a file nothing is known
+            too_small = 1 < shape.least < max(width, height)
+        if too_small:
+            raise ValueError(
+                f"size: the crop {width}x{height} is larger than the image, which is {shape} here; make the "
+                "ResizeImage before it larger, or the crop smaller"
+            )
+        return shape.sized(width, height)
 
     def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the image ``[size_height, size_width, 3]``.
@@ -71,9 +90,15 @@ class RandCropImage(Operator):
             raise ValueError("progress_size: progressive resizing is not supported by ppcls_ext; remove the argument")
         self.size = width_height(size)
         self.scale = number_range(scale, "scale", (0.08, 1.0))
+        if self.scale[1] > 1:
+            raise ValueError(f"scale: expected shares of the area, at most 1, got {list(scale)!r}")
         self.ratio = number_range(ratio, "ratio", (3 / 4, 4 / 3))
         self.use_log_aspect = flag(use_log_aspect, "use_log_aspect")
         self.resize = Resizer(interpolation, backend)
+
+    def shape_after(self, shape: ImageShape) -> ImageShape:
+        """Return the shape of the result."""
+        return shape.sized(*self.size)
 
     def box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """Draw (left, top, box_width, box_height) inside an image of ``height`` × ``width``."""

@@ -17,6 +17,7 @@ from ppcls_ext.data.errors import DecodeError
 from ppcls_ext.data.preprocess.image_header import (
     JPEG,
     PNG,
+    check_pixels,
     check_png,
     check_size,
     header_length,
@@ -79,7 +80,7 @@ class DecodeImage(Operator):
         """Return the pixels.
 
         Raises:
-            DecodeError: if the bytes are no readable image; the message is the reason.
+            DecodeError: if the bytes are not a readable image; the message is the reason.
             TypeError: if ``image`` is neither bytes nor an image.
         """
         pixels, is_rgb = self._pixels(image)
@@ -104,7 +105,8 @@ class DecodeImage(Operator):
                 return _decode_opencv(data, self.max_pixels), False
             return _decode_pillow(data, self.max_pixels), True
         if isinstance(image, Image.Image):
-            return _pillow_pixels(image), True
+            check_pixels(*image.size, self.max_pixels)
+            return _loaded_pixels(image), True
         if isinstance(image, np.ndarray):
             if image.ndim != 3 or image.shape[2] != 3:
                 raise TypeError(f"DecodeImage: expected an array [height, width, 3], got shape {list(image.shape)}")
@@ -181,12 +183,22 @@ def _decode_pillow(data: bytes, limit: int) -> np.ndarray:
         raise DecodeError("the file is empty (0 bytes)")
     try:
         with open_with_pillow(data, limit) as image:
-            image.load()
-            return _pillow_pixels(image)
-    except DecodeError:
-        raise
+            return _loaded_pixels(image)
     except Image.UnidentifiedImageError:
         raise DecodeError(f"no known image format (the file begins with {data[:8]!r})") from None
+    except DecodeError:
+        raise
+    except _PILLOW_ERRORS as error:
+        raise DecodeError(f"{error or type(error).__name__}") from error
+
+
+def _loaded_pixels(image: Image.Image) -> np.ndarray:
+    """Return the pixels of a Pillow image, which may be no more than a header until now."""
+    try:
+        image.load()
+        return _pillow_pixels(image)
+    except DecodeError:
+        raise
     except _PILLOW_ERRORS as error:
         raise DecodeError(f"{error or type(error).__name__}") from error
 

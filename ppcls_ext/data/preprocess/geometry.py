@@ -1,6 +1,6 @@
 """Where the pixels of a processed image come from: affine maps, for labels that have a place in the image.
 
-An operator that moves pixels tells so by :func:`note`; who wants to know runs it within :func:`noting`.
+An operator that moves pixels reports it to :func:`note`; callers that need to know run it within :func:`noting`.
 
 A map is a 3 x 3 matrix that takes a point (x, y, 1) of the result to the point of the source that is shown there.
 Points are in pixels from the upper left corner: the pixel in column i and row j covers [i, i + 1] x [j, j + 1].
@@ -40,7 +40,7 @@ def mirror(width: int, height: int, axes: tuple) -> np.ndarray:
 
 @contextmanager
 def noting() -> Iterator[list]:
-    """Collect, in order, the maps that :func:`note` is told of meanwhile."""
+    """Collect, in order, the maps that are reported to :func:`note` meanwhile."""
     notes: list = []
     token = _notes.set(notes)
     try:
@@ -50,7 +50,7 @@ def noting() -> Iterator[list]:
 
 
 def note(matrix: np.ndarray) -> None:
-    """Tell whoever listens how the result that is about to be returned lies in the source."""
+    """Report how the result that is about to be returned lies in the source."""
     notes = _notes.get()
     if notes is not None:
         notes.append(matrix)

@@ -57,15 +57,21 @@ def check_size(data: bytes, limit: int) -> None:
             raise DecodeError(f"truncated: {len(data)} bytes cannot hold the {size[0]}x{size[1]} pixels of the header")
 
 
-def check_pixels(width: int, height: int, limit: int) -> None:
+def check_pixels(width: int, height: int, limit: int, where: str = "") -> None:
     """Compare a size with the limit.
+
+    Args:
+        width: of the image.
+        height: of the image.
+        limit: the most pixels.
+        where: beginning of the message.
 
     Raises:
         DecodeError: if it is larger.
     """
     if width * height > limit:
         raise DecodeError(
-            f"{width}x{height} pixels are more than {limit:,}; where such images are meant, set the environment "
+            f"{where}{width}x{height} pixels are more than {limit:,}; where such images are meant, set the environment "
             f"variable {MAX_PIXELS_VARIABLE}"
         )
 
@@ -157,7 +163,7 @@ def png_size(data: bytes) -> Optional[tuple[int, int]]:
 
 
 def header_length(data: bytes) -> int:
-    """Return where the pixels of a JPEG file begin; of another file, or where its segments are no chain, its length."""
+    """Return where a JPEG file's pixels begin; for any other file, or a broken chain of segments, its length."""
     return next((place for kind, place in _segments(data) if kind == START_OF_SCAN), len(data))
 
 

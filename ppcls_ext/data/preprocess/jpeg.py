@@ -1,4 +1,4 @@
-"""Decoding of JPEG files with simplejpeg, which tells what libjpeg warns of.
+"""Decoding of JPEG files with simplejpeg, which reports libjpeg's warnings.
 
 OpenCV prints those warnings and Pillow drops them: of a file that ends early but carries an end mark, or has zeros in
 its middle, both give an image that is grey or wrong from there on. simplejpeg brings a recent libjpeg-turbo with vector

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Optional, Sequence, Union
 
 import numpy as np
 
 from ppcls_ext.data.preprocess.operator import CHW, FLOAT32, HWC, Operator
+from ppcls_ext.data.preprocess.shape import ImageShape
 from ppcls_ext.registry import IMAGENET_MEAN, IMAGENET_STD
 from ppcls_ext.utils.validate import flag, number, numbers
 
@@ -48,15 +50,35 @@ class NormalizeImage(Operator):
             raise ValueError(f"order: expected 'chw', 'hwc' or '', got {order!r}")
         self.layout_in = CHW if (order or "").lower() == "chw" else HWC
         self.channel_num = channel_num
-        self.scale = np.float32(1 / 255 if scale is None else number(scale, "scale"))
+        with np.errstate(over="ignore"):
+            self.scale = np.float32(1 / 255 if scale is None else number(scale, "scale"))
         shape = (3, 1, 1) if self.layout_in == CHW else (1, 1, 3)
-        self.mean = np.array(numbers(IMAGENET_MEAN if mean is None else mean, "mean", 3), np.float32).reshape(shape)
-        self.std = np.array(numbers(IMAGENET_STD if std is None else std, "std", 3), np.float32).reshape(shape)
-        if not self.std.all():
-            raise ValueError(f"std: expected numbers other than 0, got {std!r}")
+        mean_values = numbers(IMAGENET_MEAN if mean is None else mean, "mean", 3)
+        std_values = numbers(IMAGENET_STD if std is None else std, "std", 3)
+        with np.errstate(over="ignore"):
+            self.mean = np.array(mean_values, np.float32).reshape(shape)
+            self.std = np.array(std_values, np.float32).reshape(shape)
+        for name, value, given in (("scale", self.scale, scale), ("std", self.std, std)):
+            if not (np.isfinite(value) & (value > 0)).all():
+                raise ValueError(f"{name}: expected positive numbers within float32, got {given!r}")
+        if not np.isfinite(self.mean).all():
+            raise ValueError(f"mean: expected numbers within float32, got {mean!r}")
         every_byte = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
-        tables = self._compute(every_byte if self.layout_in == CHW else every_byte.transpose(1, 2, 0))
+        with np.errstate(over="ignore"):
+            tables = self._compute(every_byte if self.layout_in == CHW else every_byte.transpose(1, 2, 0))
+        if not np.isfinite(tables).all():
+            raise ValueError(f"scale: (255 * {scale!r} - mean) / std is beyond float32 with mean {mean!r}, std {std!r}")
         self.tables = np.ascontiguousarray(tables if self.layout_in == CHW else tables.transpose(2, 0, 1))
+
+    def shape_after(self, shape: ImageShape) -> ImageShape:
+        """Return the shape of the result.
+
+        Raises:
+            ValueError: if there are not three channels.
+        """
+        if shape.channels != 3:
+            raise ValueError(f"expected an image with 3 channels, it has {shape.channels} here")
+        return replace(shape, channels=self.channel_num)
 
     def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the image as float32, its axes as they came.

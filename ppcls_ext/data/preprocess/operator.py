@@ -6,6 +6,8 @@ from typing import Optional, Union
 
 import numpy as np
 
+from ppcls_ext.data.preprocess.shape import ImageShape
+
 HWC, CHW = "HWC", "CHW"
 UINT8, FLOAT32 = "uint8", "float32"
 
@@ -19,12 +21,20 @@ class Operator:
     Random operators draw from ``rng`` alone, so that a sample's augmentation is a function of its seed.
     """
 
-    #: Whether what moves pixels here is told to :func:`ppcls_ext.data.preprocess.geometry.note`.
+    #: Whether it reports how it moves pixels to :func:`ppcls_ext.data.preprocess.geometry.note`.
     traceable = True
     layout_in: Optional[str] = HWC
     layout_out: Optional[str] = None
     dtype_in: Optional[str] = None
     dtype_out: Optional[str] = None
+
+    def shape_after(self, shape: ImageShape) -> ImageShape:
+        """Return what is known of an image's shape after this operator.
+
+        Raises:
+            ValueError: if the operator would fail on such an image.
+        """
+        return shape
 
     def __call__(self, image: Union[bytes, np.ndarray], rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the processed image; the input is left as it is."""

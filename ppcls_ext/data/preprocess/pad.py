@@ -8,7 +8,8 @@ import numpy as np
 
 from ppcls_ext.data.preprocess.geometry import note, shift
 from ppcls_ext.data.preprocess.operator import Operator
-from ppcls_ext.utils.validate import choice, rgb
+from ppcls_ext.data.preprocess.shape import ImageShape
+from ppcls_ext.utils.validate import MAX_SIDE, choice, rgb
 
 
 class Pad(Operator):
@@ -36,9 +37,18 @@ class Pad(Operator):
                 f"[left, top, right, bottom], got {padding!r}"
             )
         self.left, self.top, self.right, self.bottom = [*sides] * (4 // len(sides))
+        if max(sides) > MAX_SIDE:
+            raise ValueError(f"padding: expected at most {MAX_SIDE} pixels, got {padding!r}")
         self.fill = rgb(fill, "fill")
         choice(padding_mode, "padding_mode", ("constant",))
         choice(backend, "backend", ("pil", "cv2"))
+
+    def shape_after(self, shape: ImageShape) -> ImageShape:
+        """Return the shape of the result."""
+        across, down = self.left + self.right, self.top + self.bottom
+        if shape.is_known:
+            return shape.sized(shape.width + across, shape.height + down)
+        return shape.unsized(shape.least + min(across, down) if shape.least > 1 else 1)
 
     def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the image with its border."""

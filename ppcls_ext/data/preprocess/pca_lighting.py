@@ -7,6 +7,7 @@ from typing import Optional
 import numpy as np
 
 from ppcls_ext.data.preprocess.operator import FLOAT32, Operator, generator
+from ppcls_ext.data.preprocess.shape import ImageShape
 
 #: Principal components of the colours of ImageNet's pixels in [0, 1] (Krizhevsky et al., NIPS 2012, section 4.1), as
 #: ResNeXt's authors and PaddleClas have them: the eigenvalues, and the eigenvectors (RGB) as columns.
@@ -25,6 +26,16 @@ class PCALighting(Operator):
     """
 
     dtype_in = FLOAT32
+
+    def shape_after(self, shape: ImageShape) -> ImageShape:
+        """Return the shape, which stays.
+
+        Raises:
+            ValueError: if there are not three channels.
+        """
+        if shape.channels != 3:
+            raise ValueError(f"expected an image with 3 channels, it has {shape.channels} here")
+        return shape
 
     def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the image ``[height, width, 3]``, float32."""

@@ -20,10 +20,11 @@ from ppcls_ext.data.preprocess.normalize import NormalizeImage, ToCHWImage
 from ppcls_ext.data.preprocess.operator import CHW, FLOAT32, HWC, UINT8, Operator
 from ppcls_ext.data.preprocess.pad import Pad
 from ppcls_ext.data.preprocess.pca_lighting import PCALighting
-from ppcls_ext.data.preprocess.rand_augment import RandAugment
+from ppcls_ext.data.preprocess.rand_augment import RandAugment, RandAugmentV3
 from ppcls_ext.data.preprocess.random_erasing import RandomErasing
 from ppcls_ext.data.preprocess.resize import ResizeImage
 from ppcls_ext.data.preprocess.rotation import RandomRotation
+from ppcls_ext.data.preprocess.shape import ImageShape
 from ppcls_ext.data.preprocess.timm_auto_augment import TimmAutoAugment
 from ppcls_ext.utils.spelling import nearest
 
@@ -40,6 +41,7 @@ OPERATORS = {
         Pad,
         AutoAugment,
         RandAugment,
+        RandAugmentV3,
         TimmAutoAugment,
         NormalizeImage,
         PCALighting,
@@ -51,7 +53,7 @@ OPERATORS = {
 #: Operators that PaddleClas has and ppcls_ext has not, refused by name.
 PADDLECLAS_ONLY = (
     "AugMix CenterCrop CropImageAtRatio CropWithPadding Cutout GridMask HideAndSeek Normalize Padv2 "
-    "RandAugmentV2 RandAugmentV3 RandAugmentV4 RandCropImageV2 RandomApply RandomCropImage RandomGrayscale "
+    "RandAugmentV2 RandAugmentV4 RandCropImageV2 RandomApply RandomCropImage RandomGrayscale "
     "RandomHorizontalFlip RandomInterpolationAugment RandomResizedCrop RandomRot90 Resize ToTensor"
 ).split()
 
@@ -67,27 +69,51 @@ def operator_arguments(name: str) -> dict[str, inspect.Parameter]:
     return arguments_of(OPERATORS[name])
 
 
-def check_transform_ops(transform_ops: Optional[Sequence[dict]], from_bytes: bool = False) -> list[OperatorProblem]:
-    """Return every mistake in ``transform_ops``: names, arguments, values, and the order of axes between operators.
+def check_transform_ops(
+    transform_ops: Optional[Sequence[dict]], from_bytes: bool = False, size: Optional[tuple[int, int]] = None
+) -> list[OperatorProblem]:
+    """Return every mistake in ``transform_ops``: names, arguments, values, and what one operator hands to the next.
+
+    That is the order of axes, bytes or normalised pixels, channels, and sizes as far as they do not depend on the
+    image.
 
     Args:
         transform_ops: list of one-key mappings ``{operator: {argument: value}}``, as in YAML.
         from_bytes: whether the chain starts from a file's bytes, so that DecodeImage must come first (a dataset).
+        size: (width, height) of the images, where all have the same.
     """
-    return _build(transform_ops, from_bytes)[1]
+    return _build(transform_ops, from_bytes, size)[1]
 
 
-def build_transforms(transform_ops: Optional[Sequence[dict]], from_bytes: bool = False) -> Pipeline:
+def shapes_after(transform_ops: Optional[Sequence[dict]], size: Optional[tuple[int, int]] = None) -> list[ImageShape]:
+    """Return what is known of an image's shape after each operator, without an image.
+
+    Args:
+        transform_ops: a list in which :func:`check_transform_ops` finds no mistake.
+        size: as there.
+    """
+    shapes = []
+    shape = _first_shape(size)
+    for operator in build_transforms(transform_ops, size=size).operators:
+        shape = operator.shape_after(shape)
+        shapes.append(shape)
+    return shapes
+
+
+def build_transforms(
+    transform_ops: Optional[Sequence[dict]], from_bytes: bool = False, size: Optional[tuple[int, int]] = None
+) -> Pipeline:
     """Build the chain of operators.
 
     Args:
         transform_ops: list of one-key mappings ``{operator: {argument: value}}``, as in YAML.
         from_bytes: as in :func:`check_transform_ops`.
+        size: as in :func:`check_transform_ops`.
 
     Raises:
         ValueError: with every mistake that :func:`check_transform_ops` finds.
     """
-    operators, problems = _build(transform_ops, from_bytes)
+    operators, problems = _build(transform_ops, from_bytes, size)
     if problems:
         raise ValueError("\n".join(str(problem) for problem in problems))
     return Pipeline(operators)
@@ -127,8 +153,8 @@ class Pipeline:
             rng: where random operators draw from.
 
         Raises:
-            DecodeError: if the bytes are no readable image.
-            TransformError: if another operator fails; the message names it and holds the traceback.
+            DecodeError: if the bytes are not a readable image.
+            TransformError: if any other operator fails; the message names it and holds the traceback.
         """
         return self._run(image, rng, 0, len(self.operators))
 
@@ -161,21 +187,34 @@ class Pipeline:
         return result, chained(maps), (width, height)
 
 
-def _build(transform_ops: Optional[Sequence[dict]], from_bytes: bool) -> tuple[list[Operator], list[OperatorProblem]]:
+def _first_shape(size: Optional[tuple[int, int]]) -> ImageShape:
+    return ImageShape() if size is None else ImageShape().sized(*size)
+
+
+def _build(
+    transform_ops: Optional[Sequence[dict]], from_bytes: bool, size: Optional[tuple[int, int]]
+) -> tuple[list[Operator], list[OperatorProblem]]:
     if transform_ops is None:
         transform_ops = []
     if not isinstance(transform_ops, (list, tuple)):
         return [], [OperatorProblem("", f"expected a list of operators, got {type(transform_ops).__name__}")]
     operators, problems, layout, dtype = [], [], HWC, UINT8
+    shape: Optional[ImageShape] = _first_shape(size)
     for position, item in enumerate(transform_ops):
         operator, found = _build_one(position, item)
         problems.extend(found)
         if operator is None:
+            shape = None
             continue
         if operator.layout_in not in (None, layout):
             problems.append(_layout_problem(position, operator, layout))
         if operator.dtype_in not in (None, dtype):
             problems.append(_dtype_problem(position, operator))
+        try:
+            shape = None if shape is None else operator.shape_after(shape)
+        except ValueError as error:
+            problems.append(OperatorProblem(f"{position}.{type(operator).__name__}", str(error)))
+            shape = None
         layout = operator.layout_out or layout
         dtype = operator.dtype_out or dtype
         operators.append(operator)

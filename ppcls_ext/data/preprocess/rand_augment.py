@@ -9,9 +9,10 @@ from PIL import Image
 
 from ppcls_ext.data.preprocess import pillow_operations as operations
 from ppcls_ext.data.preprocess.operator import UINT8, Operator, generator
-from ppcls_ext.utils.validate import number, positive_int, rgb
+from ppcls_ext.utils.validate import choice, number, positive_int, rgb
 
 MAX_MAGNITUDE = 10
+MAX_LAYERS = 100
 #: PaddleClas shears with bicubic interpolation, and moves and rotates to the nearest pixel.
 GEOMETRIC = {
     "shearX": (operations.shear_x, Image.Resampling.BICUBIC),
@@ -40,22 +41,30 @@ NAMES = (
 ).split()
 
 
-def apply(image: Image.Image, name: str, value: float, rng: np.random.Generator, fill: tuple) -> Image.Image:
+def apply(
+    image: Image.Image,
+    name: str,
+    value: float,
+    rng: np.random.Generator,
+    fill: tuple,
+    resample: Optional[Image.Resampling] = None,
+) -> Image.Image:
     """Apply one operation.
 
     Shears and shifts go either way by chance; the four enhancements use the factor 1 + value or 1 - value by chance; a
-    rotation is always counter-clockwise, as in PaddleClas.
+    rotation is always counter-clockwise, as in PaddleClas, unless ``resample`` is given: then it goes either way too,
+    and all shears, shifts and rotations use this filter.
     """
     if name in PLAIN:
         return PLAIN[name](image, value)
-    if name == "rotate":
-        change, resample = GEOMETRIC[name]
-        return change(image, value, resample, fill)
+    if name == "rotate" and resample is None:
+        change, nearest = GEOMETRIC[name]
+        return change(image, value, nearest, fill)
     signed = value if rng.integers(2) else -value
     if name in ENHANCING:
         return ENHANCING[name](image, 1 + signed)
-    change, resample = GEOMETRIC[name]
-    return change(image, signed, resample, fill)
+    change, usual = GEOMETRIC[name]
+    return change(image, signed, usual if resample is None else resample, fill)
 
 
 class RandAugment(Operator):
@@ -72,11 +81,12 @@ class RandAugment(Operator):
     """
 
     dtype_in = UINT8
+    resample: Optional[Image.Resampling] = None
 
     def __init__(
         self, num_layers: int = 2, magnitude: float = 5, fillcolor: Union[int, Sequence[int]] = (128, 128, 128)
     ):
-        self.num_layers = positive_int(num_layers, "num_layers")
+        self.num_layers = positive_int(num_layers, "num_layers", MAX_LAYERS)
         magnitude = number(magnitude, "magnitude")
         if not 0 <= magnitude <= MAX_MAGNITUDE:
             raise ValueError(f"magnitude: expected 0 to {MAX_MAGNITUDE}, got {magnitude:g}")
@@ -99,7 +109,34 @@ class RandAugment(Operator):
 
         def change(picture: Image.Image) -> Image.Image:
             for chosen in rng.integers(len(NAMES), size=self.num_layers):
-                picture = apply(picture, NAMES[chosen], self.values[NAMES[chosen]], rng, self.fill)
+                name = NAMES[chosen]
+                picture = apply(picture, name, self.values[name], rng, self.fill, self.resample)
             return picture
 
         return operations.on_pillow(image, change)
+
+
+class RandAugmentV3(RandAugment):
+    """PaddleClas's RandAugment for MobileViTv2: posterising and solarising grow stronger with the magnitude.
+
+    With L = magnitude / 10: posterising to 8 - int(4 L) bits, solarising from 255 (1 - L) on, rotation either way; the
+    rest is that of :class:`RandAugment`.
+
+    Args:
+        num_layers: operations for an image.
+        magnitude: 0 to 10, of all of them.
+        fillcolor: RGB of what shears, shifts and rotations uncover.
+        interpolation: of shears, shifts and rotations, bicubic or bilinear.
+    """
+
+    def __init__(
+        self,
+        num_layers: int = 2,
+        magnitude: float = 3,
+        fillcolor: Union[int, Sequence[int]] = (0, 0, 0),
+        interpolation: str = "bicubic",
+    ):
+        super().__init__(num_layers, magnitude, fillcolor)
+        self.resample = Image.Resampling[choice(interpolation, "interpolation", ("bicubic", "bilinear")).upper()]
+        level = number(magnitude, "magnitude") / MAX_MAGNITUDE
+        self.values.update(posterize=8 - int(4 * level), solarize=255 * (1 - level))

@@ -8,8 +8,10 @@ import numpy as np
 from PIL import Image
 
 from ppcls_ext.data.preprocess.geometry import note, scaling
+from ppcls_ext.data.preprocess.image_header import check_pixels, max_pixels
 from ppcls_ext.data.preprocess.operator import Operator, generator
-from ppcls_ext.utils.validate import choice, flag, positive_int, width_height
+from ppcls_ext.data.preprocess.shape import ImageShape
+from ppcls_ext.utils.validate import choice, flag, side, width_height
 
 OPENCV_FILTERS = {
     "nearest": "INTER_NEAREST",
@@ -76,13 +78,19 @@ class ResizeImage(Operator):
     ):
         self.resize_short = self.size = None
         if resize_short is not None:
-            self.resize_short = positive_int(resize_short, "resize_short")
+            self.resize_short = side(resize_short, "resize_short")
         elif size is not None:
             self.size = width_height(size)
         else:
             raise ValueError("give size or resize_short, both are missing")
         flag(return_numpy, "return_numpy")
         self.resize = Resizer(interpolation, backend)
+
+    def shape_after(self, shape: ImageShape) -> ImageShape:
+        """Return the shape of the result."""
+        if shape.is_known:
+            return shape.sized(*self.target(shape.height, shape.width))
+        return shape.sized(*self.size) if self.size is not None else shape.unsized(self.resize_short)
 
     def target(self, height: int, width: int) -> tuple[int, int]:
         """Return the (width, height) that an image of ``height`` × ``width`` gets."""
@@ -92,8 +100,14 @@ class ResizeImage(Operator):
         return round(width * percent), round(height * percent)
 
     def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
-        """Return the image ``[new_height, new_width, 3]``."""
+        """Return the image ``[new_height, new_width, 3]``.
+
+        Raises:
+            DecodeError: if ``resize_short`` makes a long narrow image larger than any image may be.
+        """
         height, width = image.shape[:2]
         size = self.target(height, width)
+        if self.size is None:
+            check_pixels(*size, max_pixels(), f"resized from {width}x{height}: ")
         note(scaling((width, height), size))
         return self.resize(image, size, rng)

@@ -10,6 +10,7 @@ import numpy as np
 from ppcls_ext.data.preprocess.geometry import note, shift
 from ppcls_ext.data.preprocess.operator import Operator, generator
 from ppcls_ext.data.preprocess.resize import OPENCV_FILTERS
+from ppcls_ext.data.preprocess.shape import ImageShape
 from ppcls_ext.utils.validate import choice, flag, number, numbers, probability, rgb
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -51,6 +52,10 @@ class RandomRotation(Operator):
         if self.expand and self.center is not None:
             raise ValueError(f"center: expected None with expand, which rotates about the middle, got {center!r}")
         self.fill = rgb(fill, "fill")
+
+    def shape_after(self, shape: ImageShape) -> ImageShape:
+        """Return the shape of the result, of unknown size where it is enlarged by chance."""
+        return shape.unsized() if self.expand else shape
 
     def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the image, rotated or as it is."""

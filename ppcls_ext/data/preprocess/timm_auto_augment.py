@@ -33,6 +33,8 @@ INTERPOLATIONS = {
 POLICIES = ("rand", "augmix", *AUTO_POLICIES)
 #: A standard deviation above this means a uniform draw, as in timm.
 UNIFORM_ABOVE = 100
+#: The most operations on an image, and the most chains.
+MAX_OPERATIONS = 100
 
 Policy = Union[RandPolicy, AugMixPolicy, AutoPolicy]
 
@@ -104,8 +106,8 @@ def parse_policy(text: str, style: Style) -> Policy:
     if name == "augmix":
         return AugMixPolicy(
             options.take("m", 3, 0),
-            options.whole("w", 3, 1),
-            options.whole("d", None, 1),
+            options.whole("w", 3, 1, MAX_OPERATIONS),
+            options.whole("d", None, 1, MAX_OPERATIONS),
             options.take("a", 1.0, 1e-6),
             replace(style, translate=0.3),
         )
@@ -113,7 +115,7 @@ def parse_policy(text: str, style: Style) -> Policy:
         return AutoPolicy(AUTO_POLICIES[name], style)
     names = RAND_INCREASING_OPERATIONS if options.whole("inc", 0, 0, 1) else RAND_OPERATIONS
     weights = None if options.whole("w", None, 0, 0) is None else WEIGHTS_0
-    layers = options.whole("n", 2, 1, np.count_nonzero(WEIGHTS_0) if weights else None)
+    layers = options.whole("n", 2, 1, np.count_nonzero(WEIGHTS_0) if weights else MAX_OPERATIONS)
     magnitude = options.take("m", MAX_MAGNITUDE, 0)
     return RandPolicy(names, layers, magnitude, options.take("p", 0.5, 0, 1), weights, style)
 

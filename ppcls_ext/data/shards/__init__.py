@@ -1,8 +1,8 @@
-"""Tar shards in WebDataset's layout: thousands of images a file, for file systems that hate a million small ones.
+"""Tar shards in WebDataset's layout: thousands of images per file, where millions of files would be slow.
 
 A sample is two members in a row, ``<key>.<image suffix>`` and ``<key>.cls`` (the class as text) or ``<key>.json``.
-Beside each shard lies its index (``<shard>.index``): names, places and labels, so that nothing is scanned at a start
-and any sample can be reached.
+Each shard has its index beside it (``<shard>.index``): names, offsets and labels, so that starting a run needs no
+scan and any sample can be read directly.
 """
 
 from ppcls_ext.data.shards.dataset import ShardDataset

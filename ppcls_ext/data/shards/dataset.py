@@ -41,7 +41,7 @@ class ShardDataset(ClassificationDataset):
 
     Raises:
         FileNotFoundError: if a shard or its index does not exist.
-        DataFileError: if an index is none, or the number of samples is another one.
+        DataFileError: if an index is malformed, or the number of samples differs.
         ValueError: if a pattern or the operators are wrong.
     """
 
@@ -95,14 +95,15 @@ class ShardDataset(ClassificationDataset):
             header = tarfile.TarInfo.frombuf(data[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
         except tarfile.TarError as error:
             raise DecodeError(
-                f"the shard is damaged before this image, or its index is of another file: {error}"
+                f"the shard is damaged before this image, or its index belongs to a different file: {error}"
             ) from error
         name = self.paths.names[index]
-        long = (
-            len(name.encode("utf-8", "surrogateescape")) > tarfile.LENGTH_NAME
-        )  # then the whole name stands before this header
+        # A long name stands in full before this header.
+        long = len(name.encode("utf-8", "surrogateescape")) > tarfile.LENGTH_NAME
         if header.size != size or (header.name != name and not long):
-            raise DecodeError(f"the index is of another file: {header.name} of {header.size} bytes is at its place")
+            raise DecodeError(
+                f"the index belongs to a different file: {header.name} of {header.size} bytes is at its place"
+            )
         return data[tarfile.BLOCKSIZE :]
 
     def _stream(self, shard: int) -> BinaryIO:
@@ -123,7 +124,7 @@ class ShardDataset(ClassificationDataset):
         return {**self.__dict__, "_open": OrderedDict()}
 
     def missing_files(self) -> list[str]:
-        """Return []: the constructor has looked for the shards."""
+        """Return []: the constructor has checked the shards."""
         return []
 
     def check_files(self) -> None:
@@ -138,11 +139,11 @@ class ShardDataset(ClassificationDataset):
             found = os.path.getsize(path)
             message = f"{path}: has {found} bytes, its index says {size}"
             if found > size:
-                raise DataFileError(f"{message}; `ppcls_ext index-shards '{path}'` writes the index anew")
+                raise DataFileError(f"{message}; `ppcls_ext index-shards '{path}'` writes a new index")
             if found < size:
                 if not self.skip_bad:
                     raise DataFileError(f"{message}: it is cut off")
-                logger.warning("%s: it is cut off, the images that are lost will be left out", message)
+                logger.warning("%s: it is cut off, the lost images will be left out", message)
 
 
 class Names:
@@ -168,7 +169,7 @@ def _fingerprint(indices: Sequence[ShardIndex]) -> str:
 
 
 class MemberPaths(AbstractSequence):
-    """``<shard>:<member>`` of each sample, put together when asked for: a million of them would fill the memory."""
+    """``<shard>:<member>`` of each sample, joined on demand: a million of them would fill the memory."""
 
     def __init__(self, shards: Sequence[str], shard_of: np.ndarray, names: Names):
         self.shards, self.shard_of, self.names = shards, shard_of, names

@@ -64,7 +64,7 @@ class ShardIndex:
 
         Raises:
             FileNotFoundError: if it has none.
-            DataFileError: if the file is no index.
+            DataFileError: if the file is not an index.
         """
         path = shard + SUFFIX
         if not os.path.exists(path):
@@ -77,9 +77,9 @@ class ShardIndex:
             content = json.loads(data.decode("utf-8"), parse_constant=_no_number)
             return cls._checked(content)
         except RecursionError:
-            raise DataFileError(f"shards: {path} is no index of a shard: it is nested too deeply") from None
+            raise DataFileError(f"shards: {path} is not a shard's index: it is nested too deeply") from None
         except (ValueError, OSError) as error:
-            raise DataFileError(f"shards: {path} is no index of a shard: {error}") from error
+            raise DataFileError(f"shards: {path} is not a shard's index: {error}") from error
 
     @classmethod
     def _checked(cls, content: object) -> ShardIndex:
@@ -230,14 +230,14 @@ def _no_number(constant: str) -> None:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Return a member's key and suffix, by WebDataset's rule: what follows the first point of the file name."""
+    """Return a member's key and suffix, by WebDataset's rule: the suffix follows the first dot of the file name."""
     folder, slash, file = name.rpartition("/")
     stem, _, suffix = file.partition(".")
     return folder + slash + stem, suffix.lower()
 
 
 def index_shards(shards: Union[str, Sequence[str]], label_key: str = "label", progress: bool = True) -> int:
-    """Write the index of each shard that another tool made.
+    """Write the index of each shard that a different tool made.
 
     Args:
         shards: pattern or patterns.

@@ -16,7 +16,7 @@ class ShardSampler(EpochSampler):
     takes the r-th of ``world_size`` equal parts of the line, whole shards but for its ends, and draws from it through a
     buffer: the next sample is one of the ``buffer`` that are held, and the line's next one takes its place.
 
-    No rank or worker reads what another one does, each sample occurs once, and any batch can be named without reading
+    No two ranks or workers read the same samples, each sample occurs once, and any batch can be named without reading
     what is before it, so any number of workers gives the same batches and a resumed run goes on exactly.
 
     Args:

@@ -35,7 +35,7 @@ def write_shards(
     Args:
         image_root: where relative paths of the list start.
         cls_label_path: the list, ``<path> <int>`` a line.
-        output: beginning of the shards' paths; the folder is made if need be.
+        output: beginning of the shards' paths; the folder is created if necessary.
         delimiter: between path and label; by default any run of spaces or tabs.
         samples: images a shard.
         shuffle: mix the images once, over all shards; a list in the order of its classes has to be, for training.
@@ -93,7 +93,7 @@ def _write_shard(shard: str, source: ImageNetDataset, chosen: Sequence[int], sta
 
 
 def _member_name(number: int, path: str) -> str:
-    """Return ``<number>-<old name>``: unique, whatever the folders were, without another point, and not too long."""
+    """Return ``<number>-<old name>``: unique whatever the folders were, with one dot only, and not too long."""
     stem, suffix = os.path.splitext(os.path.basename(path))
     stem = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_" for letter in stem)
     return f"{number:08d}-{stem[:60]}{suffix.lower()}"

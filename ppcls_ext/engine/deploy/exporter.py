@@ -41,6 +41,8 @@ from ppcls_ext.version import __version__
 
 logger = logging.getLogger("ppcls_ext")
 
+#: Files whose sizes and checksums inference.yml states.
+RECORDED_SUFFIXES = (*GRAPH_SUFFIXES, ".pdiparams", ".onnx")
 FORMATS = ("default", "legacy", "onnx")
 #: Read by Paddle 3 at import: 0 makes it write ``.pdmodel`` instead of ``.json``.
 PIR_FLAG = "FLAGS_enable_pir_api"
@@ -91,7 +93,9 @@ class OnnxOptions:
     uint8_input: bool = False
 
 
-def export(cfg, format: Union[str, Sequence[str]] = "default", onnx: Optional[OnnxOptions] = None) -> Path:
+def export(
+    cfg, format: Union[str, Sequence[str]] = "default", onnx: Optional[OnnxOptions] = None, random_weights: bool = False
+) -> Path:
     """Export the model that ``cfg`` describes into ``Global.save_inference_dir``.
 
     Args:
@@ -100,6 +104,7 @@ def export(cfg, format: Union[str, Sequence[str]] = "default", onnx: Optional[On
             ``inference.pdmodel`` (2.6). ``legacy`` is ``inference.pdmodel`` on both, which the predictor of PaddleClas
             2.6 reads. ``onnx`` is ``inference.onnx``.
         onnx: options of the ONNX graph.
+        random_weights: accept a config that names no weights; the model then has its initial ones.
 
     Returns:
         The folder.
@@ -109,7 +114,8 @@ def export(cfg, format: Union[str, Sequence[str]] = "default", onnx: Optional[On
             the written files compute something else than the model.
         OnnxExportError: the packages that ONNX needs are missing, or the model cannot be written as ONNX.
         ValueError: a bad argument.
-        WeightMismatchError: the weights do not fit the model, its classifier included.
+        MissingWeightsError, WeightMismatchError, NonFiniteWeightsError: see
+            :func:`ppcls_ext.engine.model.load_trained`.
     """
     formats = check_formats(format, onnx)
     if "onnx" in formats:
@@ -121,12 +127,12 @@ def export(cfg, format: Union[str, Sequence[str]] = "default", onnx: Optional[On
         return folder
     start_logging(True, Path(cfg.Global.output_dir) / "export.log")
     if formats == ["legacy"] and uses_pir():
-        return _export_in_child(cfg, folder)
+        return _export_in_child(cfg, folder, random_weights)
     log_config(cfg)
     device = paddle.get_device()
     paddle.set_device("cpu")  # the files know no device
     try:
-        _export(cfg, folder, formats, onnx)
+        _export(cfg, folder, formats, onnx, random_weights)
     finally:
         paddle.set_device(device)
     return folder
@@ -159,8 +165,8 @@ def uses_pir() -> bool:
     return bool(switch and switch())
 
 
-def _export(cfg, folder: Path, formats: list[str], onnx: Optional[OnnxOptions]) -> None:
-    model = _load(cfg)
+def _export(cfg, folder: Path, formats: list[str], onnx: Optional[OnnxOptions], random_weights: bool) -> None:
+    model = _load(cfg, random_weights)
     channels, height, width = cfg.Global.image_shape
     native = [_sample(model, n, (channels, height, width)) for n in CHECKED_BATCH_SIZES]
     labels = _labels(cfg, class_num=native[0].output.shape[-1])
@@ -184,13 +190,14 @@ def _export(cfg, folder: Path, formats: list[str], onnx: Optional[OnnxOptions]) 
             dynamic = _write_paddle(cfg, model, aside, native, other)
             description.facts.update(graph=find_graph(aside).name, dynamic=_open_axes(dynamic))
         elif "legacy" in formats:
-            description.facts.update(_legacy_from_child(cfg, aside))
+            description.facts.update(_legacy_from_child(cfg, aside, random_weights))
         if onnx is not None:
             facts = writer.write(aside / ONNX_FILE, channels, (height, width), *for_onnx)
             if formats == ["onnx"]:
                 description.facts.update(graph=ONNX_FILE, dynamic=facts["dynamic"])
                 description.softmax = facts["outputs"][0] == "probabilities"
             description.facts["onnx"] = facts
+        description.record(sorted(path for path in aside.iterdir() if path.suffix in RECORDED_SUFFIXES))
         description.save(aside / FILE_NAME)
         _move_into_place(aside, folder)
     logger.info('Export succeeded! The inference model exported has been saved in "%s".', folder / PREFIX)
@@ -222,10 +229,10 @@ def _onnx_writer(model: InferenceModel, onnx: OnnxOptions, transform_ops: list) 
     return OnnxWriter(named_outputs(model.backbone, model.output_key, outputs), onnx.opset, normalization)
 
 
-def _load(cfg) -> InferenceModel:
+def _load(cfg, random_weights: bool = False) -> InferenceModel:
     """Build the model with its weights, in evaluation mode."""
     model = InferenceModel(
-        load_trained(cfg, "exported"),
+        load_trained(cfg, "exported", random_weights),
         output_key=cfg.Arch.infer_output_key or "logits",
         softmax=cfg.Arch.infer_add_softmax is not False,
     )
@@ -349,7 +356,7 @@ def _move_into_place(aside: Path, folder: Path) -> None:
         os.replace(path, folder / path.name)
 
 
-def _export_in_child(cfg, folder: Path, *overrides: str) -> Path:
+def _export_in_child(cfg, folder: Path, random_weights: bool, *overrides: str) -> Path:
     """Export in a process of its own: Paddle 3 reads the switch for the old format at import only."""
     environment = {**os.environ, PIR_FLAG: "0"}
     paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]
@@ -358,6 +365,7 @@ def _export_in_child(cfg, folder: Path, *overrides: str) -> Path:
         config = Path(scratch) / "config.yaml"
         cfg.save(config)
         command = [sys.executable, "-m", "ppcls_ext.cli", "export", "-c", str(config)]
+        command += ["--random_weights"] if random_weights else []
         command += ["-o", *overrides] if overrides else []
         child = subprocess.run(command, env=environment, check=False)
     if child.returncode != 0:
@@ -365,11 +373,11 @@ def _export_in_child(cfg, folder: Path, *overrides: str) -> Path:
     return folder
 
 
-def _legacy_from_child(cfg, aside: Path) -> dict:
+def _legacy_from_child(cfg, aside: Path, random_weights: bool) -> dict:
     """Put the legacy format beside other files of this export and return what is known of it."""
     made = aside.parent / f"{aside.name}-legacy"
     try:
-        _export_in_child(cfg, made, f"Global.save_inference_dir={made}", f"Global.output_dir={made}")
+        _export_in_child(cfg, made, random_weights, f"Global.save_inference_dir={made}", f"Global.output_dir={made}")
         facts = InferenceConfig.load(made / FILE_NAME).facts
         for path in made.glob(f"{PREFIX}.pd*"):
             os.replace(path, aside / path.name)

@@ -11,9 +11,13 @@ from __future__ import annotations
 import copy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Iterable, Optional, Union
 
 import yaml
+
+from ppcls_ext.data.preprocess import check_transform_ops
+from ppcls_ext.utils.documents import DocumentError, check_yaml_bounds, read_text
+from ppcls_ext.utils.files import sha256_of
 
 FILE_NAME = "inference.yml"
 #: How an image is decoded when the file does not say: an inference.yml that PaddleClas wrote never does, and its
@@ -21,8 +25,19 @@ FILE_NAME = "inference.yml"
 PADDLECLAS_DECODE = {"to_rgb": True, "channel_first": False}
 
 
+MAX_VALUES = 1_000_000  # ImageNet-21k has 21,841 labels
+#: PyYAML without libyaml is ten times slower on long lists of labels.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: What PyYAML raises for a value that an explicit tag such as ``!!int`` misnames.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
 class InferenceConfigError(ValueError):
     """An ``inference.yml`` that cannot be used; the message names the file and the key."""
+
+
+class DamagedExportError(ValueError):
+    """A file of an export is not the one that was exported; the message names it."""
 
 
 @dataclass
@@ -61,23 +76,58 @@ class InferenceConfig:
             raise FileNotFoundError(
                 f"{path} is not there: it holds the preprocessing and the labels; write it with `ppcls_ext export`"
             )
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise InferenceConfigError(f"{path} is not YAML: {error}") from error
+        content = _read(path)
         ops = _section(path, content, "PreProcess", "transform_ops", kind=list)
         label_list = _section(path, content, "PostProcess", "Topk", "label_list", kind=list)
         topk = _section(path, content, "PostProcess", "Topk", "topk", kind=int)
-        facts = dict(content.get("Export") or {})
-        return cls(
-            model_name=str((content.get("Global") or {}).get("model_name", "")),
+        if topk < 1:
+            raise InferenceConfigError(f"{path}: PostProcess.Topk.topk is {topk}; expected at least 1")
+        if any(isinstance(label, (list, dict)) for label in label_list):
+            raise InferenceConfigError(f"{path}: PostProcess.Topk.label_list holds more than names")
+        facts = dict(_optional(path, content, "Export", {}, dict))
+        config = cls(
+            model_name=str(_optional(path, content, "Global", {}, dict).get("model_name", "")),
             transform_ops=ops,
             topk=topk,
             label_list=[str(label) for label in label_list],
-            decode=facts.pop("decode", dict(PADDLECLAS_DECODE)),
-            softmax=facts.pop("softmax", True),
-            facts=facts,
+            decode=_optional(path, facts, "decode", dict(PADDLECLAS_DECODE), dict, "Export."),
+            softmax=_optional(path, facts, "softmax", True, bool, "Export."),
+            facts={key: value for key, value in facts.items() if key not in ("decode", "softmax")},
         )
+        problems = check_transform_ops(config.preprocessing, from_bytes=True)
+        if problems:
+            raise InferenceConfigError(f"{path}: PreProcess.transform_ops: {problems[0].message}")
+        return config
+
+    def record(self, files: Iterable[Path]) -> None:
+        """Note size and checksum of each file of the export, for :meth:`verify`."""
+        self.facts["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in files}
+
+    def verify(self, folder: Union[str, Path]) -> None:
+        """Compare the files in ``folder`` with what was noted at export; do nothing if nothing was.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            DamagedExportError: a file has another size or checksum.
+        """
+        files = self.facts.get("files")
+        if not isinstance(files, dict):
+            return
+        for name, facts in files.items():
+            path = Path(folder) / Path(str(name)).name
+            if not isinstance(facts, dict):
+                raise DamagedExportError(f"{folder}/{FILE_NAME}: Export.files.{name} has no bytes and sha256")
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is not there; export the model again")
+            size = path.stat().st_size
+            if size != facts.get("bytes"):
+                raise DamagedExportError(
+                    f"{path} has {size} bytes, {facts.get('bytes')} when it was exported; copy it or export again"
+                )
+            if sha256_of(path) != facts.get("sha256"):
+                raise DamagedExportError(
+                    f"{path} is not the file that was exported (its SHA-256 differs); copy it or export again"
+                )
 
     @property
     def preprocessing(self) -> list:
@@ -89,12 +139,32 @@ class InferenceConfig:
         return asdict(self)
 
 
+def _read(path: Path) -> Any:
+    try:
+        text = read_text(path)
+        check_yaml_bounds(text, MAX_VALUES)
+        return _LOADER(text).get_single_data()
+    except DocumentError as error:
+        raise InferenceConfigError(str(error)) from None
+    except _YAML_ERRORS as error:
+        raise InferenceConfigError(f"{path} is not YAML: {error}") from error
+
+
+def _optional(path: Path, content: dict, key: str, default: Any, kind: type, prefix: str = "") -> Any:
+    value = content.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, kind):
+        raise InferenceConfigError(f"{path}: {prefix}{key} is a {type(value).__name__}; expected a {kind.__name__}")
+    return value
+
+
 def _section(path: Path, content: object, *keys: str, kind: type):
     for depth, key in enumerate(keys):
         if not isinstance(content, dict) or content.get(key) is None:
             raise InferenceConfigError(f"{path} has no {'.'.join(keys[: depth + 1])}; expected {'.'.join(keys)}")
         content = content[key]
-    if not isinstance(content, kind):
+    if not isinstance(content, kind) or isinstance(content, bool):
         raise InferenceConfigError(
             f"{path}: {'.'.join(keys)} is a {type(content).__name__}; expected a {kind.__name__}"
         )

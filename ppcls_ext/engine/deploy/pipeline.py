@@ -2,65 +2,92 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Callable, Iterable, Optional, Sequence, Union
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Callable, Iterable, Iterator, Optional, Sequence
 
 import numpy as np
 
 from ppcls_ext.data.errors import TransformError
+from ppcls_ext.engine.deploy.inputs import Input
 from ppcls_ext.engine.deploy.postprocess import Topk
 
-#: An image as a file, or as an array ``[H, W, 3]`` of uint8 in RGB.
-Image = Union[str, Path, np.ndarray]
+
+@dataclass(frozen=True)
+class _Prepared:
+    name: str
+    array: Optional[np.ndarray] = None  # None: it could not be read
+    error: str = ""
 
 
-def classify(
-    images: Iterable[Image],
-    from_bytes: Callable[[bytes], np.ndarray],
+def predict_images(
+    images: Iterable[Input],
+    preprocess: Callable[..., np.ndarray],
     score: Callable[[np.ndarray], np.ndarray],
     topk: Topk,
     batch_size: int = 1,
-    from_array: Optional[Callable[[np.ndarray], np.ndarray]] = None,
-) -> list[dict]:
+    workers: int = 0,
+) -> Iterator[dict]:
     """Classify images; one that cannot be read neither stops the others nor joins their batch.
 
     Args:
-        images: paths, or arrays if ``from_array`` is given.
-        from_bytes: preprocessing of a file's content, to ``[C, H, W]``.
+        images: what to classify; read as needed, so that no more than a few batches are in memory.
+        preprocess: from a file's bytes, an array or a Pillow image to ``[C, H, W]``.
         score: the model, ``[N, C, H, W]`` -> probabilities ``[N, classes]``.
         topk: names the best classes.
-        batch_size: images a call of ``score``; images of another size start a new batch.
-        from_array: preprocessing of an array.
+        batch_size: images a call of ``score``; an image of another size starts a new batch.
+        workers: threads that read and preprocess while ``score`` runs; 0: none.
 
-    Returns:
+    Yields:
         One result an image, in order: ``class_ids``, ``scores``, ``label_names`` (best first) and ``file_name``. An
         image that cannot be read has empty lists, and ``error`` with the reason.
     """
-    results: list = []
-    waiting: list = []  # (position in results, name, preprocessed image)
+    waiting: list[_Prepared] = []
+    shape, count = None, 0
+    for item in _prepared(images, preprocess, workers, lookahead=2 * batch_size + workers):
+        readable = item.array is not None
+        if readable and count and (count == batch_size or item.array.shape != shape):
+            yield from _scored(waiting, score, topk)
+            waiting, count = [], 0
+        waiting.append(item)
+        if readable:
+            shape, count = item.array.shape, count + 1
+        elif not count:  # nothing to wait for
+            yield from _scored(waiting, score, topk)
+            waiting = []
+    yield from _scored(waiting, score, topk)
 
-    def run() -> None:
-        scores = score(np.stack([array for _, _, array in waiting]))
-        named = topk(scores, [name for _, name, _ in waiting])
-        for (position, _, _), result in zip(waiting, named):
-            results[position] = result
-        waiting.clear()
 
-    for number, image in enumerate(images):
-        is_array = isinstance(image, np.ndarray)
-        name = f"array {number}" if is_array else str(image)
+def _prepared(
+    images: Iterable[Input], preprocess: Callable[..., np.ndarray], workers: int, lookahead: int
+) -> Iterator[_Prepared]:
+    def prepare(item: Input) -> _Prepared:
         try:
-            array = from_array(image) if is_array else from_bytes(Path(image).read_bytes())
+            return _Prepared(item.name, preprocess(item.content()))
         except (OSError, ValueError, TransformError) as error:
-            results.append(_failed(name, _reason(error)))
-            continue
-        if waiting and (len(waiting) >= batch_size or waiting[0][2].shape != array.shape):
-            run()
-        waiting.append((len(results), name, array))
-        results.append(None)
-    if waiting:
-        run()
-    return results
+            return _Prepared(item.name, error=_reason(error))
+
+    if not workers:
+        yield from map(prepare, images)
+        return
+    pending: deque = deque()
+    with ThreadPoolExecutor(workers, "preprocess") as pool:
+        for item in images:
+            pending.append(pool.submit(prepare, item))
+            if len(pending) > lookahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _scored(items: Sequence[_Prepared], score: Callable[[np.ndarray], np.ndarray], topk: Topk) -> Iterator[dict]:
+    readable = [item for item in items if item.array is not None]
+    named = iter(())
+    if readable:
+        named = iter(topk(score(np.stack([item.array for item in readable])), [item.name for item in readable]))
+    for item in items:
+        yield _failed(item) if item.array is None else next(named)
 
 
 def _reason(error: Exception) -> str:
@@ -69,10 +96,17 @@ def _reason(error: Exception) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def _failed(file_name: str, reason: str) -> dict:
-    return {"class_ids": [], "scores": [], "label_names": [], "file_name": file_name, "error": reason}
+def _failed(item: _Prepared) -> dict:
+    return {"class_ids": [], "scores": [], "label_names": [], "file_name": item.name, "error": item.error}
 
 
-def failures(results: Sequence[dict]) -> list[dict]:
+def with_progress(results: Iterable[dict], total: Optional[int] = None) -> Iterator[dict]:
+    """Hand results on; a terminal shows how many there are, and how many a second."""
+    from tqdm import tqdm
+
+    yield from tqdm(results, total=total, unit="image", disable=None if total is None or total > 1 else True)
+
+
+def failures(results: Iterable[dict]) -> list[dict]:
     """Return the results of the images that could not be read."""
     return [result for result in results if "error" in result]

@@ -7,8 +7,9 @@ config nor PaddleClas.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
-from typing import Iterable, Optional, Union
+from typing import Iterable, Iterator, Optional, Union
 
 import numpy as np
 import paddle
@@ -16,7 +17,8 @@ from paddle import inference
 
 from ppcls_ext.data.preprocess import build_transforms
 from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig
-from ppcls_ext.engine.deploy.pipeline import Image, classify
+from ppcls_ext.engine.deploy.inputs import Image, inputs_of
+from ppcls_ext.engine.deploy.pipeline import predict_images
 from ppcls_ext.engine.deploy.postprocess import Topk, softmax
 
 PREFIX = "inference"
@@ -25,7 +27,10 @@ GRAPH_SUFFIXES = (".json", ".pdmodel")
 
 
 class Runner:
-    """An exported graph, ready to run: one float32 input, the first output counts."""
+    """An exported graph, ready to run: one float32 input, the first output counts.
+
+    Threads may share it: they take turns, since Paddle's predictor keeps its input and output in one place.
+    """
 
     def __init__(self, graph: Path, device: str = "cpu", threads: Optional[int] = None, gpu_memory_mb: int = 500):
         # The form with two files opens both formats on both versions. Paddle 3 would take a folder's .json only.
@@ -42,12 +47,15 @@ class Runner:
         self._predictor = inference.create_predictor(config)
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
+        self._turn = threading.Lock()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Run ``[N, C, H, W]`` float32."""
-        self._input.copy_from_cpu(np.ascontiguousarray(images, dtype=np.float32))
-        self._predictor.run()
-        return self._output.copy_to_cpu()
+        images = np.ascontiguousarray(images, dtype=np.float32)
+        with self._turn:
+            self._input.copy_from_cpu(images)
+            self._predictor.run()
+            return self._output.copy_to_cpu()
 
 
 def _default_threads() -> int:
@@ -96,15 +104,22 @@ def check_device(device: str) -> str:
 class Predictor:
     """Classifies images with an exported model.
 
+    Threads may share one predictor: each gets the results of its own images. They preprocess side by side and take
+    turns in the model.
+
     Args:
         model_dir: the folder that ``ppcls_ext export`` wrote.
         device: ``cpu``, ``gpu`` or ``gpu:<number>``.
         batch_size: images a run.
         threads: of the CPU's mathematics library; ``None`` takes Paddle's own setting.
         topk: classes a result; ``None`` takes the number of ``inference.yml``.
+        workers: threads that read and preprocess while the model runs; 0: none.
+        verify: whether to compare the graph and its weights with the checksums in ``inference.yml``, which reads them
+            once; an export that has none, such as PaddleClas's, is taken as it is.
 
     Raises:
         FileNotFoundError: the graph, its weights or ``inference.yml`` are missing.
+        DamagedExportError: a file is not the one that was exported.
         InferenceConfigError: ``inference.yml`` lacks the preprocessing or the labels.
         ValueError: a bad argument.
     """
@@ -116,35 +131,50 @@ class Predictor:
         batch_size: int = 1,
         threads: Optional[int] = None,
         topk: Optional[int] = None,
+        workers: int = 0,
+        verify: bool = True,
     ):
+        if workers < 0:
+            raise ValueError(f"workers is {workers}; expected at least 0")
         for name, value in (("batch_size", batch_size), ("threads", threads), ("topk", topk)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; expected at least 1")
         graph = find_graph(model_dir)
         self.config = InferenceConfig.load(graph.with_name(FILE_NAME))
+        if verify:
+            self.config.verify(graph.parent)
         self.batch_size = batch_size
+        self.workers = workers
         self._runner = Runner(graph, check_device(device), threads)
-        self._from_bytes = build_transforms(self.config.preprocessing)
-        self._from_array = build_transforms(self.config.transform_ops)
+        self._preprocess = build_transforms(self.config.preprocessing)
         self._topk = Topk(topk or self.config.topk, self.config.label_list)
 
     def predict(self, images: Union[Image, Iterable[Image]]) -> list[dict]:
         """Classify images.
 
         Args:
-            images: paths, or arrays ``[H, W, 3]`` of uint8 in RGB; one or many.
+            images: one or many. A path of an image, a folder or a list; bytes of an image file; a Pillow image; an
+                array of uint8, ``[H, W, 3]`` in RGB (``[H, W]``, one channel and RGBA are taken as such a file would
+                be) or ``[N, H, W, 3]``.
 
         Returns:
             One result an image, in order: ``class_ids``, ``scores``, ``label_names`` (best first) and ``file_name``.
             An image that cannot be read has empty lists, and ``error`` with the reason.
 
         Raises:
-            ValueError: the model's output does not fit the label list, or is not finite.
+            TypeError: something is no image.
+            ValueError: an array holds other pixels or axes than an image; or the model's output does not fit the label
+                list, or is not finite.
         """
-        if isinstance(images, (str, Path, np.ndarray)):
-            images = [images]
-        return classify(
-            images, self._from_bytes, self._score, self._topk, batch_size=self.batch_size, from_array=self._from_array
+        return list(self.stream(images))
+
+    def stream(self, images: Union[Image, Iterable[Image]]) -> Iterator[dict]:
+        """Classify images one batch after the other; see :meth:`predict`.
+
+        ``images`` may be a generator without end: no more than a few batches are in memory.
+        """
+        return predict_images(
+            inputs_of(images), self._preprocess, self._score, self._topk, self.batch_size, self.workers
         )
 
     def _score(self, images: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ class CheckpointStore:
         return prefix
 
     def remove(self, name: str) -> None:
-        """Delete a checkpoint and what was kept of the one before it."""
+        """Delete a checkpoint and the previous set kept beside it."""
         for place in PLACES:
             self._discard(self.folder / name, place)
 
@@ -132,7 +132,7 @@ class CheckpointStore:
             self.remove(f"epoch_{epoch}")
 
     def _finish_interrupted(self, prefix: Path) -> None:
-        """Bring a set that a kill left staged to its place, so that the next save does not begin by deleting it."""
+        """Put a set that a kill left staged in its place; otherwise the next save would begin by deleting it."""
         path = checkpoint_file(prefix, ".staged", MANIFEST)
         if path.exists():
             try:
@@ -174,7 +174,7 @@ class CheckpointStore:
         return CheckpointWriteError(
             f"the checkpoint {prefix} cannot be written: {error}{free}; "
             + (
-                f"the checkpoint of step {kept[1]} is whole: go on from it with -o Global.checkpoints={kept[0]}"
+                f"the checkpoint of step {kept[1]} is whole: resume from it with -o Global.checkpoints={kept[0]}"
                 if kept
                 else f"no checkpoint in {self.folder} is whole"
             )
@@ -182,12 +182,12 @@ class CheckpointStore:
 
 
 def load_checkpoint(path: Union[str, Path]) -> Checkpoint:
-    """Read the newest whole checkpoint of a prefix such as ``output/latest``.
+    """Read the newest whole set of a checkpoint such as ``output/latest``.
 
     A damaged set is reported in the log by the name of its file, and the one before it is used.
 
     Args:
-        path: a prefix, any file of a checkpoint, or the folder of a run, which stands for its ``latest``.
+        path: a prefix, any file of a checkpoint, or the folder of a run, which means its ``latest``.
 
     Raises:
         CheckpointError: if no whole set is there; the message lists what is wrong with each.
@@ -215,7 +215,7 @@ def load_checkpoint(path: Union[str, Path]) -> Checkpoint:
 
 
 def newest_whole(folder: Path) -> Optional[tuple[Path, int]]:
-    """Return prefix and step of the newest checkpoint in ``folder`` whose files are all whole; None if there is none.
+    """Return prefix and step of the newest whole checkpoint in ``folder``, or None.
 
     Of several of the same step, ``latest`` is named.
     """
@@ -230,7 +230,8 @@ def newest_whole(folder: Path) -> Optional[tuple[Path, int]]:
 
 def checkpoint_names(folder: Path) -> list[str]:
     """Return the names of the checkpoints that a run has left in ``folder``, whole or not."""
-    ending = re.compile(rf"(\.staged|\.previous)?\.({re.escape(MANIFEST)}|pdparams)")
+    # Without its manifest, a staged set is none: a run was killed in its first save.
+    ending = re.compile(rf"(\.previous)?\.({re.escape(MANIFEST)}|pdparams)|\.staged\.{re.escape(MANIFEST)}")
     names = set()
     for path in folder.iterdir() if folder.is_dir() else ():
         name, dot, rest = path.name.partition(".")

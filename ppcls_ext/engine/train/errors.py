@@ -11,5 +11,5 @@ class NonFiniteGradientError(FloatingPointError):
     """The gradients stayed NaN or infinite however small the loss scale."""
 
 
-class NonFiniteWeightsError(FloatingPointError):
+class NonFiniteStateError(FloatingPointError):
     """Weights, buffers, optimizer state or average hold NaN or infinity, though the loss may be finite."""

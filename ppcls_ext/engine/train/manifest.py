@@ -16,7 +16,7 @@ MAX_COUNT = 2**53
 
 
 class CheckpointError(ValueError):
-    """No whole checkpoint is there, or it belongs to another run."""
+    """There is no whole checkpoint, or it belongs to a different run."""
 
 
 def write_manifest(path: Path, manifest: dict) -> None:

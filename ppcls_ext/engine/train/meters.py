@@ -40,13 +40,13 @@ class EpochMeter:
         return np.concatenate([self._sums, self.metrics.state() if self.metrics else np.zeros(0)])
 
     def load_state(self, state: np.ndarray) -> None:
-        """Take over sums that :meth:`state` returned."""
+        """Restore sums that :meth:`state` returned."""
         self._sums = np.array(state[: len(self._sums)], dtype=np.float64)
         if self.metrics:
             self.metrics.load_state(state[len(self._sums) :])
 
     def figures(self, state: np.ndarray) -> dict[str, float]:
-        """Return the means that a (possibly summed) state stands for, metrics first as PaddleClas prints them."""
+        """Return the means that follow from a (possibly summed) state, metrics first as PaddleClas prints them."""
         own = self.state()
         self.load_state(state)
         figures = self.metrics.compute() if self.metrics and state[0] else {}
@@ -65,7 +65,7 @@ class StepTimer:
         self._tick = time.monotonic()
 
     def restart(self) -> None:
-        """Leave out what happened since the last step, such as an evaluation."""
+        """Exclude the time since the last step, such as an evaluation."""
         self._tick = time.monotonic()
 
     def data_ready(self) -> None:

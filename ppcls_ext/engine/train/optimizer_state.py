@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Any
+from typing import Any, Container, Optional
 
 import numpy as np
 import paddle
@@ -32,17 +32,25 @@ def named_accumulators(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.L
         OptimizerStateError: if an accumulator belongs to no parameter of ``model``.
     """
     structured = {parameter.name: name for name, parameter in model.named_parameters()}
-    by_length = sorted(structured, key=len, reverse=True)  # linear_1.w_0_deepcopy_3 before linear_1.w_0
     tensors = {}
     for key, value in optimizer.state_dict().items():
         if key == MASTER_WEIGHTS:
             tensors.update({f"{structured[name]}/master_weight": tensor for name, tensor in value.items()})
         elif key != LR_SCHEDULER:
-            owner = next((name for name in by_length if key.startswith(name + "_")), None)
+            owner = _owner(key, structured)
             if owner is None:
                 raise OptimizerStateError(f"the optimizer's {key} belongs to no parameter of {type(model).__name__}")
             tensors[f"{structured[owner]}/{key[len(owner) + 1 :]}"] = value
     return tensors
+
+
+def _owner(key: str, names: Container) -> Optional[str]:
+    """Return the longest of ``names`` that ``key`` begins with: linear_1.w_0_deepcopy_3 rather than linear_1.w_0."""
+    while "_" in key:
+        key = key.rpartition("_")[0]
+        if key in names:
+            return key
+    return None
 
 
 def to_disk(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One run at a time in an output folder, and none that overwrites another's checkpoints unasked."""
+"""One run at a time per output folder, and no run overwrites an earlier one's checkpoints unasked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -22,6 +23,8 @@ except ImportError:  # Windows
 logger = logging.getLogger("ppcls_ext")
 
 LOCK_NAME = "train.lock"
+#: What a run leaves that is killed while it writes a file aside (:func:`ppcls_ext.utils.files.write_atomically`).
+_LEFTOVER = re.compile(r".*\.(yaml|json)\.\d+\.tmp")
 
 
 class OutputDirError(RuntimeError):
@@ -44,7 +47,7 @@ class OutputLock:
         self._file = None
 
     def acquire(self) -> None:
-        """Take the lock, or raise.
+        """Take the lock, and delete half-written files of a run that was killed.
 
         Raises:
             OutputDirError: naming host and process of the run that has the folder.
@@ -73,6 +76,9 @@ class OutputLock:
         file.write(json.dumps(holder))
         file.flush()
         self._file = file
+        for path in self.folder.iterdir():
+            if _LEFTOVER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Give the folder back. The file stays, empty: to delete it could take it from the next run."""
@@ -88,7 +94,7 @@ def check_not_overwritten(folder: Path, checkpoints: Optional[str], overwrite: b
 
     Args:
         folder: the run's output folder.
-        checkpoints: what the run goes on from, or None.
+        checkpoints: the checkpoint that the run resumes from, or None.
         overwrite: whether it may replace what is there.
 
     Raises:
@@ -102,16 +108,16 @@ def check_not_overwritten(folder: Path, checkpoints: Optional[str], overwrite: b
         return
     raise OutputDirError(
         f"Global.output_dir: {folder} holds {_described(folder, names)}, which this run would overwrite. "
-        f"To go on with that run: --resume, or -o Global.checkpoints={folder}. To keep it: "
+        f"To continue that run: --resume, or -o Global.checkpoints={folder}. To keep it: "
         "-o Global.output_dir=<a different folder>. To delete it: -o Global.overwrite=True"
     )
 
 
 def resume_own(cfg) -> None:
-    """Let the run of ``cfg`` go on from the ``latest`` in its own output folder: what ``--resume`` means.
+    """Let the run of ``cfg`` resume from the ``latest`` in its own output folder: the option ``--resume``.
 
     Raises:
-        CheckpointError: if there is none, or the config names a checkpoint itself.
+        CheckpointError: if there is none, or the config already names a checkpoint.
     """
     folder = Path(cfg.Global.output_dir)
     if cfg.Global.checkpoints:

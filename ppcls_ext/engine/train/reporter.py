@@ -21,10 +21,6 @@ from ppcls_ext.engine.train.meters import StepTimer
 logger = logging.getLogger("ppcls_ext")
 
 
-class MissingVisualDLError(RuntimeError):
-    """The config asks for VisualDL's curves, and VisualDL is not installed."""
-
-
 class Reporter:
     """Log, bar and curves of one run; silent on every process but the main one.
 
@@ -32,9 +28,6 @@ class Reporter:
         session: this process.
         epochs: length of the run.
         visualdl_dir: folder for VisualDL's records, or None.
-
-    Raises:
-        MissingVisualDLError: if ``visualdl_dir`` is given and VisualDL is not installed.
     """
 
     def __init__(self, session: Session, epochs: int, visualdl_dir: Path | None = None):
@@ -121,7 +114,7 @@ class Reporter:
         best = ""
         if summary["best_epoch"]:
             best = f"; best {summary['criterion']}: {summary['best_metric']:.5f} at epoch {summary['best_epoch']}"
-        logger.info("finished %d epochs, %d steps, in %s%s", summary["epochs"], summary["steps"], seconds, best)
+        logger.info("finished epoch %d, step %d, in %s%s", summary["epochs"], summary["steps"], seconds, best)
         logger.info("files in %s: %s", output_dir, ", ".join([*names, "train.log"]))
         if config is not None and names:
             weights = output_dir / ("best_model" if "best_model" in names else "latest")
@@ -139,13 +132,8 @@ class Reporter:
 
 
 def _visualdl_writer(folder: Path):
-    try:
-        from visualdl import LogWriter  # slow to import, and only some runs want it
-    except ImportError as error:
-        raise MissingVisualDLError(
-            f"Global.use_visualdl needs VisualDL, which cannot be imported ({error}): pip install "
-            "'ppcls_ext[tracking]', or set Global.use_visualdl=False"
-        ) from error
+    from visualdl import LogWriter  # slow to import, and only some runs want it
+
     return LogWriter(logdir=str(folder))
 
 

@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: is it whole, finite, and of this run?"""
+"""Resuming from a checkpoint: is it whole, finite, and of this run?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ppcls_ext.weights.loading import WeightMismatchError, check_model
 
 logger = logging.getLogger("ppcls_ext")
 
-#: Sections whose values decide what a step does; a resumed run that changes them is told so.
+#: Sections that decide what a step does; a resumed run that changes them logs a warning.
 COMPARED_SECTIONS = ("Optimizer", "Loss.Train", "EMA")
 
 
@@ -93,7 +93,7 @@ def resume(state: TrainState, facts: RunFacts, checkpoint: Checkpoint, session: 
     if wrong:
         raise CheckpointError(
             f"Global.checkpoints: {prefix} holds NaN or infinity in {len(wrong)} of {state.tensor_count()} tensors, "
-            f"among them {', '.join(wrong[:3])}; go on from an earlier checkpoint"
+            f"among them {', '.join(wrong[:3])}; resume from an earlier checkpoint"
         )
     state.place_schedule(facts.iterations, accumulate)
     logger.info(
@@ -129,7 +129,7 @@ def _is_scaler(value: Any) -> bool:
     )
 
 
-#: Entries of ``pdstates``: what they must be, and what stands for one that older versions did not write.
+#: Entries of ``pdstates``: a check, what is expected, and a default for those that older versions did not write.
 _STATES: dict[str, tuple[Callable[[Any], bool], str, Any]] = {
     **{
         name: (is_count, "a whole number", ...)
@@ -189,7 +189,7 @@ def _check_same_position(session: Session, prefix: Path, found: dict) -> None:
 
 
 def _check_same_run(facts: RunFacts, prefix: Path, found: dict) -> None:
-    """Refuse what cannot go on, and warn of what goes on differently."""
+    """Refuse a run that cannot continue exactly where it must, and warn of changed settings."""
     if found["arch"] != facts.arch:
         raise CheckpointError(
             f"Global.checkpoints: {prefix} is of {found['arch']}, Arch.name is {facts.arch}; "

@@ -178,7 +178,7 @@ class TrainState:
             self.meter.load_state(sums if is_main else 0 * sums)
 
     def place_schedule(self, iterations: int, accumulate: int) -> None:
-        """Put the schedule where the run is, in steps of this run: another number of processes changes their number.
+        """Put the schedule where the run is, in steps of this run, whose number depends on the number of processes.
 
         The rate follows from the config and that place, not from the rate that was saved.
         """

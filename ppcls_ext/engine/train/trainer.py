@@ -2,7 +2,7 @@
 
 Order of a step: seed from the step number, forward, backward, unscaling, clipping, optimizer, schedule, moving average.
 A step whose gradients are not finite after unscaling (float16) changes neither weights nor optimizer nor average; the
-schedule goes on, so that the learning rate is a function of the position in the run. The result of a step
+schedule advances, so that the learning rate is a function of the position in the run. The result of a step
 (losses, logits) is read while the next one runs, so that the device never waits for the log; a non-finite loss is
 therefore seen one step late, and always before anything is saved. Nor is anything saved, or evaluated, that is not
 finite itself: weights diverge under a finite loss, since ReLU turns NaN into 0.
@@ -31,7 +31,7 @@ from ppcls_ext.engine.precision import Precision
 from ppcls_ext.engine.seed import seed_everything
 from ppcls_ext.engine.train.checkpoint import CheckpointStore, checkpoint_names, load_checkpoint, newest_whole
 from ppcls_ext.engine.train.ema import ModelEMA
-from ppcls_ext.engine.train.errors import NonFiniteGradientError, NonFiniteLossError, NonFiniteWeightsError
+from ppcls_ext.engine.train.errors import NonFiniteGradientError, NonFiniteLossError, NonFiniteStateError
 from ppcls_ext.engine.train.meters import EpochMeter, StepTimer
 from ppcls_ext.engine.train.output_dir import OutputDirError, OutputLock, check_not_overwritten
 from ppcls_ext.engine.train.reporter import Reporter
@@ -42,7 +42,7 @@ from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import InvalidLogitsError, build_metrics
 from ppcls_ext.optim import build_optimizer, describe_scaling, scale_learning_rates
 
-__all__ = ["NonFiniteGradientError", "NonFiniteLossError", "NonFiniteWeightsError", "Trainer", "train"]
+__all__ = ["NonFiniteGradientError", "NonFiniteLossError", "NonFiniteStateError", "Trainer", "train"]
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -137,7 +137,7 @@ class Trainer:
         Raises:
             NonFiniteLossError: if the loss becomes NaN or infinite.
             NonFiniteGradientError: if under float16 the gradients do, whatever the loss scale.
-            NonFiniteWeightsError: if weights, optimizer state or average do; they are not saved.
+            NonFiniteStateError: if weights, optimizer state or average do; they are not saved.
             CheckpointWriteError: if a checkpoint cannot be written.
             SystemExit: with 128 plus the signal's number after Ctrl-C or SIGTERM, once the checkpoint is written.
         """
@@ -277,7 +277,7 @@ class Trainer:
         """Check that what is to be saved or evaluated is finite; every process must call it.
 
         Raises:
-            NonFiniteWeightsError: on all processes, naming the tensors, the step and the last good checkpoint.
+            NonFiniteStateError: on all processes, naming the tensors, the step and the last good checkpoint.
         """
         state, step = self.state, self.state.progress.step
         if step == self._finite_step:
@@ -285,11 +285,11 @@ class Trainer:
         wrong = state.non_finite()
         if self.session.sum(np.array([len(wrong)]))[0]:
             names = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-            raise NonFiniteWeightsError(
+            raise NonFiniteStateError(
                 f"the run has diverged: after step {step} (epoch {state.progress.epoch}, iteration "
                 f"{state.progress.iteration}) {len(wrong)} of {state.tensor_count()} tensors hold NaN or infinity: "
-                f"{names or 'on another process'}. They were not saved, {self._last_good()}. Lower the learning rate "
-                f"({state.optimizer.get_lr():.3e}), lengthen the warm-up, or set Optimizer.clip_global_norm"
+                f"{names or 'on a different process'}. They were not saved, {self._last_good()}. Lower the learning "
+                f"rate ({state.optimizer.get_lr():.3e}), lengthen the warm-up, or set Optimizer.clip_global_norm"
             )
         self._finite_step = step
 
@@ -298,7 +298,7 @@ class Trainer:
         if kept:
             return f"the last good checkpoint is {kept[0]} (step {kept[1]})"
         if self.cfg.Global.checkpoints:
-            return f"the last good checkpoint is the one it went on from, {self.cfg.Global.checkpoints}"
+            return f"the last good checkpoint is the one it resumed from, {self.cfg.Global.checkpoints}"
         return "and there is no checkpoint from before"
 
     def _report_step(self, epoch: int, iteration: int, timer: StepTimer) -> None:
@@ -331,14 +331,22 @@ class Trainer:
         self._leave_if_asked()
 
     def _evaluate(self, epoch: int) -> None:
-        result = self.evaluator.run(self.model, epoch)
+        result = self._figures(epoch)
         self.history[-1].update({f"eval_{name}": value for name, value in result.items()})
         self._keep_if_best(result, epoch, self.state.best, "best_model", "best metric")
         if self.state.ema:
             with self.state.ema.applied():
-                averaged = self.evaluator.run(self.model, epoch)
+                averaged = self._figures(epoch)
             self.history[-1].update({f"eval_ema_{name}": value for name, value in averaged.items()})
             self._keep_if_best(averaged, epoch, self.state.best_ema, "best_model_ema", "best metric ema")
+
+    def _figures(self, epoch: int) -> dict:
+        try:
+            return self.evaluator.run(self.model, epoch)
+        except InvalidLogitsError as error:
+            raise NonFiniteStateError(
+                f"evaluation after epoch {epoch}: {error}. The epoch was not saved, {self._last_good()}"
+            ) from error
 
     def _keep_if_best(self, result: dict, epoch: int, best: Best, name: str, label: str) -> None:
         criterion = self.evaluator.criterion
@@ -375,7 +383,7 @@ class Trainer:
         if self.state.progress.iteration:
             self._save("latest")
         logger.warning(
-            "stopped by a signal after epoch %d, iteration %d; go on with -o Global.checkpoints=%s",
+            "stopped by a signal after epoch %d, iteration %d; resume with -o Global.checkpoints=%s",
             self.state.progress.epoch,
             self.state.progress.iteration,
             self.output_dir / "latest",

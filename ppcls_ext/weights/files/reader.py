@@ -18,7 +18,7 @@ from typing import Any, Iterator, Optional, Union
 
 import numpy as np
 
-from ppcls_ext.utils.files import check_regular, open_regular
+from ppcls_ext.utils.files import NotRegularFileError, check_regular, open_regular
 from ppcls_ext.utils.safe_pickle import (
     DAMAGE,
     Bytes,
@@ -29,9 +29,10 @@ from ppcls_ext.utils.safe_pickle import (
 )
 from ppcls_ext.weights.files import array_files, torch_file
 from ppcls_ext.weights.files.archive import Archive
-from ppcls_ext.weights.files.unwrap import unwrap
+from ppcls_ext.weights.files.unwrap import AmbiguousWeightsError, unwrap
 
 __all__ = [
+    "AmbiguousWeightsError",
     "DamagedFileError",
     "UnsafeFileError",
     "WeightFile",
@@ -79,7 +80,8 @@ def read_weights(path: Union[str, Path], ema: Optional[bool] = None) -> WeightFi
         OSError: if there is no such file, or it is no regular file.
         UnsafeFileError: if it asks for anything but data; the message names what it asked for.
         DamagedFileError: if it is cut off, contradicts itself or is in none of these formats.
-        ValueError: if it holds anything but named tensors, or two sets and ``ema`` does not say which.
+        AmbiguousWeightsError: if it holds two sets of weights and ``ema`` does not say which.
+        ValueError: if it holds anything but named tensors.
     """
     path = Path(path)
     metadata: dict = {}
@@ -88,7 +90,7 @@ def read_weights(path: Union[str, Path], ema: Optional[bool] = None) -> WeightFi
     try:
         found = unwrap(tree, ema)
     except ValueError as error:
-        raise ValueError(f"{path} {_short(error)}") from None
+        raise type(error)(f"{path} {_short(error)}") from None
     if format == PADDLE:
         found.tensors = {name: _as_numbers(array) for name, array in found.tensors.items()}
     return WeightFile(found.tensors, format, found.wrapper, found.prefix, found.skipped, metadata)
@@ -189,5 +191,10 @@ def find_weights(path: Union[str, Path], suffixes: tuple = SUFFIXES) -> Path:
             return candidate
     for candidate in candidates:
         if candidate.exists():
-            check_regular(candidate)
+            try:
+                check_regular(candidate)
+            except NotRegularFileError as error:
+                inside = sorted(file.stem for file in candidate.glob("*.pdparams")) if candidate.is_dir() else []
+                hint = f"; it holds {', '.join(inside[:5])}" if inside else ""
+                raise NotRegularFileError(f"{error}{hint}") from None
     raise FileNotFoundError(f"no weights at {path} (nor at {' or '.join(map(str, candidates[1:]))})")

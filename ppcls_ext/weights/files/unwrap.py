@@ -14,6 +14,10 @@ _PREFIXES = ("module.", "_layers.", "_orig_mod.")  # of PyTorch's and Paddle's D
 _OLD_PADDLE_KEY = "StructuredToParameterName@@"  # a second naming in files of old Paddle versions
 
 
+class AmbiguousWeightsError(ValueError):
+    """The file holds weights and their moving average, and the caller did not say which are wanted."""
+
+
 @dataclass
 class Unwrapped:
     """Named tensors, and how they were found."""
@@ -69,7 +73,7 @@ def _choose(tree: dict, ema: Optional[bool]) -> Optional[str]:
     """Return the key that holds the weights, None if ``tree`` itself does."""
     raw, averaged = ([key for key in keys if _holds_tensors(tree.get(key))] for keys in (RAW_KEYS, EMA_KEYS))
     if ema is None and raw and averaged:
-        raise ValueError(
+        raise AmbiguousWeightsError(
             f"holds weights ({raw[0]}) and their moving average ({averaged[0]}): choose with --ema or --no-ema"
         )
     candidates = averaged if ema and averaged else raw if raw or ema is False else averaged

@@ -15,7 +15,7 @@ from ppcls_ext.engine.deploy import exporter
 from ppcls_ext.engine.deploy.exporter import ExportError, export, uses_pir
 from ppcls_ext.engine.deploy.inference_yml import portable_transforms
 from ppcls_ext.engine.deploy.predictor import Predictor, Runner, find_graph
-from ppcls_ext.weights.loading import WeightMismatchError
+from ppcls_ext.weights.errors import MissingWeightsError, NonFiniteWeightsError, WeightMismatchError
 
 GRAPH = "inference.json" if uses_pir() else "inference.pdmodel"
 NATIVE = (3, 16, 16)
@@ -36,8 +36,8 @@ class Exports:
         path.write_text(yaml.safe_dump(self.config, sort_keys=False))
         return load_config(path, mode="export")
 
-    def export(self, format="default") -> Path:
-        return export(self.cfg(), format)
+    def export(self, format="default", **options) -> Path:
+        return export(self.cfg(), format, **options)
 
     def log(self) -> str:
         return (self.folder / "output" / "export.log").read_text()
@@ -56,7 +56,7 @@ def backbone(monkeypatch):
     """Let the exporter build the given layer in place of the config's backbone, with the weights that it has."""
 
     def put(layer: nn.Layer) -> nn.Layer:
-        monkeypatch.setattr(exporter, "load_trained", lambda cfg, purpose: layer)
+        monkeypatch.setattr(exporter, "load_trained", lambda cfg, purpose, random_weights: layer)
         return layer
 
     paddle.seed(3)
@@ -338,7 +338,9 @@ def test_weights_of_another_class_count_are_refused(exports):
     """Training would start such a classifier afresh; exporting it would deploy random numbers."""
     exports.config["Arch"]["class_num"] = 7
     del exports.config["Infer"]["PostProcess"], exports.config["DataLoader"]
-    with pytest.raises(WeightMismatchError, match=r"another number of classes than Arch.class_num, 7(.|\n)*\[16, 10\]"):
+    with pytest.raises(
+        WeightMismatchError, match=r"different number of classes than Arch.class_num, 7(.|\n)*\[16, 10\]"
+    ):
         exports.export()
 
 
@@ -348,15 +350,28 @@ def test_a_model_of_another_width_is_refused(exports, backbone):
         exports.export()
 
 
-def test_random_weights_are_exported_with_a_warning(exports):
+def test_random_weights_are_exported_on_demand_alone(exports):
     exports.config["Global"]["pretrained_model"] = None
-    exports.export()
-    assert "WARNING: no weights are given, so RANDOM weights are exported" in exports.log()
+    with pytest.raises(MissingWeightsError, match=r"random ones would be exported: set Global.pretrained_model"):
+        exports.export()
+    assert not exports.target.exists()
+    exports.export(random_weights=True)
+    assert "WARNING: no weights are given: random weights are exported" in exports.log()
+
+
+def test_weights_that_are_not_finite_are_not_exported(exports):
+    path = Path(exports.config["Global"]["pretrained_model"]).with_suffix(".pdparams")
+    state = paddle.load(str(path))
+    state["head.bias"][3] = float("nan")
+    paddle.save(state, str(exports.folder / "diverged.pdparams"))
+    exports.config["Global"]["pretrained_model"] = str(exports.folder / "diverged")
+    with pytest.raises(NonFiniteWeightsError, match=r"diverged.pdparams: 1 of its \d+ tensors (.|\n)*head.bias"):
+        exports.export()
 
 
 def test_the_format_is_checked(exports):
-    with pytest.raises(ValueError, match="format is 'onx'; expected default, legacy or onnx"):
-        exports.export("onx")
+    with pytest.raises(ValueError, match="format is 'tensorrt'; expected default, legacy or onnx"):
+        exports.export("tensorrt")
 
 
 def test_only_the_main_process_writes(exports, monkeypatch):
@@ -380,5 +395,5 @@ def test_a_failing_child_is_an_error(exports, monkeypatch):
 def test_a_backbone_of_paddleclas_is_exported(exports):
     exports.config["Arch"] = {"name": "PPLCNet_x0_25", "class_num": 10}
     exports.config["Global"].update(pretrained_model=None, image_shape=[3, 32, 32])
-    folder = exports.export()
+    folder = exports.export(random_weights=True)
     assert yaml.safe_load((folder / "inference.yml").read_text())["Export"]["dynamic"] == ["batch", "height", "width"]

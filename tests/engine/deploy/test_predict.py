@@ -1,6 +1,5 @@
 """The predictor: what was evaluated is what is predicted, here and in PaddleClas's own predictor."""
 
-import copy
 import json
 import os
 import subprocess
@@ -11,7 +10,6 @@ import cv2
 import numpy as np
 import paddle
 import pytest
-import yaml
 
 from ppcls_ext.config import load_config
 from ppcls_ext.data.image_files import list_images
@@ -21,30 +19,6 @@ from ppcls_ext.engine.deploy.inference_yml import InferenceConfigError
 from ppcls_ext.engine.deploy.predictor import Predictor
 from ppcls_ext.engine.evaluator import evaluate
 from ppcls_ext.engine.infer import infer
-
-
-@pytest.fixture(scope="session")
-def exported(trained, tmp_path_factory):
-    """A legacy export, which every Paddle reads, and the config that it was made with."""
-    folder = tmp_path_factory.mktemp("exported")
-    config = copy.deepcopy(trained.config)
-    config["Global"]["save_inference_dir"] = str(folder / "inference")
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    export(load_config(path, mode="export"), "legacy")
-    return types.SimpleNamespace(folder=folder / "inference", config=path, digits=trained.digits)
-
-
-@pytest.fixture
-def editable(exported, tmp_path):
-    """A copy of the export with its inference.yml as a dict; ``write`` puts the dict back."""
-    folder = tmp_path / "inference"
-    folder.mkdir()
-    for file in exported.folder.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    content = yaml.safe_load((folder / "inference.yml").read_text())
-    write = lambda: (folder / "inference.yml").write_text(yaml.safe_dump(content))  # noqa: E731
-    return types.SimpleNamespace(folder=folder, content=content, write=write)
 
 
 def first(results: list) -> list:

@@ -95,7 +95,7 @@ def test_full_disk_at_every_write_of_a_save(tmp_path):
                 store.save("latest", state(2), 2)
         kept = content(load_checkpoint(folder / "latest"))
         assert kept in (1, 2)
-        advice = f"the checkpoint of step {kept} is whole: go on from it with -o Global.checkpoints={folder}"
+        advice = f"the checkpoint of step {kept} is whole: resume from it with -o Global.checkpoints={folder}"
         assert advice in str(error.value)
         store.save("latest", state(3), 3)
         assert content(load_checkpoint(folder / "latest")) == 3

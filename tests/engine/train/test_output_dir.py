@@ -55,15 +55,17 @@ def content(folder):
 def test_a_second_run_is_refused_until_the_first_is_gone(runs, holder):
     """The refusal names the process and writes nothing; a SIGKILL frees the folder, though a worker lives on."""
     runs.config["Global"].update(epochs=1, eval_during_train=False)
+    (runs.output_dir / "config.yaml.77.tmp").write_text("half")
     before = content(runs.output_dir)
     with pytest.raises(OutputDirError, match=rf"a run is writing to .*output \(process {holder.pid} on \S+, since 20"):
         train(load_config(runs.write()))
-    assert content(runs.output_dir) == before == {}
+    assert content(runs.output_dir) == before
     holder.kill()
     holder.wait()
     train(load_config(runs.write()))
     assert f"(process {holder.pid} on " in runs.log() and "it was killed" in runs.log()
     assert (runs.output_dir / "train.lock").read_text() == ""
+    assert not list(runs.output_dir.glob("*.tmp"))
 
 
 def test_a_lock_that_was_given_back_says_nothing(tmp_path):
@@ -112,6 +114,16 @@ def test_an_interrupted_run_is_not_overwritten_either(runs):
     runs.train_until(1, 2)
     with pytest.raises(OutputDirError, match=r"an interrupted run of Sequencer2D_S \(0 of 2 epochs\)"):
         train(load_config(runs.write()))
+
+
+def test_a_run_that_was_killed_in_its_first_save_is_started_again(runs):
+    """What it has staged is no checkpoint: there is nothing to lose, and nothing to resume."""
+    runs.config["Global"].update(epochs=1, eval_during_train=False)
+    runs.output_dir.mkdir()
+    (runs.output_dir / "latest.staged.pdparams").write_bytes(b"half")
+    train(load_config(runs.write()))
+    assert load_checkpoint(runs.output_dir).parts["pdstates"]["epoch"] == 1
+    assert not list(runs.output_dir.glob("*.staged.*"))
 
 
 def test_the_checkpoint_of_another_folder_does_not_open_this_one(finished):

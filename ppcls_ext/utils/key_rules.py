@@ -1,9 +1,12 @@
-"""Rules that rename tensors between a published layout and ours, read in both directions.
+"""Rules that rename tensors between a publisher's checkpoint and this package's model, in both directions.
 
-A rule is two templates of names. ``{s}`` and ``{i}`` stand for a stage and a block in it, both from 0, ``{s+1}`` for
-the next stage, ``{block}`` for a block counted over all stages (ours then has ``{s}`` and ``{i}``), ``{rest}`` for any
-tail, any other word for a number; :data:`NUMBERINGS` holds other ways to count stages, :data:`LABELS` other names of
-blocks.
+A family lists its publishers, each a :class:`Source`; the first is the one to write when PyTorch's names are wanted. A
+source is a list of rules, ``Rule(published name, name here)``; the first that matches applies, in either direction.
+
+The names are templates. ``{s}`` and ``{i}`` stand for a stage and a block in it, both counted from 0, ``{s+1}`` for the
+next stage, ``{block}`` for a block counted over all stages (the name here then has ``{s}`` and ``{i}``), ``{rest}`` for
+any tail, any other word for a number. :data:`NUMBERINGS` holds other ways to count stages, :data:`LABELS` other names
+of blocks. Renaming PyTorch's batch norm buffers and transposing the weights of linear layers needs no rule.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ from typing import Callable, Optional, Sequence, Union
 
 import numpy as np
 
-OURS = "ppcls_ext"  # the name of our own layout
-TORCH, PADDLE = "torch", "paddle"  # a linear layer's weight is [out, in], [in, out]
+OURS = "ppcls_ext"  # the source of files with this package's own names
+TORCH, PADDLE = "torch", "paddle"  # orientations: a linear layer's weight is [out, in] or [in, out]
 
 _TOKEN = re.compile(r"\{(\w+)([+-]\d+)?\}")
 _BATCH_NORM = {"running_mean": "_mean", "running_var": "_variance"}  # PyTorch's buffers: Paddle's
@@ -24,7 +27,7 @@ _COUNTER = re.compile(r"(.+\.)?num_batches_tracked")  # PyTorch's alone; inferen
 
 @dataclass(frozen=True)
 class Structure:
-    """What of a model decides how layouts number its tensors.
+    """What decides how publishers number the tensors of a model.
 
     Attributes:
         depths: Blocks of each stage.
@@ -77,9 +80,9 @@ LABELS: dict[str, Callable[[Structure, int, int], str]] = {"letters": _letters}
 
 @dataclass(frozen=True)
 class Transform:
-    """How the tensors of a rule become ours and back, where a name and the orientation are not all.
+    """How the tensors of a rule become one of this package's and back, where renaming and transposing do not suffice.
 
-    A layout that is only read needs no way back.
+    A source that is only read needs no way back.
     """
 
     to_ours: Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -88,11 +91,11 @@ class Transform:
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of a layout.
+    """One line of a source.
 
     Attributes:
-        theirs: Template of the published name, or several that become one tensor of ours.
-        ours: Template of our name.
+        theirs: Template of the published name, or of several tensors that become one here.
+        ours: Template of the name here.
         transform: Applied to the arrays in the published orientation.
         stages: If given, the stages (from the structure) that the rule is for.
     """
@@ -103,7 +106,7 @@ class Rule:
     stages: Optional[Callable[[Structure], Sequence[int]]] = None
 
     @property
-    def sources(self) -> tuple:
+    def published(self) -> tuple:
         """The templates of the published names."""
         return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
 
@@ -113,12 +116,12 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How somebody names and orients the tensors of a family.
+class Source:
+    """How a publisher names and orients the tensors of a family.
 
     Attributes:
-        name: As users write it.
-        source: Whose it is, for messages.
+        name: As users write it, such as ``timm``.
+        publisher: Repository and framework, for messages.
         rules: The first that matches a name applies.
         orientation: ``torch`` or ``paddle``.
         dropped: Regular expressions of names that hold no weights, or none that a forward pass uses.
@@ -126,7 +129,7 @@ class Layout:
     """
 
     name: str
-    source: str
+    publisher: str
     rules: tuple
     orientation: str = TORCH
     dropped: tuple = ()
@@ -138,22 +141,22 @@ class Layout:
         return any(re.fullmatch(pattern, name) for pattern in patterns)
 
     def our_name(self, name: str, structure: Structure) -> Optional[tuple[str, Rule, int]]:
-        """Return our name of a published tensor, the rule, and which of the rule's sources it is; None if unknown."""
+        """Return the name here, the rule, and the position among the rule's published names; None if unknown."""
         name = self._buffer(name, _BATCH_NORM)
         for rule in self.rules:
-            for index, template in enumerate(rule.sources):
+            for index, template in enumerate(rule.published):
                 values = _parse(template, name, structure)
                 if values is not None and rule.covers(values, structure):
                     return _format(rule.ours, values, structure), rule, index
         return None
 
     def their_names(self, name: str, structure: Structure) -> Optional[tuple[list[str], Rule]]:
-        """Return the published names of a tensor of ours, and the rule; None if there is none."""
+        """Return the published names of this package's tensor ``name``, and the rule; None if there is none."""
         for rule in self.rules:
             values = _parse(rule.ours, name, structure)
             if values is not None and rule.covers(values, structure):
                 buffers = {ours: theirs for theirs, ours in _BATCH_NORM.items()}
-                names = [_format(template, values, structure) for template in rule.sources]
+                names = [_format(template, values, structure) for template in rule.published]
                 return [self._buffer(theirs, buffers) for theirs in names], rule
         return None
 
@@ -214,3 +217,12 @@ def _format(template: str, values: dict, structure: Structure) -> str:
         return value if placeholder == "rest" else str(value + offset)
 
     return _TOKEN.sub(fill, template)
+
+
+def unchanged(*layers: str) -> tuple:
+    """Return the rules of top-level layers that have the same name in both places."""
+    return tuple(Rule(f"{layer}.{{rest}}", f"{layer}.{{rest}}") for layer in layers)
+
+
+#: This package's own names, which every family has.
+OWN_SOURCE = Source(OURS, "ppcls_ext, Paddle", (Rule("{rest}", "{rest}"),), PADDLE)

@@ -1,0 +1,102 @@
+"""True-positive rate at a bounded false-positive rate, as counts over PaddleClas's thresholds."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+
+from ppcls_ext.metrics.classes import class_ids, finite_logits
+
+#: PaddleClas tries the thresholds 0, 0.0001, …, 0.9999, and compares them with scores in float32.
+THRESHOLDS = (np.arange(10_000) / 10_000).astype(np.float32)
+
+
+class TprAtFpr:
+    """The greatest true-positive rate of any threshold whose false-positive rate is at most ``max_fpr``.
+
+    For two classes: class 0 is negative, every other one positive, and a sample's score is the softmax probability of
+    class 1. A sample counts as positive if its score is above the threshold. Without negative samples each threshold is
+    allowed; without positive ones the rate is 0.
+
+    The state is two histograms of scores between the thresholds, of negative and of positive samples: whole numbers in
+    float64, so that those of several processes add up exactly.
+
+    Args:
+        max_fpr: the greatest false-positive rate allowed, in [0, 1].
+        class_num: number of classes, at least 2.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    names = ("tpr_at_fpr", "fpr", "threshold")
+
+    def __init__(self, max_fpr: float = 1e-3, class_num: int = 2):
+        if not 0 <= max_fpr <= 1:
+            raise ValueError(f"TprAtFpr: max_fpr must be in [0, 1], got {max_fpr!r}")
+        if class_num < 2:
+            raise ValueError(f"TprAtFpr: the model must have at least 2 classes, got {class_num}")
+        self.max_fpr, self.class_num = max_fpr, class_num
+        self.reset()
+
+    def reset(self) -> None:
+        """Discard all samples."""
+        self._counts = np.zeros((2, len(THRESHOLDS) + 1), dtype=np.float64)
+
+    def update(self, logits: paddle.Tensor, labels: paddle.Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            logits: ``[N, class_num]``.
+            labels: integer ``[N]`` or ``[N, 1]``; or floating-point ``[N, class_num]``, scored against the class with
+                the largest share.
+
+        Raises:
+            ValueError: if shapes do not fit or a label is no class.
+            InvalidLogitsError: if a logit is NaN or infinite; nothing is counted then.
+        """
+        logits = finite_logits(logits, self.class_num, "TprAtFpr")
+        if not len(logits):
+            return
+        scores = paddle.nn.functional.softmax(logits, axis=-1)[:, 1].numpy()
+        positive = class_ids(labels.numpy(), len(scores), self.class_num, "TprAtFpr") != 0
+        passed = np.searchsorted(THRESHOLDS, scores, side="left")  # how many thresholds a score is above
+        for row, of_row in enumerate((~positive, positive)):
+            self._counts[row] += np.bincount(passed[of_row], minlength=self._counts.shape[1])
+
+    def state(self) -> np.ndarray:
+        """Return the histograms as one vector; those of several processes may be added."""
+        return self._counts.reshape(-1).copy()
+
+    def load_state(self, state: np.ndarray) -> None:
+        """Take over what :meth:`state` returned, or a sum of such.
+
+        Raises:
+            ValueError: if the length is wrong.
+        """
+        state = np.asarray(state, dtype=np.float64)
+        if state.shape != (self._counts.size,):
+            raise ValueError(f"TprAtFpr: the state must have shape ({self._counts.size},), got {state.shape}")
+        self._counts = state.reshape(self._counts.shape).copy()
+
+    def compute(self) -> dict:
+        """Return the rate, and the false-positive rate and threshold at which it is reached (the lowest such one).
+
+        Raises:
+            ValueError: if no sample was counted.
+        """
+        totals = self._counts.sum(axis=1)
+        if not totals.any():
+            raise ValueError("TprAtFpr: no sample was counted, so there is no rate")
+        # Column i: samples above threshold i.
+        above = self._counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
+        fpr, tpr = above / np.maximum(totals, 1)[:, None]
+        allowed = np.where(fpr <= self.max_fpr, tpr, -1.0)
+        best = int(allowed.argmax())
+        if allowed[best] <= 0:
+            return {"tpr_at_fpr": 0.0, "fpr": 0.0, "threshold": 1.0}
+        return {
+            "tpr_at_fpr": float(tpr[best]),
+            "fpr": float(fpr[best]),
+            "threshold": best / len(THRESHOLDS),
+        }
