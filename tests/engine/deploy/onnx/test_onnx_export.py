@@ -123,6 +123,15 @@ def test_onnx_beside_the_graph_of_paddle(exports):
         np.testing.assert_allclose(graph.run(None, {"x": images})[0], dygraph(model, images), rtol=0, atol=2e-6)
 
 
+def test_onnx_beside_the_legacy_format(exports):
+    """Which Paddle 3 leaves to a process of its own."""
+    exports.export("legacy", "onnx")
+    assert exports.files() >= {"inference.pdmodel", "inference.pdiparams", "inference.onnx", "inference.yml"}
+    facts = exports.facts()
+    assert facts["graph"] == "inference.pdmodel" and facts["onnx"]["graph"] == "inference.onnx"
+    assert facts["dynamic"] == ["batch", "height", "width"]
+
+
 def test_an_export_replaces_every_earlier_graph(exports):
     """A graph left behind would be run with another one's labels."""
     exports.export("default", "onnx")
