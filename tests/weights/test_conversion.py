@@ -70,6 +70,7 @@ def convert(tmp_path, state, dst="out.pdparams", **options):
 GOLDEN = {name: how for row in FAMILIES.values() for name, how in row.converted.items()}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", GOLDEN)
 def test_logits_of_a_converted_checkpoint(tmp_path, name):
     """The published source, filled by the rule, gives the logits that the reference gives with the same numbers.
