@@ -28,3 +28,15 @@ def restored_registry(monkeypatch):
 
     for table in ("_FAMILIES", "_SPECS", "_FACTORIES"):
         monkeypatch.setattr(registry, table, getattr(registry, table).copy())
+
+
+@pytest.hookimpl(tryfirst=True)  # before the option -m is applied
+def pytest_collection_modifyitems(items):
+    """Leave the first case of a test marked `sampled` in the quick loop; the others are slow."""
+    sampled = set()
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            test = item.nodeid.partition("[")[0]
+            if test in sampled:
+                item.add_marker(pytest.mark.slow)
+            sampled.add(test)
