@@ -9,13 +9,13 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Callable, Iterable, Iterator, Optional
 
-_callbacks: dict[str, Callable[[], None]] = {}
+_callbacks: dict[str, Callable[[], object]] = {}
 _package = ""
 _depth = 0
-_waiting: list[Callable[[], None]] = []
+_waiting: list[Callable[[], object]] = []
 
 
-def when_imported(names: Iterable[str], callback: Callable[[], None], package: str) -> None:
+def when_imported(names: Iterable[str], callback: Callable[[], object], package: str) -> None:
     """Call ``callback`` whenever the import of one of the modules ends without an error.
 
     It does not hear of modules whose import began earlier.

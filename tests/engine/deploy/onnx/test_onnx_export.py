@@ -100,6 +100,7 @@ class Classifier(nn.Layer):
 # ---- what is written -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_onnx_beside_the_graph_of_paddle(exports):
     """At shapes that the export did not check; the notes name what is in the folder."""
