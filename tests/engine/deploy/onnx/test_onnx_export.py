@@ -124,6 +124,7 @@ def test_onnx_beside_the_graph_of_paddle(exports):
         np.testing.assert_allclose(graph.run(None, {"x": images})[0], dygraph(model, images), rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_onnx_beside_the_legacy_format(exports):
     """Which Paddle 3 leaves to a process of its own."""
     exports.export("legacy", "onnx")
