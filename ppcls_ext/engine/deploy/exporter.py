@@ -42,7 +42,7 @@ from ppcls_ext.version import __version__
 logger = logging.getLogger("ppcls_ext")
 
 #: Files whose sizes and checksums inference.yml states.
-RECORDED_SUFFIXES = (*GRAPH_SUFFIXES, ".pdiparams", ".onnx")
+RECORDED_SUFFIXES = (*GRAPH_SUFFIXES, ".pdiparams", ".onnx", ".data")
 FORMATS = ("default", "legacy", "onnx")
 #: Read by Paddle 3 at import: 0 makes it write ``.pdmodel`` instead of ``.json``.
 PIR_FLAG = "FLAGS_enable_pir_api"

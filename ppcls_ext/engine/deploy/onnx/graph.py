@@ -347,11 +347,6 @@ def _usual(array: np.ndarray) -> np.ndarray:
     return array.astype(np.int64) if array.dtype in (np.int32, np.int16, np.int8) else array
 
 
-def content_of(tensor: Tensor) -> Optional[np.ndarray]:
-    """Return what a tensor of integers is known to hold, as an object array of sizes, or None."""
-    return tensor.content
-
-
 def all_constant(tensors: Iterable[Optional[Tensor]]) -> bool:
     """Return whether all of the tensors are constants."""
     return all(tensor is None or tensor.value is not None for tensor in tensors)

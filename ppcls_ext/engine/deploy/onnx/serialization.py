@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +15,8 @@ from ppcls_ext.version import __version__
 LIMIT = 2**31 - 1
 
 
-def to_model(graph: Graph, metadata: Optional[dict] = None):
-    """Return the graph as an ``onnx.ModelProto``.
-
-    Args:
-        graph: pruned and in order.
-        metadata: texts to note in the file.
-    """
+def to_model(graph: Graph):
+    """Return a graph that is pruned and in order as an ``onnx.ModelProto``."""
     from onnx import helper, numpy_helper
 
     constants: dict[str, np.ndarray] = {}
@@ -49,15 +44,13 @@ def to_model(graph: Graph, metadata: Optional[dict] = None):
         [_info(name, tensor) for name, tensor in graph.outputs.items()],
         [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in constants.items()],
     )
-    model = helper.make_model(
+    return helper.make_model(
         message,
         opset_imports=opsets,
         ir_version=helper.find_min_ir_version_for(opsets),
         producer_name="ppcls_ext",
         producer_version=__version__,
     )
-    helper.set_model_props(model, {key: str(value) for key, value in (metadata or {}).items()})
-    return model
 
 
 def save(model, path: Path) -> None:

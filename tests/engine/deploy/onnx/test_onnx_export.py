@@ -63,7 +63,7 @@ def backbone(monkeypatch):
     """Let the exporter build the given layer in place of the config's backbone."""
 
     def put(layer: nn.Layer) -> nn.Layer:
-        monkeypatch.setattr(exporter, "load_trained", lambda cfg, purpose: layer)
+        monkeypatch.setattr(exporter, "load_trained", lambda *_: layer)
         return layer
 
     paddle.seed(3)
@@ -124,6 +124,7 @@ def test_onnx_beside_the_graph_of_paddle(exports):
         np.testing.assert_allclose(graph.run(None, {"x": images})[0], dygraph(model, images), rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_onnx_beside_the_legacy_format(exports):
     """Which Paddle 3 leaves to a process of its own."""
     exports.export("legacy", "onnx")

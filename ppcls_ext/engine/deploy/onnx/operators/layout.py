@@ -6,7 +6,7 @@ from typing import Optional, Sequence
 
 import numpy as np
 
-from ppcls_ext.engine.deploy.onnx.graph import INT64, Tensor
+from ppcls_ext.engine.deploy.onnx.graph import Tensor
 from ppcls_ext.engine.deploy.onnx.operators.call import Call, broadcast, numpy_type, translates
 from ppcls_ext.engine.deploy.onnx.sizes import Size, is_known, product, quotient_of_products
 
@@ -462,4 +462,3 @@ def channel_shuffle(call: Call) -> Tensor:
 def set_value(call: Call) -> Tensor:
     """A tensor with a part written over."""
     call.unsupported("it writes into a tensor in place")
-    return call.graph.constant(0, INT64)

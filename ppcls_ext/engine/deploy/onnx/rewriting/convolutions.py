@@ -6,7 +6,7 @@ from typing import Optional
 
 import numpy as np
 
-from ppcls_ext.engine.deploy.onnx.graph import Graph, Node, all_constant
+from ppcls_ext.engine.deploy.onnx.graph import Graph, Node, Tensor, all_constant
 from ppcls_ext.engine.deploy.onnx.rewriting.constants import constant_operand, kind_of, sole_user
 
 
@@ -17,37 +17,27 @@ def fold_into_convolutions(graph: Graph) -> None:
         if node.operator not in ("Conv", "ConvTranspose") or not all_constant(node.inputs[1:]):
             continue
         _take_padding(node, users)
+        last = node.output
         while True:
-            after = sole_user(users, node.output)
-            affine = None if after is None else _affine(after, node)
+            after = sole_user(users, last)
+            affine = None if after is None else _affine(after, node, last)
             if affine is None:
                 break
             _apply(graph, node, *affine)
-            old = node.output
-            node.outputs = [after.output]
-            after.output.node = node
-            users[node.output] = users.get(after.output, [])
-            users.pop(old, None)
-            after.outputs = [old]
-            old.node = after
-            after.inputs = []
-    graph.nodes = [node for node in graph.nodes if node.inputs or not _is_spent(node)]
+            last = after.output
+        graph.replace(last, node.output)
     graph.prune()
 
 
-def _is_spent(node: Node) -> bool:
-    return node.operator in ("Add", "Sub", "Mul", "Div", "BatchNormalization")
-
-
-def _affine(node: Node, convolution: Node) -> Optional[tuple[np.ndarray, np.ndarray]]:
-    """Return factor and summand of each channel if that is all that ``node`` does to a convolution's output."""
+def _affine(node: Node, convolution: Node, x: Tensor) -> Optional[tuple[np.ndarray, np.ndarray]]:
+    """Return factor and summand of each channel if that is all that ``node`` does to ``x``, a convolution's result."""
     channels = int(convolution.output.shape[1])
     if node.operator == "BatchNormalization" and all_constant(node.inputs[1:]):
         scale, bias, mean, variance = (tensor.value.astype(np.float64) for tensor in node.inputs[1:])
         factor = scale / np.sqrt(variance + node.attributes["epsilon"])
         return factor, bias - mean * factor
     operand = constant_operand(node)
-    if operand is None or operand[0] is not convolution.output:
+    if operand is None or operand[0] is not x:
         return None
     array = operand[1]
     rank = convolution.output.rank
