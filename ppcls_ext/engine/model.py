@@ -10,7 +10,7 @@ import paddle
 from ppcls_ext.arch.freezing import convert_sync_batchnorm, freeze_up_to
 from ppcls_ext.config.weight_plan import plan_of
 from ppcls_ext.engine.train.checkpoint import Checkpoint
-from ppcls_ext.factory import backbone_factory, build_backbone, is_ours
+from ppcls_ext.factory import build_backbone, existing_factory, is_ours
 from ppcls_ext.weights.errors import MissingWeightsError, WeightMismatchError
 from ppcls_ext.weights.resolver import WeightPlan
 
@@ -40,7 +40,7 @@ def _build(cfg, plan: WeightPlan, arguments: dict) -> paddle.nn.Layer:
     arguments = dict(arguments)
     # Ours freeze themselves; PaddleClas's own way renames the weights.
     frozen = None if is_ours(cfg.Arch.name) else arguments.pop("freeze_befor", None)
-    model = build_backbone(backbone_factory(cfg.Arch.name), plan, arguments)
+    model = build_backbone(existing_factory(cfg.Arch.name), plan, arguments)
     if frozen:
         freeze_up_to(model, frozen)
     if cfg.Arch.use_sync_bn:

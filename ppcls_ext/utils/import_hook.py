@@ -9,13 +9,13 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Callable, Iterable, Iterator, Optional
 
-_callbacks: dict[str, Callable[[], None]] = {}
+_callbacks: dict[str, Callable[[], object]] = {}
 _package = ""
 _depth = 0
-_waiting: list[Callable[[], None]] = []
+_waiting: list[Callable[[], object]] = []
 
 
-def when_imported(names: Iterable[str], callback: Callable[[], None], package: str) -> None:
+def when_imported(names: Iterable[str], callback: Callable[[], object], package: str) -> None:
     """Call ``callback`` whenever the import of one of the modules ends without an error.
 
     It does not hear of modules whose import began earlier.
@@ -80,7 +80,9 @@ class _ListeningLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Run the module's code, then call what waits for it."""
         name = module.__name__
-        module.__loader__ = module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
         if name in _callbacks:
             self._loader.exec_module(module)
             with deferred():
