@@ -56,7 +56,7 @@ def dataset_arguments(name: str) -> dict[str, inspect.Parameter]:
     Raises:
         ValueError: if there is no such dataset; the nearest name is given.
     """
-    if name not in DATASETS:
+    if not isinstance(name, str) or name not in DATASETS:
         raise ValueError(unknown_name("dataset", name, DATASETS, PADDLECLAS_ONLY_DATASETS))
     parameters = list(inspect.signature(DATASETS[name].__init__).parameters.items())[1:]
     return {key: value for key, value in parameters if value.kind is not value.KEYWORD_ONLY}
@@ -232,7 +232,7 @@ def sampler_options(section: dict, mode: str) -> tuple[str, dict]:
     """
     section = dict(section)
     name = section.pop("name", "DistributedBatchSampler")
-    if name not in SAMPLERS:
+    if not isinstance(name, str) or name not in SAMPLERS:
         raise ValueError(unknown_name("sampler", name, SAMPLERS, PADDLECLAS_ONLY_SAMPLERS))
     options = dict(SAMPLER_OPTIONS[name])
     if "shuffle" in options:

@@ -115,7 +115,7 @@ def named_source(name: str, family: str) -> Source:
     """Return the source ``name`` of a family.
 
     Raises:
-        ConversionError: with the family's sources, if it is none of them.
+        ConversionError: with the family's sources, if it is not among them.
     """
     found = {source.name: source for source in sources_of(family)}
     if name not in found:
@@ -142,7 +142,7 @@ def fill(renamed: Renamed, target: Target, source: Source) -> tuple[dict[str, np
     """Return the model's arrays by name, and how many tensors came in which type.
 
     Raises:
-        ConversionError: listing every tensor that is left over, missing, of another shape or of another kind.
+        ConversionError: listing every tensor that is left over, missing, or has a different shape or kind of number.
     """
     problems = [f"unknown in the {source.name} source: {key}" for key in renamed.unknown]
     problems += [

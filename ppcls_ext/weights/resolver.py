@@ -81,7 +81,7 @@ def plan_weights(
     Args:
         factory: What builds the model. A factory of this package has ``arguments``, the constructor arguments that its
             name stands for, and ``weights``, what is published; PaddleClas's have neither.
-        given: Constructor arguments that the caller chose; they win, and weights of another model are refused.
+        given: Constructor arguments that the caller chose; they win, and weights of a different model are refused.
         pretrained: A path, True for published weights, or False.
         source: Which of several published files.
         use_ssld: Whether published weights distilled by SSLD are meant.
@@ -93,7 +93,7 @@ def plan_weights(
         WeightPlanError: if there are no such weights, or they belong to a model with other arguments.
         FileNotFoundError, NotRegularFileError: if there is no such file.
         RecordError: if the record beside the file is damaged.
-        TypeError: if ``pretrained`` is none of these.
+        TypeError: if ``pretrained`` is anything else.
     """
     if not isinstance(pretrained, (bool, str, os.PathLike, type(None))):
         raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")

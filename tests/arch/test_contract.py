@@ -210,6 +210,7 @@ def loss_and_gradients(model, x) -> tuple:
     return loss.item(), gradients, after
 
 
+@pytest.mark.sampled
 @every_small_backbone_compat
 @pytest.mark.parametrize("frozen_stem", [False, True], ids=["trainable", "frozen stem"])
 def test_recompute_changes_nothing_but_memory(spec, frozen_stem):
@@ -598,6 +599,7 @@ def exported(model, path, height=None, width=None):
     return loaded
 
 
+@pytest.mark.sampled
 @every_small_backbone_compat
 def test_export_with_dynamic_batch_height_and_width(spec, tmp_path):
     """Traced once with unknown sizes, saved, read again: equal to the model at two batches and three resolutions."""

@@ -61,6 +61,7 @@ def train(model: nn.Layer, precision: Precision, steps: int = 5) -> tuple:
     return np.array(losses), logits
 
 
+@pytest.mark.sampled
 @pytest.mark.compat
 @every_kind
 def test_mixed_precision_trains_as_float32_does(name):
