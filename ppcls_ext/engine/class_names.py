@@ -51,7 +51,7 @@ def prediction_labels(cfg: Config, class_num: int) -> list[str]:
     trained = trained_class_names(cfg)
     post_process = cfg.Infer.PostProcess if cfg.Infer is not None else None
     path = post_process.class_id_map_file if post_process is not None else None
-    if not path:
+    if post_process is None or not path:
         if trained is None or len(trained) > class_num:
             logger.warning("%s is not given: classes are named by their ids", LABEL_FILE)
             trained = []
