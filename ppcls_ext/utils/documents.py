@@ -75,7 +75,6 @@ def check_yaml_bounds(text: str, max_values: int) -> None:
 
 def _count_events(text: str, max_values: int, loader: type) -> None:
     depth = count = 0
-    event: Any
     for event in yaml.parse(text, Loader=loader):
         problem = None
         if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
