@@ -45,13 +45,9 @@ def merge_factors(graph: Graph) -> None:
         first = constant_operand(node)
         after = sole_user(users, node.output)
         second = None if after is None else constant_operand(after)
-        if (
-            first is None
-            or after is None
-            or second is None
-            or kind_of(node) != kind_of(after)
-            or second[0] is not node.output
-        ):
+        if first is None or after is None or second is None:
+            continue
+        if kind_of(node) != kind_of(after) or second[0] is not node.output:
             continue
         joined = first[1] + second[1] if kind_of(node) == "Add" else first[1] * second[1]
         after.operator = kind_of(node)

@@ -25,12 +25,9 @@ def fold_before_convolutions(graph: Graph) -> None:
 def _fold(graph: Graph, node: Node, users: dict) -> bool:
     before = node.operand(0).node
     operand = None if before is None else constant_operand(before)
-    if (
-        before is None
-        or operand is None
-        or sole_user(users, before.output) is not node
-        or operand[0].shape != before.output.shape
-    ):
+    if before is None or operand is None:
+        return False
+    if sole_user(users, before.output) is not node or operand[0].shape != before.output.shape:
         return False
     x, array = operand
     old = node.operand(1)

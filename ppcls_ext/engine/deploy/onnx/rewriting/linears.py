@@ -35,11 +35,9 @@ class Linear:
     @property
     def bias(self) -> Optional[np.ndarray]:
         """Return the bias ``[out]``, if there is one."""
-        return (
-            None
-            if self.add is None
-            else next(t.array for t in self.add.inputs if t is not None and t.value is not None)
-        )
+        if self.add is None:
+            return None
+        return next(t.value for t in self.add.inputs if t is not None and t.value is not None)
 
 
 def linears(graph: Graph, users: dict) -> list[Linear]:
@@ -162,9 +160,7 @@ def fold_into_linears(graph: Graph) -> None:
         linear.matmul.inputs[1] = graph.constant(matrix.array * factor, np.float32, name=matrix.name)
         if linear.add is not None:
             linear.add.inputs = [
-                graph.constant(t.array * factor, np.float32, name=t.name)
-                if t is not None and t.value is not None
-                else t
+                t if t is None or t.value is None else graph.constant(t.value * factor, np.float32, name=t.name)
                 for t in linear.add.inputs
             ]
         graph.replace(node.output, operand[0])
