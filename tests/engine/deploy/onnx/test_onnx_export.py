@@ -63,7 +63,7 @@ def backbone(monkeypatch):
     """Let the exporter build the given layer in place of the config's backbone."""
 
     def put(layer: nn.Layer) -> nn.Layer:
-        monkeypatch.setattr(exporter, "load_trained", lambda cfg, purpose: layer)
+        monkeypatch.setattr(exporter, "load_trained", lambda cfg, purpose, random_weights: layer)
         return layer
 
     paddle.seed(3)
