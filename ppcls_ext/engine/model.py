@@ -8,16 +8,17 @@ from typing import Any, Optional
 import paddle
 
 from ppcls_ext.arch.freezing import convert_sync_batchnorm, freeze_up_to
+from ppcls_ext.config import Config
 from ppcls_ext.config.weight_plan import plan_of
 from ppcls_ext.engine.train.checkpoint import Checkpoint
-from ppcls_ext.factory import backbone_factory, build_backbone, is_ours
+from ppcls_ext.factory import build_backbone, existing_factory, is_ours
 from ppcls_ext.weights.errors import MissingWeightsError, WeightMismatchError
 from ppcls_ext.weights.resolver import WeightPlan
 
 logger = logging.getLogger("ppcls_ext")
 
 
-def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer:
+def build_model(cfg: Config, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer:
     """Build the backbone that ``cfg.Arch`` names and load the weights that the config asks for, strictly.
 
     ``Global.pretrained_model`` wins over ``Arch.pretrained``, which is then neither loaded nor downloaded.
@@ -36,11 +37,11 @@ def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer
     return _build(cfg, plan, arguments)
 
 
-def _build(cfg, plan: WeightPlan, arguments: dict) -> paddle.nn.Layer:
+def _build(cfg: Config, plan: WeightPlan, arguments: dict) -> paddle.nn.Layer:
     arguments = dict(arguments)
     # Ours freeze themselves; PaddleClas's own way renames the weights.
     frozen = None if is_ours(cfg.Arch.name) else arguments.pop("freeze_befor", None)
-    model = build_backbone(backbone_factory(cfg.Arch.name), plan, arguments)
+    model = build_backbone(existing_factory(cfg.Arch.name), plan, arguments)
     if frozen:
         freeze_up_to(model, frozen)
     if cfg.Arch.use_sync_bn:
@@ -51,7 +52,7 @@ def _build(cfg, plan: WeightPlan, arguments: dict) -> paddle.nn.Layer:
     return model
 
 
-def load_trained(cfg, purpose: str, random_weights: bool = False) -> paddle.nn.Layer:
+def load_trained(cfg: Config, purpose: str, random_weights: bool = False) -> paddle.nn.Layer:
     """Build the backbone of ``cfg`` with its weights, in evaluation mode.
 
     Training starts a classifier with a different number of classes afresh; here that would be a classifier with random
@@ -83,12 +84,12 @@ def load_trained(cfg, purpose: str, random_weights: bool = False) -> paddle.nn.L
     return model
 
 
-def _origin(cfg, plan: WeightPlan) -> str:
+def _origin(cfg: Config, plan: WeightPlan) -> str:
     is_own = plan.published is None and plan.address is None
     return str(plan.path) if is_own else f"the published file of {cfg.Arch.name}"
 
 
-def _missing_weights(cfg, purpose: str) -> str:
+def _missing_weights(cfg: Config, purpose: str) -> str:
     if cfg.Global.checkpoints:
         return (
             f"Global.checkpoints is what training resumes from; give Global.pretrained_model={cfg.Global.checkpoints} "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers as abstract
-from typing import Optional, Sequence, Union
+from typing import Any, Optional, Sequence
 
 from ppcls_ext.utils.spelling import nearest
 
@@ -128,7 +128,7 @@ def _is_number(value) -> bool:
 # Arguments of operators, as YAML gives them
 
 
-def number(value: Union[int, float, str], name: str) -> float:
+def number(value: object, name: str) -> float:
     """Read a number, a numeral in a string, or a fraction of two numerals such as ``"1.0/255.0"``.
 
     YAML 1.1 reads ``1e-3`` (no point) as a string, so strings are numbers here. Nothing is evaluated.
@@ -152,7 +152,7 @@ def number(value: Union[int, float, str], name: str) -> float:
     return result
 
 
-def numbers(value: Sequence, name: str, count: int) -> list[float]:
+def numbers(value: object, name: str, count: int) -> list[float]:
     """Read a list of exactly ``count`` numbers.
 
     Raises:
@@ -173,9 +173,10 @@ def number_range(value: Optional[Sequence], name: str, default: Sequence[float])
         TypeError: if ``value`` is not a list.
         ValueError: if the two numbers are not ordered or not positive.
     """
-    low, high = numbers(default if value is None else value, name, 2)
+    pair = default if value is None else value
+    low, high = numbers(pair, name, 2)
     if not 0 < low <= high:
-        raise ValueError(f"{name}: expected [low, high] with 0 < low <= high, got {list(value)!r}")
+        raise ValueError(f"{name}: expected [low, high] with 0 < low <= high, got {list(pair)!r}")
     return low, high
 
 
@@ -211,7 +212,7 @@ def side(value: int, name: str) -> int:
     return value
 
 
-def width_height(value: Union[int, Sequence[int]], name: str = "size") -> tuple[int, int]:
+def width_height(value: Any, name: str = "size") -> tuple[int, int]:
     """Read a size: one integer for a square, or a list ``[width, height]`` in PaddleClas's order.
 
     Raises:
@@ -222,7 +223,8 @@ def width_height(value: Union[int, Sequence[int]], name: str = "size") -> tuple[
         if len(value) != 2:
             raise ValueError(f"{name}: expected an integer or [width, height], got {list(value)!r}")
         return side(value[0], f"{name}[0]"), side(value[1], f"{name}[1]")
-    return (side(value, name),) * 2
+    length = side(value, name)
+    return length, length
 
 
 def flag(value: bool, name: str) -> bool:
@@ -252,7 +254,7 @@ def choice(value: str, name: str, allowed: Sequence[str]) -> str:
     return value.lower()
 
 
-def probability(value: Union[float, str], name: str) -> float:
+def probability(value: object, name: str) -> float:
     """Read a number from 0 to 1.
 
     Raises:
@@ -265,7 +267,7 @@ def probability(value: Union[float, str], name: str) -> float:
     return result
 
 
-def rgb(value: Union[int, Sequence[int]], name: str) -> tuple[int, int, int]:
+def rgb(value: Any, name: str) -> tuple[int, int, int]:
     """Read a colour: one integer from 0 to 255 for all channels, or a list of three.
 
     Raises:
@@ -274,4 +276,5 @@ def rgb(value: Union[int, Sequence[int]], name: str) -> tuple[int, int, int]:
     parts = list(value) if isinstance(value, (list, tuple)) else [value] * 3
     if len(parts) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in parts):
         raise ValueError(f"{name}: expected an integer from 0 to 255 or three of them, got {value!r}")
-    return tuple(parts)
+    red, green, blue = parts
+    return red, green, blue

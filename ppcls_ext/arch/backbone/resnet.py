@@ -17,7 +17,7 @@ Written from the papers and checked against torchvision, timm and PaddleClas. Di
 from __future__ import annotations
 
 import functools
-from typing import Sequence
+from typing import Callable, Sequence
 
 import paddle
 from paddle import nn
@@ -254,7 +254,8 @@ class ResNet(ConvolutionalNetwork):
         rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)
 
         if block == "basic":
-            expansion, make_block = BasicBlock.expansion, BasicBlock
+            expansion = BasicBlock.expansion
+            make_block: Callable = BasicBlock
         else:
             expansion = Bottleneck.expansion
             make_block = functools.partial(Bottleneck, cardinality=cardinality, base_width=base_width)
