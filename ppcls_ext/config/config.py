@@ -9,7 +9,7 @@ from pydantic import PrivateAttr
 
 from ppcls_ext.config.schema import Sections
 from ppcls_ext.config.schema.base import plain
-from ppcls_ext.config.source import Source
+from ppcls_ext.config.source import ConfigError, Problem, Source
 from ppcls_ext.config.writer import summary_lines, write_yaml
 
 
@@ -43,6 +43,10 @@ class Config(Sections):
     def origin(self, *path: Union[str, int]) -> str:
         """Return where a value came from: ``file:line``, the command line, or ``default``."""
         return self._source.places.get(tuple(path), "default")
+
+    def error(self, key: str, message: str) -> ConfigError:
+        """Return the error that names a dotted key and its place, for what only running shows."""
+        return ConfigError([Problem(self._source.where(tuple(key.split("."))), key, message)])
 
     def save(self, path: Union[str, Path]) -> None:
         """Write the resolved configuration as YAML, each value followed by a comment saying where it came from."""

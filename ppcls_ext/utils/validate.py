@@ -11,33 +11,41 @@ from typing import Any, Optional, Sequence
 
 from ppcls_ext.utils.spelling import nearest
 
+#: Beyond what any network has; a typo would fill the memory, overflow Paddle's 32-bit sizes, or build for hours.
+MAX_WIDTH, MAX_DEPTH, MAX_FACTOR = 1_000_000, 1_000, 1e6
+#: What Paddle's LayerNorm takes.
+MAX_EPSILON = 1e-3
 
-def check_integer(name: str, value, minimum: int = 1) -> int:
+
+def check_integer(name: str, value, minimum: int = 1, maximum: int = MAX_WIDTH) -> int:
     """Return ``value`` as an int.
 
     Raises:
         TypeError: if it is not an integer.
-        ValueError: if it is below ``minimum``.
+        ValueError: if it is below ``minimum`` or above ``maximum``.
     """
     if isinstance(value, bool) or not isinstance(value, abstract.Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if value > maximum:
+        raise ValueError(f"{name} must be at most {maximum:,}, got {value}")
     return int(value)
 
 
-def check_integers(name: str, values: Sequence[int], length: int | None = None) -> list[int]:
+def check_integers(name: str, values: Sequence[int], length: int | None = None, maximum: int = MAX_WIDTH) -> list[int]:
     """Return ``values`` as a list of positive ints.
 
     Raises:
         TypeError: if it is no list or tuple of integers.
-        ValueError: if it is empty, an element is below 1, or the number of elements is not ``length``.
+        ValueError: if it is empty, an element is below 1 or above ``maximum``, or the number of elements is not
+            ``length``.
     """
     if not isinstance(values, (list, tuple)):
         raise TypeError(f"{name} must be a list of integers, one per stage, got {values!r}")
     if not values or (length is not None and len(values) != length):
         raise ValueError(f"{name} must hold {length or 'one or more'} values, one per stage, got {list(values)}")
-    return [check_integer(f"{name}[{i}]", value) for i, value in enumerate(values)]
+    return [check_integer(f"{name}[{i}]", value, maximum=maximum) for i, value in enumerate(values)]
 
 
 def check_positives(name: str, values: Sequence[float], length: int) -> list[float]:
@@ -45,11 +53,11 @@ def check_positives(name: str, values: Sequence[float], length: int) -> list[flo
 
     Raises:
         TypeError: if it is no list or tuple of numbers.
-        ValueError: if an element is not positive, or the number of elements is not ``length``.
+        ValueError: if an element is not positive or above ``MAX_FACTOR``, or the number of elements is not ``length``.
     """
     if not isinstance(values, (list, tuple)) or not all(_is_number(value) for value in values):
         raise TypeError(f"{name} must be a list of numbers, one per stage, got {values!r}")
-    if len(values) != length or min(values) <= 0:
+    if len(values) != length or not all(0 < value <= MAX_FACTOR for value in values):
         raise ValueError(f"{name} must hold {length} positive values, one per stage, got {list(values)}")
     return [float(value) for value in values]
 
@@ -73,12 +81,24 @@ def check_positive(name: str, value: float) -> float:
 
     Raises:
         TypeError: if it is no number.
-        ValueError: if it is not positive.
+        ValueError: if it is not positive, or above ``MAX_FACTOR``.
     """
     if not _is_number(value):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if value <= 0:
-        raise ValueError(f"{name} must be positive, got {value}")
+    if not 0 < value <= MAX_FACTOR:  # NaN is neither
+        raise ValueError(f"{name} must be positive and at most {MAX_FACTOR:g}, got {value}")
+    return float(value)
+
+
+def check_epsilon(name: str, value: float) -> float:
+    """Return the ``epsilon`` of a LayerNorm as a float.
+
+    Raises:
+        TypeError: if it is no number.
+        ValueError: if it is not positive, or above ``MAX_EPSILON``.
+    """
+    if check_positive(name, value) > MAX_EPSILON:
+        raise ValueError(f"{name} must be at most {MAX_EPSILON:g}, got {value}")
     return float(value)
 
 
@@ -113,12 +133,12 @@ def check_size(name: str, value) -> tuple[int, int]:
 
     Raises:
         TypeError: if it is neither an int nor a pair of ints.
-        ValueError: if one of them is below 1.
+        ValueError: if one of them is below 1 or above ``MAX_SIDE``.
     """
     pair = value if isinstance(value, (list, tuple)) else (value, value)
     if len(pair) != 2:
         raise TypeError(f"{name} must be an integer or [height, width], got {value!r}")
-    return check_integer(name, pair[0]), check_integer(name, pair[1])
+    return check_integer(name, pair[0], maximum=MAX_SIDE), check_integer(name, pair[1], maximum=MAX_SIDE)
 
 
 def _is_number(value) -> bool:

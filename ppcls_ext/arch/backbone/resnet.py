@@ -42,7 +42,7 @@ from ppcls_ext.arch.publishers import (
     torchvision_weights,
 )
 from ppcls_ext.registry import Family, Variant
-from ppcls_ext.utils.validate import check_choice, check_integer, check_integers, check_rate
+from ppcls_ext.utils.validate import MAX_DEPTH, check_choice, check_integer, check_integers, check_rate
 
 BLOCKS = ("basic", "bottleneck")
 STEMS = ("conv7", "deep")
@@ -238,7 +238,7 @@ class ResNet(ConvolutionalNetwork):
     ):
         super().__init__()
         check_choice("block", block, BLOCKS)
-        depths = check_integers("depths", depths)
+        depths = check_integers("depths", depths, maximum=MAX_DEPTH)
         planes = check_integers("planes", planes, len(depths))
         check_integer("cardinality", cardinality)
         check_integer("base_width", base_width)

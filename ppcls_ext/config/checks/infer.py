@@ -32,7 +32,8 @@ def check_infer(report: Report) -> None:
 
 
 def _check(report: Report, section: InferSection) -> None:
-    report.point_at("Infer.transforms", check_transform_ops(section.transforms))
+    reads_files = report.mode == "infer" or bool(section.transforms)
+    report.point_at("Infer.transforms", check_transform_ops(section.transforms, from_bytes=reads_files))
     class_num = report.config.Arch.class_num
     if section.PostProcess.topk > class_num:
         report.wrong(
