@@ -26,11 +26,12 @@ def check_integer(name: str, value, minimum: int = 1, maximum: int = MAX_WIDTH) 
     """
     if isinstance(value, bool) or not isinstance(value, abstract.Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
-    if value > maximum:
-        raise ValueError(f"{name} must be at most {maximum:,}, got {value}")
-    return int(value)
+    number = int(value)
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {number}")
+    if number > maximum:
+        raise ValueError(f"{name} must be at most {maximum:,}, got {number}")
+    return number
 
 
 def check_integers(name: str, values: Sequence[int], length: int | None = None, maximum: int = MAX_WIDTH) -> list[int]:
