@@ -404,8 +404,8 @@ def test_a_config_that_is_not_there(capsys, command):
         ({"--model_dir": "gone"}, 1, "no such folder: gone"),
         ({"--infer_imgs": "gone"}, 2, "no such image, folder or list: gone"),
         ({"--device": "tpu"}, 2, "device is 'tpu'; expected cpu, gpu"),
-        ({"--topk": "0"}, 2, "'0' is not a whole number above 0"),
-        ({"--batch_size": "many"}, 2, "'many' is not a whole number above 0"),
+        ({"--topk": "0"}, 2, "'0' is not a whole number from 1 to 999,999,999"),
+        ({"--batch_size": "many"}, 2, "'many' is not a whole number from 1 to 999,999,999"),
     ],
     ids=lambda value: "".join(value) if isinstance(value, dict) else "",
 )
