@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "backbone_info", "create_backbone", "list_backbones", "register"]
 
-_FAMILIES, _FACTORY = "ppcls_ext.arch.backbone", "ppcls_ext.factory"
+_FACTORY = "ppcls_ext.factory"
 
 
 def __getattr__(name: str):
@@ -47,12 +47,7 @@ def __dir__() -> list:
     return sorted({*globals(), *__all__, *registry.factories()})
 
 
-def _register_if_complete() -> None:
-    """Register, once our factories are there or can be made, where a PaddleClas has been imported."""
-    if plugin.is_imported() and not import_hook.is_running(_FAMILIES) and not import_hook.is_running(_FACTORY):
-        register()
-
-
 registry.on_first_use(lambda: importlib.import_module(_FACTORY))
-import_hook.when_imported([*plugin.ARCH_MODULES, _FAMILIES, _FACTORY], _register_if_complete)
-_register_if_complete()
+import_hook.when_imported(plugin.ARCH_MODULES, register, package=__name__)
+if plugin.is_imported():
+    register()

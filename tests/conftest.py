@@ -5,8 +5,6 @@ import signal
 
 import pytest
 
-from ppcls_ext import registry
-
 # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that: tests send it to theirs.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,5 +24,19 @@ def fresh_logger():
 @pytest.fixture
 def restored_registry(monkeypatch):
     """Forget at the end of a test what it adds to the registry."""
+    from ppcls_ext import registry  # not above: it changes settings of Paddle, which most tests import first
+
     for table in ("_FAMILIES", "_SPECS", "_FACTORIES"):
         monkeypatch.setattr(registry, table, getattr(registry, table).copy())
+
+
+@pytest.hookimpl(tryfirst=True)  # before the option -m is applied
+def pytest_collection_modifyitems(items):
+    """Leave the first case of a test marked `sampled` in the quick loop; the others are slow."""
+    sampled = set()
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            test = item.nodeid.partition("[")[0]
+            if test in sampled:
+                item.add_marker(pytest.mark.slow)
+            sampled.add(test)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ppcls_ext.cli.paddle_import import import_paddle
-from ppcls_ext.cli.parser import Switch, add_command, add_config_command, positive
+from ppcls_ext.cli.parser import Switch, add_command, add_config_command, add_random_weights, positive
 from ppcls_ext.cli.results import OK
 from ppcls_ext.cli.training import load
 
@@ -44,6 +44,7 @@ def add_commands(commands) -> None:
     )
     add("--output", required=True, help="folder of the label maps, which mirrors image_root")
     add("--top", type=positive, default=5, help="classes that are kept in a cell (default: %(default)s)")
+    add_random_weights(add)
 
     add = add_command(
         commands,
@@ -114,7 +115,8 @@ def run_make_label_maps(arguments: argparse.Namespace) -> int:
     cfg = load(arguments, "eval")
     from ppcls_ext.engine.label_maps import make_label_maps
 
-    print(f"{arguments.output}: {make_label_maps(cfg, arguments.output, arguments.top)} label maps")
+    count = make_label_maps(cfg, arguments.output, arguments.top, arguments.random_weights)
+    print(f"{arguments.output}: {count} label maps")
     return OK
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Union
 
 from pydantic import PrivateAttr
 
@@ -33,7 +33,7 @@ class Config(Sections):
         """Sentences that the log should show: keys without effect, doubtful combinations."""
         return list(self._warnings)
 
-    def section(self, key: str) -> Optional[Union[dict, list]]:
+    def section(self, key: str) -> Any:
         """Return the plain data of a section such as ``DataLoader.Train``; None if it is not there."""
         value: Any = self
         for part in key.split("."):
@@ -59,4 +59,4 @@ class Config(Sections):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Config) and self.to_dict() == other.to_dict()
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # the way to say that it has none

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Optional, Sequence
+from typing import Any, Optional, Sequence, Type
 
 from ppcls_ext.data.batch_ops import build_batch_transforms
 from ppcls_ext.data.cifar import Cifar10, Cifar100
@@ -15,9 +15,10 @@ from ppcls_ext.data.sampler import EpochSampler, MultiScaleSampler, RASampler, c
 from ppcls_ext.data.shards import ShardDataset, ShardSampler
 from ppcls_ext.utils.spelling import nearest
 
+MAX_WORKERS = 1024
 MODES = ("Train", "Eval", "Test")
 #: ClsDataset is PaddleX's name for ImageNetDataset.
-DATASETS = {
+DATASETS: dict[str, Type[ClassificationDataset]] = {
     "ImageNetDataset": ImageNetDataset,
     "ClsDataset": ImageNetDataset,
     "ImageFolder": ImageFolder,
@@ -32,7 +33,7 @@ SAMPLERS = {
     "MultiScaleSampler": MultiScaleSampler,
 }
 #: The options of each sampler with their defaults; None means required.
-SAMPLER_OPTIONS = {
+SAMPLER_OPTIONS: dict[str, dict[str, Any]] = {
     "DistributedBatchSampler": {"batch_size": None, "shuffle": False, "drop_last": False},
     "RASampler": {"batch_size": None, "shuffle": False, "drop_last": False, "num_repeats": 3},
     "MultiScaleSampler": {"scales": None, "first_bs": None, "divided_factor": 32, "is_training": True},
@@ -55,7 +56,7 @@ def dataset_arguments(name: str) -> dict[str, inspect.Parameter]:
     Raises:
         ValueError: if there is no such dataset; the nearest name is given.
     """
-    if name not in DATASETS:
+    if not isinstance(name, str) or name not in DATASETS:
         raise ValueError(unknown_name("dataset", name, DATASETS, PADDLECLAS_ONLY_DATASETS))
     parameters = list(inspect.signature(DATASETS[name].__init__).parameters.items())[1:]
     return {key: value for key, value in parameters if value.kind is not value.KEYWORD_ONLY}
@@ -167,8 +168,8 @@ def build_dataloader(
     if loader:
         known = "num_workers, use_shared_memory, normalize_on_device"
         raise ValueError(f"loader: unknown key {next(iter(loader))!r}; it takes {known}")
-    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
-        raise ValueError(f"loader.num_workers: expected an integer of at least 0, got {num_workers!r}")
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or not 0 <= num_workers <= MAX_WORKERS:
+        raise ValueError(f"loader.num_workers: expected an integer from 0 to {MAX_WORKERS}, got {num_workers!r}")
     return Loader(
         dataset,
         sampler,
@@ -231,7 +232,7 @@ def sampler_options(section: dict, mode: str) -> tuple[str, dict]:
     """
     section = dict(section)
     name = section.pop("name", "DistributedBatchSampler")
-    if name not in SAMPLERS:
+    if not isinstance(name, str) or name not in SAMPLERS:
         raise ValueError(unknown_name("sampler", name, SAMPLERS, PADDLECLAS_ONLY_SAMPLERS))
     options = dict(SAMPLER_OPTIONS[name])
     if "shuffle" in options:

@@ -14,6 +14,7 @@ from ppcls_ext.utils.validate import flag, positive_int, side
 
 #: Samples of an epoch of repeated augmentation come in multiples of this.
 ROUNDED_TO = 256
+MAX_REPEATS = 100
 
 
 class EpochSampler:
@@ -137,8 +138,8 @@ class RASampler(EpochSampler):
         num_repeats: int = 3,
     ):
         super().__init__(size, batch_size, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
-        if num_repeats < 1:
-            raise ValueError(f"num_repeats: expected a number of at least 1, got {num_repeats}")
+        if not 1 <= num_repeats <= MAX_REPEATS:
+            raise ValueError(f"num_repeats: expected a number from 1 to {MAX_REPEATS}, got {num_repeats}")
         self.drop_last, self.num_repeats = drop_last, num_repeats
         self.selected = (size // ROUNDED_TO * ROUNDED_TO or size) // world_size
         if len(self) == 0:

@@ -36,6 +36,8 @@ SUFFIX = ".npz"
 CLASS_TARGETS = ("teacher", "ground_truth", "blend")
 #: The teacher's share of a blended label, where it names the ground truth's class and where it does not.
 TEACHER_SHARE_AGREEING, TEACHER_SHARE_DIFFERING = 0.5, 0.9
+#: The most tokens along a side.
+MAX_SIZE = 256
 #: The most that a map's arrays may take: far more than 20 classes in 100 x 100 cells.
 MAX_BYTES = 16 << 20
 #: The most sampling points along a side of a token's cell: more than a map could need, and a bound for tiny images.
@@ -78,7 +80,7 @@ class TokenLabels:
 
     def __init__(self, root: str, size: int, class_target: str = "teacher"):
         self.root = root
-        self.size = positive_int(size, "size")
+        self.size = positive_int(size, "size", MAX_SIZE)
         self.class_target = choice(class_target, "class_target", CLASS_TARGETS)
 
     def path_of(self, image: str) -> str:

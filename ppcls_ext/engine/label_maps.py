@@ -15,6 +15,7 @@ import paddle
 from tqdm import tqdm
 
 from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.config import Config
 from ppcls_ext.data import build_dataloader
 from ppcls_ext.data.token_label import SUFFIX, top_scores, write_label_map
 from ppcls_ext.engine.distributed import Session
@@ -28,7 +29,7 @@ class NoLabelMapError(ValueError):
     """A model, a preprocessing or a file that label maps cannot be made from; the message says why."""
 
 
-def make_label_maps(cfg, output: Union[str, Path], k: int = 5) -> int:
+def make_label_maps(cfg: Config, output: Union[str, Path], k: int = 5, random_weights: bool = False) -> int:
     """Let the model of ``cfg`` label the images of ``DataLoader.Eval`` cell by cell.
 
     As the official code does, its classifier is applied to each place of the last feature map, before pooling. (For a
@@ -38,15 +39,17 @@ def make_label_maps(cfg, output: Union[str, Path], k: int = 5) -> int:
         cfg: the validated config, of mode "eval"; its operators must show the whole image (ResizeImage with size).
         output: folder of the maps, which mirrors ``image_root``.
         k: classes that are kept in a cell.
+        random_weights: accept a config that names no weights; the model then has its initial ones.
 
     Returns:
         The number of maps that this process wrote.
 
     Raises:
+        MissingWeightsError: if the config names no weights, unless ``random_weights``.
         NoLabelMapError: if the model has no feature map, or the operators show a part of an image.
     """
     session = Session(cfg.Global.device)
-    model = load_trained(cfg, "asked for label maps")
+    model = load_trained(cfg, "asked for label maps", random_weights)
     if not isinstance(model, Backbone):
         raise NoLabelMapError(f"{cfg.Arch.name} is no backbone of ppcls_ext, so its last feature map is not known")
     section = cfg.section("DataLoader.Eval")

@@ -21,9 +21,9 @@ def checkpoint_file(prefix: Path, place: str, suffix: str) -> Path:
 
 def has_checkpoint(prefix: Path) -> bool:
     """Return whether a checkpoint of this prefix is there, also one that an interrupted save left half moved."""
-    return bool(prefix.name) and any(
-        checkpoint_file(prefix, place, suffix).is_file() for place in PLACES for suffix in (MANIFEST, "pdparams")
-    )
+    found = (checkpoint_file(prefix, place, MANIFEST) for place in PLACES)
+    weights = (checkpoint_file(prefix, place, "pdparams") for place in PLACES if place != ".staged")
+    return bool(prefix.name) and any(path.is_file() for path in (*found, *weights))
 
 
 def checkpoint_prefix(path: Union[str, Path]) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers as abstract
-from typing import Optional, Sequence, Union
+from typing import Any, Optional, Sequence
 
 from ppcls_ext.utils.spelling import nearest
 
@@ -26,11 +26,12 @@ def check_integer(name: str, value, minimum: int = 1, maximum: int = MAX_WIDTH) 
     """
     if isinstance(value, bool) or not isinstance(value, abstract.Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
-    if value > maximum:
-        raise ValueError(f"{name} must be at most {maximum:,}, got {value}")
-    return int(value)
+    number = int(value)
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {number}")
+    if number > maximum:
+        raise ValueError(f"{name} must be at most {maximum:,}, got {number}")
+    return number
 
 
 def check_integers(name: str, values: Sequence[int], length: int | None = None, maximum: int = MAX_WIDTH) -> list[int]:
@@ -148,7 +149,7 @@ def _is_number(value) -> bool:
 # Arguments of operators, as YAML gives them
 
 
-def number(value: Union[int, float, str], name: str) -> float:
+def number(value: object, name: str) -> float:
     """Read a number, a numeral in a string, or a fraction of two numerals such as ``"1.0/255.0"``.
 
     YAML 1.1 reads ``1e-3`` (no point) as a string, so strings are numbers here. Nothing is evaluated.
@@ -172,7 +173,7 @@ def number(value: Union[int, float, str], name: str) -> float:
     return result
 
 
-def numbers(value: Sequence, name: str, count: int) -> list[float]:
+def numbers(value: object, name: str, count: int) -> list[float]:
     """Read a list of exactly ``count`` numbers.
 
     Raises:
@@ -193,23 +194,26 @@ def number_range(value: Optional[Sequence], name: str, default: Sequence[float])
         TypeError: if ``value`` is not a list.
         ValueError: if the two numbers are not ordered or not positive.
     """
-    low, high = numbers(default if value is None else value, name, 2)
+    pair = default if value is None else value
+    low, high = numbers(pair, name, 2)
     if not 0 < low <= high:
-        raise ValueError(f"{name}: expected [low, high] with 0 < low <= high, got {list(value)!r}")
+        raise ValueError(f"{name}: expected [low, high] with 0 < low <= high, got {list(pair)!r}")
     return low, high
 
 
-def positive_int(value: int, name: str) -> int:
-    """Return ``value`` if it is an integer of at least 1.
+def positive_int(value: int, name: str, most: Optional[int] = None) -> int:
+    """Return ``value`` if it is an integer of at least 1, and at most ``most`` if that is given.
 
     Raises:
         TypeError: if it is not an integer.
-        ValueError: if it is below 1.
+        ValueError: if it is below 1 or above ``most``.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: expected a positive integer, got {value!r}")
     if value < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{name}: expected at most {most}, got {value}")
     return value
 
 
@@ -229,7 +233,7 @@ def side(value: int, name: str) -> int:
     return value
 
 
-def width_height(value: Union[int, Sequence[int]], name: str = "size") -> tuple[int, int]:
+def width_height(value: Any, name: str = "size") -> tuple[int, int]:
     """Read a size: one integer for a square, or a list ``[width, height]`` in PaddleClas's order.
 
     Raises:
@@ -240,7 +244,8 @@ def width_height(value: Union[int, Sequence[int]], name: str = "size") -> tuple[
         if len(value) != 2:
             raise ValueError(f"{name}: expected an integer or [width, height], got {list(value)!r}")
         return side(value[0], f"{name}[0]"), side(value[1], f"{name}[1]")
-    return (side(value, name),) * 2
+    length = side(value, name)
+    return length, length
 
 
 def flag(value: bool, name: str) -> bool:
@@ -270,7 +275,7 @@ def choice(value: str, name: str, allowed: Sequence[str]) -> str:
     return value.lower()
 
 
-def probability(value: Union[float, str], name: str) -> float:
+def probability(value: object, name: str) -> float:
     """Read a number from 0 to 1.
 
     Raises:
@@ -283,7 +288,7 @@ def probability(value: Union[float, str], name: str) -> float:
     return result
 
 
-def rgb(value: Union[int, Sequence[int]], name: str) -> tuple[int, int, int]:
+def rgb(value: Any, name: str) -> tuple[int, int, int]:
     """Read a colour: one integer from 0 to 255 for all channels, or a list of three.
 
     Raises:
@@ -292,4 +297,5 @@ def rgb(value: Union[int, Sequence[int]], name: str) -> tuple[int, int, int]:
     parts = list(value) if isinstance(value, (list, tuple)) else [value] * 3
     if len(parts) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in parts):
         raise ValueError(f"{name}: expected an integer from 0 to 255 or three of them, got {value!r}")
-    return tuple(parts)
+    red, green, blue = parts
+    return red, green, blue

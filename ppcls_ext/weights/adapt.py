@@ -1,4 +1,4 @@
-"""Making a published tensor fit a model with other input channels or another image size.
+"""Adapting a published tensor to a model with different input channels or a different image size.
 
 Both rules keep what the network computes: an image whose channels are all alike gives the same response, and a position
 embedding is resampled as the model itself resamples it for an image of that size.
@@ -45,7 +45,7 @@ def adapt(model: paddle.nn.Layer, name: str, array: np.ndarray, shape: tuple) ->
 
 
 def adapt_input_channels(weight: np.ndarray, channels: int) -> np.ndarray:
-    """Return a convolution's weight ``[out, in, kh, kw]`` for another number of input channels.
+    """Return a convolution's weight ``[out, in, kh, kw]`` for a different number of input channels.
 
     The sum over the input channels stays the same, and with it the response to an image whose channels are all alike.
     More channels repeat the given ones in turn, each shared out among its copies; fewer share out the sum.
@@ -59,13 +59,13 @@ def adapt_input_channels(weight: np.ndarray, channels: int) -> np.ndarray:
 
 
 def resize_position_table(table: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return a position table ``[1, H, W, C]`` resampled (bicubic) to another grid."""
+    """Return a position table ``[1, H, W, C]`` resampled (bicubic) to a different grid."""
     maps = paddle.to_tensor(table).transpose([0, 3, 1, 2])  # (1, H, W, C) -> (1, C, H, W)
     return F.interpolate(maps, size=[height, width], mode="bicubic").transpose([0, 2, 3, 1]).numpy()
 
 
 def resize_token_positions(table: np.ndarray, side: int, height: int, width: int) -> np.ndarray:
-    """Return positions ``[1, 1 + side², C]`` of a class token and a square grid resampled to another grid."""
+    """Return positions ``[1, 1 + side², C]`` of a class token and a square grid, resampled to a different grid."""
     grid = table[:, 1:].reshape(1, side, side, -1)
     return np.concatenate([table[:, :1], resize_position_table(grid, height, width).reshape(1, height * width, -1)], 1)
 

@@ -76,7 +76,7 @@ def manifest_path(path: Union[str, Path]) -> Path:
 def read_record(path: Union[str, Path]) -> RecordedFacts:
     """Return what is known of the weights at ``path``: from the record of a conversion, or a checkpoint's manifest.
 
-    JSON of another program, without the keys of a record, says nothing.
+    JSON without the keys of a record, which some other program wrote, says nothing.
 
     Raises:
         RecordError: naming the file beside the weights, if it is damaged or has values of wrong types.

@@ -22,7 +22,7 @@ class MissingWeightsError(ValueError):
 
 
 class RecordError(ValueError):
-    """The record or manifest beside a file of weights is none; the message names it."""
+    """The record or manifest beside a file of weights is damaged or malformed; the message names it."""
 
 
 class WeightPlanError(ValueError):

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Optional
 
 import numpy as np
 import paddle
 
 from ppcls_ext import registry
-from ppcls_ext.arch.layers.axis_linear import AxisLinear
 from ppcls_ext.utils.key_rules import Structure
 from ppcls_ext.utils.spelling import nearest
 from ppcls_ext.utils.state_dict import unique_tensors
 
-_LINEAR = (paddle.nn.Linear, AxisLinear)  # layers whose weight is [in, out]
 _BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
 
 
@@ -55,7 +53,7 @@ def describe(arch: str, arguments: dict) -> Target:
 
 def target_of(model: paddle.nn.Layer) -> Target:
     """Return what ``model`` expects."""
-    linear = {f"{name}.weight" for name, layer in model.named_sublayers() if isinstance(layer, _LINEAR)}
+    linear = {f"{name}.weight" for name, layer in model.named_sublayers() if _is_linear(layer)}
     tensors, aliases = {}, {}
     for name, (tensor, names) in unique_tensors(model).items():
         dtype = np.dtype(str(tensor.dtype).replace("paddle.", ""))
@@ -65,6 +63,11 @@ def target_of(model: paddle.nn.Layer) -> Target:
     config = model.config() if hasattr(model, "config") else {}
     downsamples = tuple(any(name.startswith(f"stages.{s}.downsample.") for name in tensors) for s in range(len(depths)))
     return Target(tensors, aliases, Structure(depths, downsamples, config))
+
+
+def _is_linear(layer: paddle.nn.Layer) -> bool:
+    """Return whether the weight of ``layer`` is ``[in, out]``; layers of this package say so themselves."""
+    return isinstance(layer, paddle.nn.Linear) or getattr(layer, "weight_is_in_out", False)
 
 
 def depths_of(names) -> tuple:
@@ -77,7 +80,7 @@ def depths_of(names) -> tuple:
     return tuple(counts.get(stage, 0) for stage in range(max(counts, default=-1) + 1))
 
 
-def find_factory(arch: str) -> Callable:
+def find_factory(arch: str) -> registry.Factory:
     """Return the factory of ``Name`` or ``ppcls_ext.Name``, a variant or a class of networks.
 
     Raises:

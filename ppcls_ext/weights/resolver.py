@@ -81,7 +81,7 @@ def plan_weights(
     Args:
         factory: What builds the model. A factory of this package has ``arguments``, the constructor arguments that its
             name stands for, and ``weights``, what is published; PaddleClas's have neither.
-        given: Constructor arguments that the caller chose; they win, and weights of another model are refused.
+        given: Constructor arguments that the caller chose; they win, and weights of a different model are refused.
         pretrained: A path, True for published weights, or False.
         source: Which of several published files.
         use_ssld: Whether published weights distilled by SSLD are meant.
@@ -93,7 +93,7 @@ def plan_weights(
         WeightPlanError: if there are no such weights, or they belong to a model with other arguments.
         FileNotFoundError, NotRegularFileError: if there is no such file.
         RecordError: if the record beside the file is damaged.
-        TypeError: if ``pretrained`` is none of these.
+        TypeError: if ``pretrained`` is anything else.
     """
     if not isinstance(pretrained, (bool, str, os.PathLike, type(None))):
         raise TypeError(f"pretrained must be a path, True or False, got {pretrained!r}")
@@ -110,22 +110,22 @@ def plan_weights(
         return WeightPlan(name, address=functools.partial(paddleclas_address, factory, given))
 
     # Weights without a record may be those of a run that began from published ones.
-    published, form = None, {}
+    form: dict = {}
     if known is not None and (pretrained is True or source is not None):
         published = choose(name, weights, source, bool(use_ssld))
         form = _published_form(name, published, known, given)
-    if loads_published:
-        return WeightPlan(
-            name,
-            converted_path(name, published),
-            published,
-            published.source,
-            {key: value for key, value in form.items() if key not in given},
-            licence=published.licence,
-        )
+        if loads_published:
+            return WeightPlan(
+                name,
+                converted_path(name, published),
+                published,
+                published.source,
+                {key: value for key, value in form.items() if key not in given},
+                licence=published.licence,
+            )
 
     path = override if override is not None else pretrained
-    path = find_weights(path) if isinstance(path, (str, os.PathLike)) and resumed is None else None
+    path = find_weights(os.fspath(path)) if isinstance(path, (str, os.PathLike)) and resumed is None else None
     facts = RecordedFacts(arguments=resumed or {}) if path is None else read_record(path)
     recorded = _recorded_form(facts, known or {}) if facts.arguments else form
     arguments = {key: value for key, value in recorded.items() if key not in given}

@@ -77,6 +77,7 @@ def command_of(tool: str) -> str:
     return re.search(r'main\(\["([\w-]+)"', (ROOT / tool).read_text(encoding="utf-8"))[1]
 
 
+@pytest.mark.sampled
 @every_family
 def test_the_commands_run(family, tmp_path, monkeypatch):
     """In the order of the page, in a folder with nothing but the configs; training is cut to one epoch."""

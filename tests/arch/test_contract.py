@@ -14,24 +14,15 @@ import sys
 import numpy as np
 import paddle
 import pytest
-from families import CLASSES, FAMILIES, facts, small_arguments
+from families import CLASSES, FAMILIES, facts
 from paddle import nn
+from small_models import build, images, multiple, representatives
 
 import ppcls_ext
 from ppcls_ext import registry
 from ppcls_ext.arch import backbone
 from ppcls_ext.arch.backbone import base
 from ppcls_ext.arch.layers import DropPath
-
-
-def representatives() -> list:
-    """Return the backbones without those that, made small, are an earlier one (S, M, L and their sizes)."""
-    chosen: dict = {}
-    for spec in registry.specs():
-        small = {**spec.factory.arguments, **small_arguments(spec)}
-        chosen.setdefault(json.dumps([spec.family, small]), spec)
-    return list(chosen.values())
-
 
 every_backbone = pytest.mark.parametrize("spec", registry.specs(), ids=lambda spec: spec.name)
 every_small_backbone = pytest.mark.parametrize("spec", representatives(), ids=lambda spec: spec.name)
@@ -44,20 +35,6 @@ every_small_backbone_compat = pytest.mark.parametrize(
 )
 
 
-def build(spec, perturb=True, **kwargs):
-    """Build a small instance; ``perturb`` adds noise to every parameter, so that none is zero by initialisation."""
-    paddle.seed(1)
-    model = spec.factory(**{**small_arguments(spec), **kwargs})
-    if perturb:
-        for parameter in model.parameters():
-            parameter.set_value(parameter + 0.1 * paddle.randn(parameter.shape))
-    return model
-
-
-def images(*shape, seed=0):
-    return paddle.to_tensor(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
-
-
 def unpickled(value):
     return pickle.loads(pickle.dumps(value))  # noqa: S301 - our own
 
@@ -68,10 +45,6 @@ def map_of(model, output, height, width):
         stride = model.stage_strides[0]
         return np.moveaxis(output[:, 1:], 2, 1).reshape(len(output), -1, height // stride, width // stride)
     return np.moveaxis(output, -1, 1) if model.channels_last else output
-
-
-def multiple(model) -> int:
-    return max(model.stage_strides)
 
 
 def test_every_family_has_a_row_of_facts():
@@ -237,6 +210,7 @@ def loss_and_gradients(model, x) -> tuple:
     return loss.item(), gradients, after
 
 
+@pytest.mark.sampled
 @every_small_backbone_compat
 @pytest.mark.parametrize("frozen_stem", [False, True], ids=["trainable", "frozen stem"])
 def test_recompute_changes_nothing_but_memory(spec, frozen_stem):
@@ -625,6 +599,7 @@ def exported(model, path, height=None, width=None):
     return loaded
 
 
+@pytest.mark.sampled
 @every_small_backbone_compat
 def test_export_with_dynamic_batch_height_and_width(spec, tmp_path):
     """Traced once with unknown sizes, saved, read again: equal to the model at two batches and three resolutions."""

@@ -33,6 +33,7 @@ def closed_form_macs(config: dict, height: int, width: int) -> int:
     return total + c * 1000
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "spec", [pytest.param(s, id=s.name, marks=[pytest.mark.compat] if s.name in COMPAT else []) for s in DILATEFORMERS]
 )

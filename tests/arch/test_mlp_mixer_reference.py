@@ -32,6 +32,7 @@ def closed_form(config: dict, size: int) -> tuple:
     return params, macs
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "spec", [pytest.param(s, id=s.name, marks=[pytest.mark.compat] if s.name in COMPAT else []) for s in MIXERS]
 )

@@ -10,7 +10,7 @@ import pytest
 from families import CLASSES, FAMILIES
 from half_precision import HALVES, half_precision_device
 from paddle import nn
-from test_contract import build, images
+from small_models import build, images
 
 from ppcls_ext import registry
 from ppcls_ext.arch.layers import run_rnn
@@ -61,6 +61,7 @@ def train(model: nn.Layer, precision: Precision, steps: int = 5) -> tuple:
     return np.array(losses), logits
 
 
+@pytest.mark.sampled
 @pytest.mark.compat
 @every_kind
 def test_mixed_precision_trains_as_float32_does(name):

@@ -29,6 +29,7 @@ np.savez(sys.argv[1] + f"/gradients{{rank}}.npz", **{{n: p.grad.numpy() for n, p
 """
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_two_processes_give_the_gradients_of_one(tmp_path):
     paddle.seed(0)

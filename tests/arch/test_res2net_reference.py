@@ -53,6 +53,7 @@ def test_counts(spec):
         assert (spec.params, spec.macs) == closed_form(spec.factory.arguments, 224)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "spec", [pytest.param(s, id=s.name, marks=[pytest.mark.compat] if s.name in COMPAT else []) for s in RES2NETS]
 )

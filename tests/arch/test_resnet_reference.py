@@ -56,6 +56,7 @@ def test_counts(spec):
     assert spec.params - params == (PROJECTION if config["form"] == "paddleclas" else 0)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "spec", [pytest.param(s, id=s.name, marks=[pytest.mark.compat] if s.name in COMPAT else []) for s in RESNETS]
 )

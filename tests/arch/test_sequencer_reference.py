@@ -32,6 +32,7 @@ def closed_form_macs(config: dict, size: int) -> int:
     return total + width_before * 1000
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "spec", [pytest.param(s, id=s.name, marks=[pytest.mark.compat] if s.name in COMPAT else []) for s in SEQUENCERS]
 )

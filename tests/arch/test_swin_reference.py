@@ -46,6 +46,7 @@ def test_published_figures(spec):
     assert spec.params == params and round(spec.macs / 1e9, 2) == gmacs
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "spec", [pytest.param(s, id=s.name, marks=[pytest.mark.compat] if s.name == TINY else []) for s in GOLDEN]
 )
@@ -69,6 +70,7 @@ def paddleclas_name(name: str) -> str:
     return ".".join(parts)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name, sizes",
     [

@@ -91,6 +91,7 @@ def test_classifiers_change_together(name):
         build(name, token_label="yes")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMES)
 def test_an_exported_graph_has_one_output(name, tmp_path):
     model = build(name, token_label=True)

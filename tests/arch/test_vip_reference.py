@@ -54,6 +54,7 @@ def closed_form_macs(config: dict, size: int) -> int:
     return total + config["embed_dims"][-1] * 1000
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "spec", [pytest.param(s, id=s.name, marks=[pytest.mark.compat] if s.name in COMPAT else []) for s in VIPS]
 )
@@ -74,6 +75,7 @@ def test_equals_the_reference(spec):
         assert sum(count_macs(model, (3, size, size)).values()) == closed_form_macs(model.config(), size)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options_equal_the_reference(name):
     """The paper's ablations, biases and the residual divisor, against a module written from Algorithm 1."""

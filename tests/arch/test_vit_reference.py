@@ -33,6 +33,7 @@ def closed_form(config: dict, height: int, width: int) -> tuple:
     return params, patches * 3 * p * p * c + macs + 1000 * c
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "spec", [pytest.param(s, id=s.name, marks=[pytest.mark.compat] if s.name in COMPAT else []) for s in VITS]
 )
@@ -61,6 +62,7 @@ def paddleclas_name(name: str, depths: list) -> str:
     return name.replace("stem.proj", "patch_embed.proj").replace("stem.", "")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", PADDLECLAS)
 def test_equals_paddleclas(name):
     """Its own model takes all our weights, and no others, and gives the same logits; L with four blocks."""

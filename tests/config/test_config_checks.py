@@ -62,6 +62,31 @@ def test_weights_with_and_without_suffix(sample, tmp_path, suffix, given):
     sample.load(f"Global.pretrained_model={tmp_path}/weights{suffix if given else ''}", mode="eval")
 
 
+def test_weights_that_cannot_be_read_or_belong_to_other_classes(sample, tmp_path):
+    """What lies beside the weights is read before anything is built."""
+    os.mkfifo(tmp_path / "pipe")
+    problem = sample.problem(f"Global.pretrained_model={tmp_path}/pipe", mode="eval")
+    assert "Global.pretrained_model: " in problem and "pipe is a named pipe; expected a regular file" in problem
+    (tmp_path / "w.pdparams").write_bytes(b"")
+    record, given = tmp_path / "w.pdparams.json", f"Global.pretrained_model={tmp_path}/w"
+    record.write_text('{"needs": {}, "class_num": 7}')
+    assert "w.pdparams holds weights for 7 classes; Arch.class_num is" in sample.problem(given, mode="eval")
+    record.write_text('{"needs": {}, "class_num": 0}')
+    assert "w.pdparams holds weights without a classifier" in sample.problem(given, mode="export")
+    sample.load(given)  # training starts the classifier afresh
+    record.write_text('{"needs": 3}')
+    assert "w.pdparams.json: needs is a int; expected constructor arguments by name" in sample.problem(given)
+
+
+@pytest.mark.parametrize("key", ["pretrained_source", "pretrained_layout"])
+def test_a_source_that_is_not_published(sample, key):
+    arch = "Arch.name=ppcls_ext.ViT_base_patch16_224"
+    problem = sample.problem(arch, "Arch.pretrained=True", f"Arch.{key}=swin")
+    assert f"Arch.{key}: pretrained_source='swin': the weights of ViT_base_patch16_224 have" in problem
+    problem = sample.problem(arch, f"Arch.{key}=timm")
+    assert f"Arch.{key}: pretrained_source='timm' requires pretrained=True, got pretrained=False" in problem
+
+
 def test_address_of_weights_is_refused(sample):
     assert "download it first" in sample.problem("Global.pretrained_model=https://host/w.pdparams?x=1")
 

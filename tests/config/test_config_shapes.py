@@ -76,3 +76,13 @@ def test_a_wrong_label_file_is_found_before_weights_are_loaded(sample, content):
     labels.write_text(content)
     problem = sample.problem(f"Infer.PostProcess.class_id_map_file={labels}", mode="infer")
     assert "Infer.PostProcess.class_id_map_file: " in problem and "labels.txt" in problem
+
+
+def test_images_of_any_size_in_a_batch_are_warned_of(sample):
+    def shorter_side_alone(data):
+        data["DataLoader"]["Eval"]["dataset"]["transform_ops"][1] = {"ResizeImage": {"resize_short": 32}}
+
+    sample.edit(shorter_side_alone)
+    warnings = "\n".join(sample.load(mode="eval").warnings)
+    assert "gives images of any size with a shorter side of 32; a batch needs one size" in warnings
+    assert "one size" not in "\n".join(sample.load("DataLoader.Eval.sampler.batch_size=1", mode="eval").warnings)

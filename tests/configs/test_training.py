@@ -11,6 +11,7 @@ from ppcls_ext.engine.train.trainer import Trainer
 from ppcls_ext.utils.state_dict import state_arrays
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("path", CONFIGS, ids=relative)
 def test_two_steps(path, images, tmp_path, monkeypatch):
     config = reduce(read(path), images, tmp_path / "output")

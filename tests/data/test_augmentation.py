@@ -308,7 +308,7 @@ def test_a_draw_depends_on_the_generator_alone(text):
         ({"config_str": "rand-m9-m8"}, "twice"),
         ({"config_str": "rand-m9-inc2"}, "inc2"),
         ({"config_str": "rand-w1"}, "w1"),
-        ({"config_str": "rand-n0"}, "at least 1"),
+        ({"config_str": "rand-n0"}, "1 to 100"),
         ({"config_str": "rand-n2.5"}, "whole number"),
         ({"config_str": "rand-n14-w0"}, "1 to 13"),
         ({"config_str": "rand-p1.5"}, "0 to 1"),

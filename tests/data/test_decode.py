@@ -151,8 +151,8 @@ def test_a_script_is_no_image(backend):
 
 
 def test_opencv_alone_would_take_a_truncated_jpeg():
-    """Why the end mark is looked at: OpenCV fills the missing part with grey and says nothing to its caller."""
-    data = np.frombuffer(DAMAGED["truncated_jpeg"], np.uint8)
+    """Why libjpeg's warnings are read: OpenCV fills the missing part with grey and says nothing to its caller."""
+    data = np.frombuffer(DAMAGED["truncated_jpeg"] + b"\xff\xd9", np.uint8)
     assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == PIXELS.shape
 
 

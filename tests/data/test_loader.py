@@ -409,6 +409,8 @@ def test_a_small_shared_memory_does_not_matter(image_set, monkeypatch, caplog):
         ("sampler", {"shuffle": "no"}, "shuffle: expected True or False"),
         ("sampler", {"drop_last": True, "batch_size": 23}, "leaves no batch"),
         ("loader", {"num_workers": -1}, "num_workers"),
+        ("loader", {"num_workers": 10**9}, "num_workers: expected an integer from 0 to 1024"),
+        ("sampler", {"name": ["RASampler"]}, "unknown sampler"),
         ("loader", {"prefetch": 3}, "unknown key 'prefetch'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -91,3 +91,20 @@ def test_what_depends_on_the_image_is_left_to_it():
 def test_a_long_narrow_image_is_not_resized_to_gigabytes():
     with pytest.raises(DecodeError, match="resized from 10000x1: 160000000x16000 pixels are more than"):
         build_transforms([{"ResizeImage": {"resize_short": 16000}}])(smooth_pixels(1, 10000))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"RandAugment": {"num_layers": 10**9}},
+        {"RandAugmentV3": {"num_layers": 10**9}},
+        {"RandomErasing": {"attempt": 10**18}},
+        {"TimmAutoAugment": {"config_str": "rand-n1000000000"}},
+        {"TimmAutoAugment": {"config_str": "augmix-w1000000000"}},
+        {"TimmAutoAugment": {"config_str": "augmix-d1000000000"}},
+    ],
+    ids=str,
+)
+def test_no_argument_lets_an_image_take_for_ever(item):
+    (problem,) = check_transform_ops([item])
+    assert "expected" in problem.message

@@ -133,6 +133,12 @@ class Runs:
         return (self.output_dir / "train.log").read_text()
 
 
+@pytest.fixture(scope="session")
+def new_runs(digits):
+    """Make runs in a folder that a fixture of a wider scope has made."""
+    return lambda folder: Runs(digits, folder)
+
+
 @pytest.fixture
 def runs(digits, tmp_path) -> Runs:
     """A fresh folder of runs."""

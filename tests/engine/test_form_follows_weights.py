@@ -25,7 +25,7 @@ from ppcls_ext.engine.train.checkpoint import CheckpointError, CheckpointStore
 from ppcls_ext.factory import create_backbone
 from ppcls_ext.utils.state_dict import state_arrays
 from ppcls_ext.weights.conversion import convert_file
-from ppcls_ext.weights.errors import ConversionError
+from ppcls_ext.weights.errors import ConversionError, MissingWeightsError
 from ppcls_ext.weights.files.reader import find_weights, read_weights
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained, load_state
 
@@ -191,3 +191,13 @@ def test_what_a_checkpoint_is_bound_to(tmp_path):
         SwinTransformer(**{**small, "img_size": 32}, window_size=8, always_shift=True, drop_path_rate=0.5),
         tmp_path / "best_model",
     )
+
+
+@pytest.mark.compat
+def test_evaluation_asks_for_weights(runs):
+    """Also where the config names a checkpoint, which training alone resumes from."""
+    with pytest.raises(MissingWeightsError, match="random ones would be evaluated: set Global.pretrained_model"):
+        evaluate(load_config(runs.write(), mode="eval"))
+    with pytest.raises(MissingWeightsError, match="Global.checkpoints .* give Global.pretrained_model=output/latest"):
+        evaluate(load_config(runs.write(), ["Global.checkpoints=output/latest"], mode="eval"))
+    assert 0 <= evaluate(load_config(runs.write(), mode="eval"), random_weights=True)["top1"] <= 1

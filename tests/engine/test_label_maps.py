@@ -34,13 +34,18 @@ def teacher(runs, name, **arguments):
 def test_a_teachers_map_holds_its_scores_of_each_place(runs, tmp_path):
     """The mean of a linear classifier's scores over all places is its score of the pooled features: the model's own."""
     path = teacher(runs, "DilateFormer")
-    assert cli.main(["make-label-maps", "-c", str(path), "--output", str(tmp_path / "maps"), "--top", "10"]) == 0
+    assert (
+        cli.main(
+            ["make-label-maps", "-c", str(path), "--output", str(tmp_path / "maps"), "--top", "10", "--random-weights"]
+        )
+        == 0
+    )
     names, _ = read_label_list(runs.digits / "val_small.txt")
     cfg = load_config(path, mode="eval")
     paddle.seed(0)
-    assert make_label_maps(cfg, tmp_path / "again", k=10) == len(names)
+    assert make_label_maps(cfg, tmp_path / "again", k=10, random_weights=True) == len(names)
     paddle.seed(0)
-    model = load_trained(cfg, "used")
+    model = load_trained(cfg, "used", random_weights=True)
     dataset = build_dataset(cfg.section("DataLoader.Eval.dataset"), "Eval")
     for index in (0, 7, 42):
         found = read_label_map((tmp_path / "again" / names[index]).with_suffix(".npz"))
@@ -54,7 +59,7 @@ def test_a_teachers_map_holds_its_scores_of_each_place(runs, tmp_path):
 @pytest.mark.parametrize("name, cells", (("ResNet", 2), ("VisionTransformer", 4)))
 def test_other_families_can_teach(runs, tmp_path, name, cells):
     cfg = load_config(teacher(runs, name), mode="eval")
-    make_label_maps(cfg, tmp_path / "maps", k=3)
+    make_label_maps(cfg, tmp_path / "maps", k=3, random_weights=True)
     names, _ = read_label_list(runs.digits / "val_small.txt")
     assert read_label_map((tmp_path / "maps" / names[3]).with_suffix(".npz")).scores.shape == (3, cells, cells)
 
@@ -62,9 +67,9 @@ def test_other_families_can_teach(runs, tmp_path, name, cells):
 def test_a_model_with_tokens_teaches_by_their_classifier(runs, tmp_path):
     cfg = load_config(teacher(runs, "DilateFormer", token_label=True), mode="eval")
     paddle.seed(0)
-    make_label_maps(cfg, tmp_path / "maps", k=1)
+    make_label_maps(cfg, tmp_path / "maps", k=1, random_weights=True)
     paddle.seed(0)
-    model = load_trained(cfg, "used")
+    model = load_trained(cfg, "used", random_weights=True)
     image = build_dataset(cfg.section("DataLoader.Eval.dataset"), "Eval")[0].image
     expected = model.aux_head(model.forward_features(paddle.to_tensor(image[None]))).numpy()[0]
     names, _ = read_label_list(runs.digits / "val_small.txt")
@@ -77,13 +82,13 @@ def test_a_part_of_an_image_is_refused(runs, tmp_path):
     operators = runs.config["DataLoader"]["Eval"]["dataset"]["transform_ops"]
     operators[1:2] = [{"ResizeImage": {"resize_short": 20}}, {"CropImage": {"size": 16}}]
     with pytest.raises(NoLabelMapError, match="show a part of each image"):
-        make_label_maps(load_config(teacher(runs, "DilateFormer"), mode="eval"), tmp_path / "maps")
+        make_label_maps(load_config(teacher(runs, "DilateFormer"), mode="eval"), tmp_path / "maps", random_weights=True)
 
 
 def test_a_model_of_paddleclas_is_refused(runs, tmp_path):
     runs.config["Arch"] = {"name": "PPLCNet_x0_25", "class_num": 10}
     with pytest.raises(NoLabelMapError, match="PPLCNet_x0_25 is no backbone of ppcls_ext"):
-        make_label_maps(load_config(runs.write(), mode="eval"), tmp_path / "maps")
+        make_label_maps(load_config(runs.write(), mode="eval"), tmp_path / "maps", random_weights=True)
 
 
 # ---------------------------------------------------------------- the official code's

@@ -1,6 +1,6 @@
 """Compare our models with the golden files; as a script, print the table of the model pages.
 
-PYTHONPATH=.:tests python tests/golden/compare.py Sequencer
+python tests/golden/compare.py Sequencer
 """
 
 from __future__ import annotations
@@ -8,16 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
+from pathlib import Path
 from typing import Callable
 
 import numpy as np
 import paddle
 import rule
-from families import FAMILIES, GOLDEN
 from paddle import nn
 from scipy import stats
 
 from ppcls_ext import registry
+
+sys.path.append(str(Path(__file__).parents[1]))  # for scripts; the tests have it from pytest's settings
+from families import FAMILIES, GOLDEN
 
 #: Where the golden files of each family are.
 FOLDERS = {family: GOLDEN / row.golden for family, row in FAMILIES.items()}

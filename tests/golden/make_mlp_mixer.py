@@ -1,6 +1,6 @@
 """Write the golden files of MLP-Mixer, and the lists of keys of its published checkpoints, with timm, in PyTorch.
 
-    PYTHONPATH=.:tests python tests/golden/make_mlp_mixer.py
+    python tests/golden/make_mlp_mixer.py
 
 needs PyTorch and timm (extra ``parity``). Large is written with one block a group. The names of the JAX checkpoints
 follow from those of Flax's modules in the paper's appendix; their tensors are timm's, with linear layers turned.

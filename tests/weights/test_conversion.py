@@ -20,9 +20,10 @@ import ppcls_ext
 from ppcls_ext.cli import main
 from ppcls_ext.utils.key_rules import Rule, Source, Structure, Transform
 from ppcls_ext.utils.state_dict import state_arrays
+from ppcls_ext.weights import conversion
 from ppcls_ext.weights.conversion import convert_file, record_path
 from ppcls_ext.weights.errors import ConversionError
-from ppcls_ext.weights.expected import Target, TensorSpec, target_of, variant_with_depths
+from ppcls_ext.weights.expected import Target, TensorSpec, describe, target_of, variant_with_depths
 from ppcls_ext.weights.loading import WeightMismatchError, load_pretrained
 from ppcls_ext.weights.remap import fill, publish, rename
 
@@ -69,6 +70,7 @@ def convert(tmp_path, state, dst="out.pdparams", **options):
 GOLDEN = {name: how for row in FAMILIES.values() for name, how in row.converted.items()}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", GOLDEN)
 def test_logits_of_a_converted_checkpoint(tmp_path, name):
     """The published source, filled by the rule, gives the logits that the reference gives with the same numbers.
@@ -284,6 +286,15 @@ def test_depths_are_read_from_the_file(tmp_path, caplog):
         load_pretrained(small(**four, depths=[4, 3, 8, 3]), tmp_path / "out")
     load_pretrained(target, tmp_path / "out")
     assert np.array_equal(source(images()).numpy(), target(images()).numpy())
+
+
+def test_the_model_is_built_once_and_again_only_for_a_different_one(tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(conversion, "describe", lambda *given: built.append(given) or describe(*given))
+    convert(tmp_path, official(small()), arguments={**ARGUMENTS, "class_num": 5})
+    assert len(built) == 1
+    convert(tmp_path, official(small(class_num=7)))  # the name has 1,000 classes
+    assert len(built) == 3
 
 
 def test_a_file_of_another_variant_is_named():

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import checkpoints
@@ -51,3 +53,10 @@ def test_the_commands_and_the_code_run(tmp_path, monkeypatch):
         "Sequencer2D_S.safetensors.json",
         "backbone.pdparams.json",
     }
+
+
+def test_the_converter_can_be_the_first_import():
+    """Importing a backbone where PaddleClas is loaded makes the factories, which need the converter: no circle."""
+    code = "from ppcls_ext.weights.conversion import convert_file"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Type
 
 import paddle
 from paddle import nn
@@ -236,7 +236,8 @@ class Backbone(TheseusLayer):
     def bound_arguments(self) -> dict:
         """Return the constructor arguments that the weights are bound to: all but :attr:`free_arguments`.
 
-        Many of them change no tensor: with others the same weights make another model, and no error.
+        Many of them change no tensor: with different values the same weights load without an error and compute
+        something else.
         """
         return {key: value for key, value in self.config().items() if key not in self.free_arguments}
 
@@ -321,7 +322,7 @@ class Backbone(TheseusLayer):
             raise ValueError(f"{argument}: there is no sub-layer {pattern!r}" + (f"; nearest: {hint}" if hint else ""))
 
 
-def _bound_arguments(cls: type, args: tuple, kwargs: dict) -> dict:
+def _bound_arguments(cls: Type[nn.Layer], args: tuple, kwargs: dict) -> dict:
     """Return the arguments of a call of ``cls`` by name, those that are not given too.
 
     Raises:

@@ -55,7 +55,7 @@ def resample_grid(table: paddle.Tensor, grid: Sequence[int], size) -> paddle.Ten
 
 
 class FromTokens(nn.Linear):
-    """``[..., H W] -> [..., D]``; for another grid the weight is resampled, and keeps the scale of the sum."""
+    """``[..., H W] -> [..., D]``; for a different grid the weight is resampled, which keeps the scale of the sum."""
 
     def __init__(self, grid: Sequence[int], dim: int):
         super().__init__(math.prod(grid), dim)
@@ -74,7 +74,7 @@ class FromTokens(nn.Linear):
 
 
 class ToTokens(nn.Linear):
-    """``[..., D] -> [..., H W]``; for another grid weight and bias are resampled."""
+    """``[..., D] -> [..., H W]``; for a different grid weight and bias are resampled."""
 
     def __init__(self, dim: int, grid: Sequence[int]):
         super().__init__(dim, math.prod(grid))

@@ -40,7 +40,7 @@ from ppcls_ext.utils.validate import MAX_DEPTH, check_choice, check_flag, check_
 class SplitConvolution(nn.Layer):
     """The 3 x 3 convolutions of a block, in a row over the parts of a map (arXiv 1904.01169, equation 1).
 
-    The paper passes the first part on as it is, all implementations the last one: the same up to the order of channels.
+    The paper passes the first part on unchanged, all implementations the last one; only the order of channels differs.
 
     Args:
         width: Channels of a part.
@@ -222,7 +222,7 @@ def official_weights(file: str, source: str = "res2net") -> Weights:
     """Return the entry of the official repository's ``<file>.pth``.
 
     Names of 2019 end with the first digits of the SHA-256: the code published with them loads by PyTorch's
-    ``load_url``, which compared them always until release 1.3. Of the later v1b files nobody states that.
+    ``load_url``, which always compared them until release 1.3. For the later v1b files nothing of the kind is stated.
     """
     sha256 = None if source == "res2net_v1b" else file.rpartition("-")[2]
     return Weights(f"{_ALIYUN}{file}.pth", source, _LICENCE, sha256=sha256)

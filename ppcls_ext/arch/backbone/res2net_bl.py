@@ -8,7 +8,7 @@ are published.
 A stage has two branches. The *big* one has nearly all blocks and the full width, at half the resolution; the *little*
 one has the full resolution, ``1 / alpha`` of the width and about ``1 / beta`` of the blocks. Their sum passes one more
 block, with which the stage ends. So the costly layers see a quarter of the pixels, and the details cost little. The
-last stage, small as it is, has one branch.
+last stage, which is small, has one branch.
 
 The Res2Net paper takes the code of bLResNet-50 and replaces its bottlenecks. What that leaves open is settled here as
 in Res2Net's own code: the first block of each row of blocks restarts (see :class:`~.res2net.SplitConvolution`), parts
@@ -32,7 +32,7 @@ from ppcls_ext.utils.validate import MAX_DEPTH, check_integer, check_integers, c
 
 
 class AveragedProjection(nn.Layer):
-    """A shortcut to another width: 1 x 1 convolution and BatchNorm, behind a 3 x 3 average pooling where there is a
+    """A shortcut to a different width: 1 x 1 convolution and BatchNorm, behind a 3 x 3 average pooling where there is a
     stride; zeros of the padding count."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int):
@@ -152,7 +152,7 @@ class BigLittleRes2Net(ConvolutionalNetwork):
         self.num_features = self.stage_channels[-1]
 
         def make_row(channels_in: int, planes: int, strides: Sequence[int], rates: Sequence[float]) -> list:
-            """Return blocks in a row: the first leads to another width or resolution, and restarts."""
+            """Return a row of blocks; the first changes width or resolution, and restarts."""
             channels_out, blocks = Res2Bottleneck.expansion * planes, []
             for i, (stride, rate) in enumerate(zip(strides, rates)):
                 width = group_width(planes, base_width)

@@ -17,7 +17,7 @@ Written from the papers and checked against torchvision, timm and PaddleClas. Di
 from __future__ import annotations
 
 import functools
-from typing import Sequence
+from typing import Callable, Sequence
 
 import paddle
 from paddle import nn
@@ -51,7 +51,7 @@ FORMS = ("official", "paddleclas")
 
 
 class Projection(nn.Layer):
-    """A shortcut to another width or resolution: 1 x 1 convolution and BatchNorm.
+    """A shortcut to a different width or resolution: 1 x 1 convolution and BatchNorm.
 
     The stride is the convolution's, or with ``shortcut="pool"`` that of an average pooling in front of it, so that no
     pixel is left out (ResNet-D, arXiv 1812.01187, figure 2c).
@@ -70,7 +70,7 @@ class Projection(nn.Layer):
 
 
 def make_shortcut(channels_in: int, channels_out: int, stride: int, kind: str, projects: bool = False) -> nn.Layer:
-    """Return the identity, or a projection where width or resolution change (or if it ``projects`` all the same)."""
+    """Return the identity, or a projection where width or resolution change or if ``projects`` is set."""
     if projects or stride > 1 or channels_in != channels_out:
         return Projection(channels_in, channels_out, stride, kind)
     return nn.Identity()
@@ -254,7 +254,8 @@ class ResNet(ConvolutionalNetwork):
         rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)
 
         if block == "basic":
-            expansion, make_block = BasicBlock.expansion, BasicBlock
+            expansion = BasicBlock.expansion
+            make_block: Callable = BasicBlock
         else:
             expansion = Bottleneck.expansion
             make_block = functools.partial(Bottleneck, cardinality=cardinality, base_width=base_width)

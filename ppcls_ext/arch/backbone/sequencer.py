@@ -194,7 +194,8 @@ class SequencerNetwork(Backbone):
 
         self.stem = PatchEmbed(self.in_channels, dims[0], patch_sizes[0], epsilon if stem_norm else None)
         if make_positions is not None:
-            self.pos_embed = make_positions(*(side // patch_sizes[0] for side in self.img_size), dims[0])
+            height, width = (side // patch_sizes[0] for side in self.img_size)
+            self.pos_embed = make_positions(height, width, dims[0])
         stages = []
         for i, dim in enumerate(dims):
             blocks = [

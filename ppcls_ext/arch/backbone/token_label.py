@@ -24,7 +24,7 @@ class TokenLabelBackbone(Backbone):
     added by half. Without it everything is as in :class:`Backbone`.
     """
 
-    # Plain weights may begin token labelling; the classifier of tokens says by itself which weights it is part of.
+    # Plain weights may start token labelling; weights with a token classifier are recognised by its tensors.
     free_arguments = (*Backbone.free_arguments, "token_label")
 
     def __init__(self, token_label: bool):

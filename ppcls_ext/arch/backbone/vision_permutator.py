@@ -2,7 +2,8 @@
 
 Paper: "Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition", Hou et al., arXiv 2106.12368.
 Official code: https://github.com/houqb/VisionPermutator (its LICENSE file is MIT's, its README restricts it to
-non-commercial use).
+non-commercial use). Its ``vip_s14``, ``vip_s7``, ``vip_m7`` and ``vip_l7`` are ViP_Small_14, ViP_Small_7, ViP_Medium_7
+and ViP_Large_7.
 
 Written from the paper's Algorithm 1 and checked against the official code: with the same weights, every variant gives
 the same features and logits. The paper's model takes images of one size; here the layers along height and width are
@@ -87,7 +88,7 @@ class PermuteMlp(nn.Layer):
         width_branch: The same for the width.
         bias: Whether the three layers have biases.
         activation: Of the small network that makes the branches' weights.
-        resize_rule: How weights for another grid are made, one of :data:`ppcls_ext.arch.layers.axis_linear.RULES`.
+        resize_rule: How weights are made for a different grid, one of :data:`ppcls_ext.arch.layers.axis_linear.RULES`.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class VisionPermutator(TokenLabelBackbone):
         weighted: Weighted Permute-MLP; False adds the branches as in the paper's Algorithm 1.
         height_branch: ``spatial``, or ``channel`` to put a second channel branch in its place (an ablation).
         width_branch: The same for the width branch.
-        resize_rule: How the weights are made for another grid: ``resample`` them, ``pool`` the tokens to the native
+        resize_rule: How the weights are made for a different grid: ``resample`` them, ``pool`` the tokens to the native
             grid and back, or ``pad`` with zeros to it.
         qkv_bias: Whether the layers of the three branches have biases; the name is the official code's.
         activation: ``gelu``, ``relu`` or ``silu`` in the MLPs.

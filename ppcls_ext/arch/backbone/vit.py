@@ -54,8 +54,8 @@ INITS = ("official", "trunc_normal")
 class TokenEmbedding(nn.Layer):
     """Patches to tokens, with the class token before them and a learned position added to each (paper, eq. 1).
 
-    The table of positions is meant for one grid of patches; for another one its grid part is resampled (bicubic) on the
-    fly, and the class token's position is kept.
+    The position table belongs to one grid of patches. For a different grid its grid part is resampled (bicubic) on the
+    fly; the class token's position stays.
     """
 
     def __init__(self, in_channels: int, dim: int, patch_size: int, grid: Sequence[int], drop_rate: float):
@@ -406,7 +406,7 @@ FAMILY = Family(
             preprocessing=_AT_224,
             accuracy=_augreg_figures(81.402, 96.15),
             weights=(_augreg("S_16", _LIGHT, "0.03", 224),),
-            notes="ViT-S/16 of the official code; PaddleClas has another model named ViT_small_patch16_224",
+            notes="ViT-S/16 of the official code; PaddleClas's ViT_small_patch16_224 is a different model",
         ),
         Variant(
             "ViT_S_16_384",

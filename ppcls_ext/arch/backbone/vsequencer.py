@@ -50,7 +50,7 @@ class RNN1D(nn.Layer):
 
 
 class PositionEmbedding(nn.Layer):
-    """A learned table added to the tokens; at another grid size it is resampled (bicubic) on the fly."""
+    """A learned table added to the tokens; for a different grid it is resampled (bicubic) on the fly."""
 
     def __init__(self, height: int, width: int, dim: int):
         super().__init__()

@@ -2,7 +2,7 @@
 
 The layer mixes ``native`` positions of ``width`` channels each: its weight is a matrix of ``native * width`` rows and
 columns, in which position and channel can be told apart: ``W[p', s', p, s]`` leads from position p' and channel s' to
-position p and channel s. For another number of positions both position axes are resampled,
+position p and channel s. For a different number of positions both position axes are resampled,
 
     ``W2[i', s', i, s] = sum_p' sum_p  into[i', p'] W[p', s', p, s] out[i, p]``,
 
@@ -22,7 +22,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
-from ppcls_ext.arch.layers.frozen import is_recording
+from ppcls_ext.arch.layers.paddle_fixes import is_recording
 
 
 class Resampling(NamedTuple):
@@ -85,7 +85,7 @@ def pad(length: int, native: int) -> Resampling:
     return Resampling(place, place, (piece[:, None] == piece).astype(np.float64))
 
 
-#: How the weights for another grid are made.
+#: How the weights for a different grid are made.
 RULES: dict[str, Callable[[int, int], Resampling]] = {"resample": resample, "pool": pool, "pad": pad}
 
 
@@ -131,9 +131,9 @@ def _same(a: paddle.Tensor, b: paddle.Tensor) -> bool:
 class AxisLinear(nn.Layer):
     """``[..., positions * width] -> [..., positions * width]``, positions slower than channels.
 
-    With ``native`` positions it is a plain linear layer. With another number its weight is resampled: for every pass
-    while gradients of the weight are recorded, otherwise once, until the weight changes. A traced graph resamples by
-    itself, unless :meth:`fold` was called.
+    With ``native`` positions it is a plain linear layer. With a different number its weight is resampled: in every pass
+    while gradients of the weight are recorded, otherwise once, until the weight changes. A traced graph contains the
+    resampling, unless :meth:`fold` was called.
 
     Args:
         native: Positions that the weight is for.
@@ -142,12 +142,15 @@ class AxisLinear(nn.Layer):
         rule: One of :data:`RULES`.
     """
 
+    #: The weight is [in, out], as that of nn.Linear: what reads PyTorch's files transposes it.
+    weight_is_in_out = True
+
     def __init__(self, native: int, width: int, bias: bool = False, rule: str = "resample"):
         super().__init__()
         self.native = native
         self.width = width
         self.rule = rule
-        self.weight = self.create_parameter([native * width, native * width])  # [in, out], as of nn.Linear
+        self.weight = self.create_parameter([native * width, native * width])
         self.bias = self.create_parameter([native * width], is_bias=True) if bias else None
         self._resampled = _Resampled()
         self._folded_length = native

@@ -8,8 +8,8 @@ from paddle import nn
 class BatchNorm2D(nn.BatchNorm2D):
     """``nn.BatchNorm2D`` whose running mean and variance are buffers.
 
-    Paddle lists them among the parameters, as frozen ones: whoever counts, decays or groups parameters would meet
-    them. The keys of ``state_dict()`` stay the same.
+    Paddle lists them among the parameters, as frozen ones, where code that counts, decays or groups parameters would
+    find them. The keys of ``state_dict()`` stay the same.
     """
 
     def __init__(self, num_features: int):

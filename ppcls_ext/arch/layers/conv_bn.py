@@ -9,7 +9,7 @@ from ppcls_ext.arch.layers.batch_norm import BatchNorm2D
 
 
 class ConvBN(nn.Layer):
-    """Convolution without bias, BatchNorm, and a ReLU unless told otherwise, on ``[N, C, H, W]``.
+    """Convolution without bias, BatchNorm and by default ReLU, on ``[N, C, H, W]``.
 
     The padding keeps the size at stride 1: an odd kernel's output has ceil(side / stride) pixels.
     """

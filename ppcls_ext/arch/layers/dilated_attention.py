@@ -1,7 +1,7 @@
-"""Multi-scale dilated attention: each query meets a window of keys that lie some pixels apart (arXiv 2302.01791).
+"""SWDA and MSDA, the attention of DilateFormer: a window of keys that lie some pixels apart (arXiv 2302.01791).
 
 Unfolding would copy keys and values once for each of the k² places of a window. Here the places are visited one by
-one: a place is the padded map, shifted. What is kept for the backward pass are query, key, value and probabilities.
+one: a place is the padded map, shifted. Query, key, value and probabilities are kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from paddle import nn
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
-from ppcls_ext.arch.layers.frozen import is_recording
+from ppcls_ext.arch.layers.paddle_fixes import is_recording
 
 
 def _places(kernel_size: int, dilation: int) -> list:
@@ -135,7 +135,7 @@ def dilated_attention(
     dilation: int,
     drop_rate: float = 0.0,
 ) -> paddle.Tensor:
-    """Return the sliding window dilated attention of one dilation (arXiv 2302.01791, equations 2 and 3).
+    """Return SWDA, sliding window dilated attention, for one dilation (arXiv 2302.01791, equations 2 and 3).
 
     Each query meets the ``kernel_size``² keys around it, ``dilation`` pixels apart. As in the official code a key
     outside the map is zero and takes its part of the softmax (its logit is 0).
@@ -163,7 +163,7 @@ def dilated_attention(
 
 
 class DilatedAttention(nn.Layer):
-    """Multi-scale dilated attention (arXiv 2302.01791, section 3.2): the heads are split evenly over ``dilations``."""
+    """MSDA, multi-scale dilated attention (arXiv 2302.01791, section 3.2): heads are split over ``dilations``."""
 
     def __init__(self, dim: int, heads: int, dilations: Sequence[int], kernel_size: int, bias: bool, drop_rate: float):
         super().__init__()

@@ -30,7 +30,7 @@ def truncated_normal(std: float) -> initializer.Initializer:
 
 
 def init_linear(layer: nn.Layer, weight: initializer.Initializer | None = None) -> None:
-    """Set the weight of a linear layer, by a normal distribution of deviation 0.02 unless told otherwise; no bias."""
+    """Set the weight of a linear layer (by default normal, standard deviation 0.02) and its bias to zero."""
     (weight or initializer.Normal(std=0.02))(layer.weight)
     if layer.bias is not None:
         initializer.Constant(0.0)(layer.bias)

@@ -17,7 +17,7 @@ ACTIVATIONS = {
 
 
 class Mlp(nn.Layer):
-    """Linear, activation (exact GELU unless told otherwise), dropout, linear, dropout, on the last axis."""
+    """Linear, activation (by default exact GELU), dropout, linear, dropout, on the last axis."""
 
     def __init__(self, dim: int, hidden_dim: int, activation: str = "gelu", drop_rate: float = 0.0):
         super().__init__()

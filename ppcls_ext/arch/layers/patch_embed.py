@@ -5,7 +5,7 @@ from __future__ import annotations
 import paddle
 from paddle import nn
 
-from ppcls_ext.arch.layers.frozen import LayerNorm
+from ppcls_ext.arch.layers.paddle_fixes import LayerNorm
 
 
 class PatchEmbed(nn.Layer):

@@ -7,7 +7,7 @@ from paddle import nn
 
 
 class GlobalAveragePool(nn.Layer):
-    """Mean over height and width of a map, channels-last unless told otherwise."""
+    """Mean over height and width of a map, channels-last by default."""
 
     def __init__(self, channels_last: bool = True):
         super().__init__()

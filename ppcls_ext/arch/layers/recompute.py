@@ -9,7 +9,7 @@ import paddle
 from paddle import nn
 from paddle.distributed.fleet.utils import recompute as paddle_recompute
 
-from ppcls_ext.arch.layers.frozen import is_recording
+from ppcls_ext.arch.layers.paddle_fixes import is_recording
 
 
 class RecomputeSequential(nn.Sequential):
@@ -35,11 +35,11 @@ def recompute(layer: Callable, x: paddle.Tensor) -> paddle.Tensor:
 
     Running statistics are updated in the first run alone.
 
-    Paddle's hook implementation is used because its other one gives no gradients to a layer whose input needs none,
-    such as the first block behind a frozen stem. Paddle 2.6 cannot restore the random state there on a CPU, so the
-    random state is restored here.
+    Paddle's hook implementation is used because the re-entrant one gives no gradients to a layer whose input needs
+    none, such as the first block behind a frozen stem. Paddle 2.6 cannot restore the random state there on a CPU, so
+    it is restored here.
     """
-    states = []
+    states: list[list] = []
 
     def run(x: paddle.Tensor) -> paddle.Tensor:
         if not states:

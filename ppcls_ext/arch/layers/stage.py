@@ -1,4 +1,4 @@
-"""A stage of a network: what leads to another resolution or width, then blocks."""
+"""A stage of a network: downsampling, then blocks at one resolution."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import paddle
 from paddle import nn
 
 from ppcls_ext.arch.layers.drop_path import DropPath
-from ppcls_ext.arch.layers.frozen import LayerNorm
+from ppcls_ext.arch.layers.paddle_fixes import LayerNorm
 
 
 class TransformerBlock(nn.Layer):

@@ -25,6 +25,12 @@ def check_shapes(report: Report) -> None:
                     f"{report.config.Arch.name} takes {expected} (Arch.in_channels)",
                 )
                 return
+    for key, shape in shapes.items():
+        batch_size = report.config.section(f"{key.partition('.dataset')[0]}.sampler.batch_size")
+        if not shape.is_known and key.startswith("DataLoader") and batch_size != 1:
+            report.warn(
+                key, f"gives images {shape}; a batch needs one size: end with CropImage, or ResizeImage with size"
+            )
     settings = report.config.Global
     if "image_shape" not in settings.model_fields_set or len(settings.image_shape) != 3:
         return

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Dict, List, Literal, Optional, Union
 
 from pydantic import Field
 
-from ppcls_ext.config.schema.base import Bool, Int, Section, Text, ignored, name_of, unsupported, with_keys
-from ppcls_ext.data.build import DATASETS, PADDLECLAS_ONLY_DATASETS, PADDLECLAS_ONLY_SAMPLERS, SAMPLERS
+from ppcls_ext.config.schema.base import Bool, Int, OneOf, Section, Text, ignored, unsupported, with_keys
+from ppcls_ext.data.build import DATASETS, MAX_WORKERS, PADDLECLAS_ONLY_DATASETS, PADDLECLAS_ONLY_SAMPLERS, SAMPLERS
+from ppcls_ext.data.sampler import MAX_REPEATS
 
 POSTPROCESSORS_OF_PADDLECLAS = (
     "DistillationPostProcess MultiLabelThreshOutput PersonAttribute ScoreOutput TableAttribute ThreshOutput "
@@ -33,16 +34,17 @@ class TokenLabelSection(Section):
     """A teacher's label map of each training image, and the model's tokens."""
 
     root: Text = Field(description="folder of the label maps, laid out like image_root")
-    size: Annotated[Int, Field(ge=1)] = Field(description="tokens along one side of the model's last stage")
+    size: Annotated[Int, Field(ge=1, le=256)] = Field(description="tokens along one side of the model's last stage")
     class_target: Literal["teacher", "ground_truth", "blend"] = Field(
         "teacher", description="label of the whole image: the teacher's, the dataset's, or a blend of both"
     )
 
 
-class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
+@with_keys(_CIFAR_OF_PADDLECLAS)
+class Dataset(Section):
     """Images with labels, and what is done to an image."""
 
-    name: name_of("dataset", tuple(DATASETS), PADDLECLAS_ONLY_DATASETS) = Field(
+    name: Annotated[Text, OneOf("dataset", tuple(DATASETS), PADDLECLAS_ONLY_DATASETS)] = Field(
         "ImageNetDataset",
         description="ImageNetDataset: a list file; ImageFolder: one folder per class; Cifar10, Cifar100: the "
         "published archive; ShardDataset: tar files in WebDataset's layout; MultiScaleDataset: a list file whose "
@@ -79,18 +81,16 @@ class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
     )
 
 
-class Sampler(
-    with_keys(
-        Section,
-        dict.fromkeys(
-            ("num_instances", "sample_per_id"),
-            unsupported("an argument of a sampler of PaddleClas that is not supported", allowed=(None,)),
-        ),
+@with_keys(
+    dict.fromkeys(
+        ("num_instances", "sample_per_id"),
+        unsupported("an argument of a sampler of PaddleClas that is not supported", allowed=(None,)),
     )
-):
+)
+class Sampler(Section):
     """The order of the samples; it depends on the seed and the epoch alone."""
 
-    name: name_of("sampler", tuple(SAMPLERS), PADDLECLAS_ONLY_SAMPLERS) = Field(
+    name: Annotated[Text, OneOf("sampler", tuple(SAMPLERS), PADDLECLAS_ONLY_SAMPLERS)] = Field(
         "DistributedBatchSampler",
         description="each process takes its share; RASampler repeats each image, MultiScaleSampler draws a size for "
         "each batch (training only)",
@@ -100,7 +100,7 @@ class Sampler(
     )
     shuffle: Optional[Bool] = Field(None, description="a new order each epoch; unset: in training only")
     drop_last: Bool = Field(False, description="leave out an incomplete last batch")
-    num_repeats: Optional[Annotated[Int, Field(ge=1)]] = Field(
+    num_repeats: Optional[Annotated[Int, Field(ge=1, le=MAX_REPEATS)]] = Field(
         None, description="RASampler: how many times an image occurs in a row; unset: 3"
     )
     scales: Optional[List[Union[Int, List[Int]]]] = Field(
@@ -119,51 +119,48 @@ class Sampler(
 class Loader(Section):
     """How batches are made."""
 
-    num_workers: Annotated[Int, Field(ge=0)] = Field(0, description="worker processes; 0: the training process itself")
+    num_workers: Annotated[Int, Field(ge=0, le=MAX_WORKERS)] = Field(
+        0, description="worker processes; 0: the training process itself"
+    )
     use_shared_memory: Bool = Field(True, description="pass batches through shared memory")
     normalize_on_device: Bool = Field(
         False, description="send bytes to the device and run NormalizeImage there; it must be the last operator"
     )
 
 
-class DataSplit(
-    with_keys(
-        Section,
-        {
-            "Gallery": unsupported("retrieval is not supported", allowed=(None,)),
-            "Query": unsupported("retrieval is not supported", allowed=(None,)),
-            "UnLabelTrain": unsupported("semi-supervised training is not supported", allowed=(None,)),
-        },
-    )
-):
+@with_keys(
+    {
+        "Gallery": unsupported("retrieval is not supported", allowed=(None,)),
+        "Query": unsupported("retrieval is not supported", allowed=(None,)),
+        "UnLabelTrain": unsupported("semi-supervised training is not supported", allowed=(None,)),
+    }
+)
+class DataSplit(Section):
     """One split."""
 
     dataset: Dataset = Field(description="the images")
     sampler: Sampler = Field(description="their order")
-    loader: Loader = Field(default_factory=Loader, description="how batches are made")
+    loader: Loader = Field(default_factory=lambda: Loader.model_validate({}), description="how batches are made")
 
 
-class DataLoaderSection(
-    with_keys(Section, {"UnLabelTrain": unsupported("semi-supervised training is not supported", allowed=(None,))})
-):
+@with_keys({"UnLabelTrain": unsupported("semi-supervised training is not supported", allowed=(None,))})
+class DataLoaderSection(Section):
     """The images of training and evaluation."""
 
     Train: Optional[DataSplit] = Field(None, description="training")
     Eval: Optional[DataSplit] = Field(None, description="evaluation")
 
 
-class PostProcessSection(
-    with_keys(
-        Section,
-        {
-            "func": ignored("an old spelling of name"),
-            "threshold": unsupported("an argument of a postprocessor that is not supported", allowed=(None,)),
-        },
-    )
-):
+@with_keys(
+    {
+        "func": ignored("an old spelling of name"),
+        "threshold": unsupported("an argument of a postprocessor that is not supported", allowed=(None,)),
+    }
+)
+class PostProcessSection(Section):
     """From scores to the prediction."""
 
-    name: name_of("postprocessor", ("Topk",), POSTPROCESSORS_OF_PADDLECLAS) = Field(
+    name: Annotated[Text, OneOf("postprocessor", ("Topk",), POSTPROCESSORS_OF_PADDLECLAS)] = Field(
         "Topk", description="the most probable classes"
     )
     topk: Annotated[Int, Field(ge=1)] = Field(
@@ -184,5 +181,5 @@ class InferSection(Section):
     transforms: Transforms = Field([], description="operators in order, each Name: {arguments}")
     save_dir: Optional[Text] = Field(None, description="where to write the predictions as JSON")
     PostProcess: PostProcessSection = Field(
-        default_factory=PostProcessSection, description="from scores to the prediction"
+        default_factory=lambda: PostProcessSection.model_validate({}), description="from scores to the prediction"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ppcls_ext.data.batch_ops.operator import BatchOperator, draw_box, positive
-from ppcls_ext.utils.validate import positive_int, probability
+from ppcls_ext.utils.validate import MAX_SIDE, positive_int, probability
 
 
 class MixToken(BatchOperator):
@@ -28,7 +28,7 @@ class MixToken(BatchOperator):
 
     def __init__(self, alpha: float = 1.0, grid: int = 14, prob: float = 1.0):
         self.alpha = positive(alpha, "alpha")
-        self.grid = positive_int(grid, "grid")
+        self.grid = positive_int(grid, "grid", MAX_SIDE)
         self.probability = probability(prob, "prob")
 
     def __call__(

@@ -51,7 +51,7 @@ _PILLOW_ERRORS = (
 class DecodeImage(Operator):
     """Decode the bytes of an image file to uint8 pixels.
 
-    A file with more than $PPCLS_EXT_MAX_PIXELS pixels (2 to the power of 27 where that is unset) by its header is not
+    A file with more than $PPCLS_EXT_MAX_PIXELS pixels (2 to the power of 26 where that is unset) by its header is not
     decoded.
 
     An array is taken as decoded already, ``[height, width, 3]`` in OpenCV's order (BGR), as PaddleClas does.
@@ -212,7 +212,7 @@ def _pillow_pixels(image: Image.Image) -> np.ndarray:
     elif image.mode in ("I", "F"):
         raise DecodeError(f"32-bit pixels (mode {image.mode}) have no defined range; save the file with 8 or 16 bits")
     else:
-        pixels = np.asarray(image.convert("RGB"))
+        pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     return _upright(pixels, orientation)
 
 

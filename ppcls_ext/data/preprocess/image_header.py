@@ -22,14 +22,14 @@ LOST_BYTES = 256  # half a sector
 MAX_PIXELS_PER_BYTE = 8 * 8 * 8
 
 MAX_PIXELS_VARIABLE = "PPCLS_EXT_MAX_PIXELS"
-#: Above the largest cameras of telephones (108 megapixels); 400 MB of memory.
-DEFAULT_MAX_PIXELS = 1 << 27
+#: Above the sensors of full-frame cameras (61 megapixels); decoding such an image takes some 500 MB.
+DEFAULT_MAX_PIXELS = 1 << 26
 #: Pillow's readers of images. Others run programs (EPS) or describe drawings.
 PILLOW_FORMATS = "AVIF BMP DDS DIB GIF ICNS ICO JPEG JPEG2000 MPO PCX PNG PPM SGI TGA TIFF WEBP".split()
 
 
 def max_pixels() -> int:
-    """Return the most pixels that an image may have: $PPCLS_EXT_MAX_PIXELS, or 2 to the power of 27.
+    """Return the most pixels that an image may have: $PPCLS_EXT_MAX_PIXELS, or 2 to the power of 26.
 
     Raises:
         ValueError: if the variable holds no positive integer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Union
+from typing import Callable, Optional, Sequence, Union
 
 import numpy as np
 from PIL import Image
@@ -12,6 +12,7 @@ from ppcls_ext.data.preprocess.operator import UINT8, Operator, generator
 from ppcls_ext.utils.validate import choice, number, positive_int, rgb
 
 MAX_MAGNITUDE = 10
+MAX_LAYERS = 100
 #: PaddleClas shears with bicubic interpolation, and moves and rotates to the nearest pixel.
 GEOMETRIC = {
     "shearX": (operations.shear_x, Image.Resampling.BICUBIC),
@@ -26,7 +27,7 @@ ENHANCING = {
     "sharpness": operations.sharpness,
     "brightness": operations.brightness,
 }
-PLAIN = {
+PLAIN: dict[str, Callable] = {
     "posterize": operations.posterize,
     "solarize": operations.solarize,
     "autocontrast": operations.auto_contrast,
@@ -85,7 +86,7 @@ class RandAugment(Operator):
     def __init__(
         self, num_layers: int = 2, magnitude: float = 5, fillcolor: Union[int, Sequence[int]] = (128, 128, 128)
     ):
-        self.num_layers = positive_int(num_layers, "num_layers")
+        self.num_layers = positive_int(num_layers, "num_layers", MAX_LAYERS)
         magnitude = number(magnitude, "magnitude")
         if not 0 <= magnitude <= MAX_MAGNITUDE:
             raise ValueError(f"magnitude: expected 0 to {MAX_MAGNITUDE}, got {magnitude:g}")

@@ -10,6 +10,7 @@ import numpy as np
 from ppcls_ext.data.preprocess.operator import FLOAT32, Operator, generator
 from ppcls_ext.utils.validate import choice, flag, number, number_range, numbers, positive_int, probability
 
+MAX_ATTEMPTS = 10_000
 MODES = ("const", "rand", "pixel")
 
 
@@ -48,7 +49,7 @@ class RandomErasing(Operator):
             raise ValueError(f"r1: expected a ratio above 0 and at most 1, got {r1!r}")
         self.ratio = (ratio, 1 / ratio)
         self.mean = np.array(numbers(mean, "mean", 3), np.float32)
-        self.attempt = positive_int(attempt, "attempt")
+        self.attempt = positive_int(attempt, "attempt", MAX_ATTEMPTS)
         self.use_log_aspect = flag(use_log_aspect, "use_log_aspect")
         self.mode = choice(mode, "mode", MODES)
         self.dtype_in = None if self.mode == "const" else FLOAT32
@@ -74,7 +75,7 @@ class RandomErasing(Operator):
         rng = generator(rng)
         if rng.random() >= self.probability:
             return image
-        box = self.box(*image.shape[:2], rng)
+        box = self.box(image.shape[0], image.shape[1], rng)
         if box is None:
             return image
         left, top, width, height = box

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Optional, Sequence, Union
+from typing import Optional, Sequence, TypeVar, Union
 
 import numpy as np
 from PIL import Image
@@ -33,6 +33,8 @@ INTERPOLATIONS = {
 POLICIES = ("rand", "augmix", *AUTO_POLICIES)
 #: A standard deviation above this means a uniform draw, as in timm.
 UNIFORM_ABOVE = 100
+#: The most operations on an image, and the most chains.
+MAX_OPERATIONS = 100
 
 Policy = Union[RandPolicy, AugMixPolicy, AutoPolicy]
 
@@ -104,8 +106,8 @@ def parse_policy(text: str, style: Style) -> Policy:
     if name == "augmix":
         return AugMixPolicy(
             options.take("m", 3, 0),
-            options.whole("w", 3, 1),
-            options.whole("d", None, 1),
+            options.whole("w", 3, 1, MAX_OPERATIONS),
+            options.whole("d", None, 1, MAX_OPERATIONS),
             options.take("a", 1.0, 1e-6),
             replace(style, translate=0.3),
         )
@@ -113,16 +115,20 @@ def parse_policy(text: str, style: Style) -> Policy:
         return AutoPolicy(AUTO_POLICIES[name], style)
     names = RAND_INCREASING_OPERATIONS if options.whole("inc", 0, 0, 1) else RAND_OPERATIONS
     weights = None if options.whole("w", None, 0, 0) is None else WEIGHTS_0
-    layers = options.whole("n", 2, 1, np.count_nonzero(WEIGHTS_0) if weights else None)
+    layers = options.whole("n", 2, 1, np.count_nonzero(WEIGHTS_0) if weights else MAX_OPERATIONS)
     magnitude = options.take("m", MAX_MAGNITUDE, 0)
     return RandPolicy(names, layers, magnitude, options.take("p", 0.5, 0, 1), weights, style)
+
+
+Default = TypeVar("Default", bound=Optional[float])
 
 
 class _Options:
     """The parts of a string after its first: a key in letters and a number."""
 
     def __init__(self, text: str, parts: Sequence[str], keys: Sequence[str]):
-        self.text, self.values = text, {}
+        self.text = text
+        self.values: dict[str, float] = {}
         for part in parts:
             found = re.fullmatch(r"([a-z]+?)(inf|[0-9.]+)", part)
             if found is None or found[1] not in keys:
@@ -132,7 +138,7 @@ class _Options:
             infinite = found[2] == "inf" and found[1] == "mstd"
             self.values[found[1]] = float("inf") if infinite else number(found[2], f"config_str: {part!r} in {text!r}")
 
-    def take(self, key: str, default: Optional[float], low: float, high: Optional[float] = None) -> Optional[float]:
+    def take(self, key: str, default: Default, low: float, high: Optional[float] = None) -> Union[float, Default]:
         """Return the number of ``key``, or the default."""
         if key not in self.values:
             return default
@@ -142,9 +148,11 @@ class _Options:
             raise ValueError(f"config_str: {key}{value:g} in {self.text!r}: expected {allowed}")
         return value
 
-    def whole(self, key: str, default: Optional[int], low: int, high: Optional[int] = None) -> Optional[int]:
+    def whole(self, key: str, default: Default, low: int, high: Optional[int] = None) -> Union[int, Default]:
         """Return the whole number of ``key``, or the default."""
-        value = self.take(key, default, low, high)
-        if value is not None and value != int(value):
+        if key not in self.values:
+            return default
+        value = self.take(key, 0.0, low, high)
+        if value != int(value):
             raise ValueError(f"config_str: {key}{value:g} in {self.text!r}: expected a whole number")
-        return None if value is None else int(value)
+        return int(value)

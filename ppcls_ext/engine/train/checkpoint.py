@@ -230,7 +230,8 @@ def newest_whole(folder: Path) -> Optional[tuple[Path, int]]:
 
 def checkpoint_names(folder: Path) -> list[str]:
     """Return the names of the checkpoints that a run has left in ``folder``, whole or not."""
-    ending = re.compile(rf"(\.staged|\.previous)?\.({re.escape(MANIFEST)}|pdparams)")
+    # Without its manifest, a staged set is none: a run was killed in its first save.
+    ending = re.compile(rf"(\.previous)?\.({re.escape(MANIFEST)}|pdparams)|\.staged\.{re.escape(MANIFEST)}")
     names = set()
     for path in folder.iterdir() if folder.is_dir() else ():
         name, dot, rest = path.name.partition(".")

@@ -71,6 +71,7 @@ json.dump([eager.tolist(), Runner(find_graph(sys.argv[1]))(x).tolist()], open(sy
 """
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_the_operators_compute_in_the_graph_what_they_compute_in_dygraph(tmp_path):
     script = tmp_path / "trace.py"  # a file, because tracing reads the source

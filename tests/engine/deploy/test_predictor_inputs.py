@@ -46,6 +46,7 @@ def test_four_threads_get_the_results_of_their_own_images(predictor, images):
     assert failed == [] and len(found) == 4
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_threads_that_preprocess_change_no_result(exported, images, tmp_path, workers, batch_size):

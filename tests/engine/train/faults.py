@@ -49,8 +49,11 @@ class Operations:
     def __init__(self, fatal=0, full_disk=False):
         self.fatal, self.full_disk = fatal, full_disk
         self.count, self.kinds = 0, []
+        self._process = os.getpid()
 
     def __call__(self, kind, half=lambda: None):
+        if os.getpid() != self._process:  # a data worker, which has inherited this
+            return
         self.count += 1
         self.kinds.append(kind)
         if not self.fatal or self.count < self.fatal:

@@ -44,8 +44,9 @@ def run(config: Path, output_dir: Path, workers: int, after: float = 0.0, at_cal
             overrides.append(f"Global.checkpoints={output_dir / 'latest'}")
         try:
             cfg = load_config(config, overrides)
-            with watched(at_call):
+            with watched(at_call) as operations:
                 train(cfg)
+            output_dir.with_suffix(".operations").write_text(str(operations.count))
         except BaseException:  # noqa: BLE001 - a fork must not run on in its parent's code
             import traceback
 
@@ -93,6 +94,7 @@ def main() -> None:
         sys.exit("the unbroken run failed")
     duration = time.monotonic() - started
     expected = final_state(arguments.folder / "unbroken")
+    operations = int((arguments.folder / "unbroken.operations").read_text())
     total_kills = 0
     for trial in range(arguments.trials):
         output_dir = arguments.folder / f"trial_{trial}"
@@ -101,7 +103,9 @@ def main() -> None:
             workers = rng.choice([0, 1])
             mode = rng.choice(["instant", "save"]) if kills < arguments.kills else "end"
             after = rng.uniform(0.05, duration) if mode == "instant" else 0.0
-            code = run(arguments.config, output_dir, workers, after, rng.randint(1, 120) if mode == "save" else 0)
+            code = run(
+                arguments.config, output_dir, workers, after, rng.randint(1, operations) if mode == "save" else 0
+            )
             if code == 0:
                 break
             if code != -signal.SIGKILL:

@@ -56,6 +56,7 @@ def leftovers(folder):
     return sorted(path.name for path in folder.iterdir() if ".staged." in path.name or path.name.endswith(".tmp"))
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_kill_inside_every_operation_of_a_save(tmp_path):
     """Defect 1: a kill inside any write, or at any rename, leaves a whole set, and so does one in the next save."""

@@ -81,6 +81,23 @@ def test_nothing_that_is_not_finite_is_saved(diverging, victim, evaluates):
     diverging.trainer(f"Global.checkpoints={diverging.output_dir}", "Global.epochs=2").run()
 
 
+def test_finite_weights_with_infinite_logits_are_not_saved_either(diverging):
+    """The greatest numbers there are, whose products overflow: evaluation finds them."""
+    trainer = diverging.trainer()
+    original = trainer.state.step
+
+    def overflowing():
+        original()
+        if trainer.state.progress.step == 6:
+            weight = trainer.model.head.weight
+            weight.set_value(np.full(weight.shape, np.finfo(np.float32).max))
+
+    trainer.state.step = overflowing
+    with pytest.raises(NonFiniteStateError, match=r"evaluation after epoch 2: .*infinite logits.*latest \(step 3\)"):
+        trainer.run()
+    assert load_checkpoint(diverging.output_dir).parts["pdstates"]["step"] == 3
+
+
 def test_a_step_within_the_epoch_is_checked_too(diverging):
     diverging.config["Global"].update(save_interval_steps=1, eval_during_train=False)
     trainer = diverging.trainer()

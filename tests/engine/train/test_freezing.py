@@ -56,6 +56,7 @@ def equal(found, expected):
     return set(found) == set(expected) and all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.sampled
 @pytest.mark.compat
 @pytest.mark.parametrize("name", MODELS)
 def test_frozen_tensors_stay_bit_for_bit(runs, name):

@@ -116,6 +116,16 @@ def test_an_interrupted_run_is_not_overwritten_either(runs):
         train(load_config(runs.write()))
 
 
+def test_a_run_that_was_killed_in_its_first_save_is_started_again(runs):
+    """What it has staged is no checkpoint: there is nothing to lose, and nothing to resume."""
+    runs.config["Global"].update(epochs=1, eval_during_train=False)
+    runs.output_dir.mkdir()
+    (runs.output_dir / "latest.staged.pdparams").write_bytes(b"half")
+    train(load_config(runs.write()))
+    assert load_checkpoint(runs.output_dir).parts["pdstates"]["epoch"] == 1
+    assert not list(runs.output_dir.glob("*.staged.*"))
+
+
 def test_the_checkpoint_of_another_folder_does_not_open_this_one(finished):
     """A run that goes on from elsewhere would replace what is here."""
     elsewhere = finished.folder / "elsewhere"

@@ -67,6 +67,7 @@ def flat(value, prefix="") -> dict:
     return {prefix: np.asarray(value)}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
 def test_every_pair_trains_and_resumes_exactly(runs, device, pair):
     """The loss is finite and falls; killed within the last epoch and resumed, every number of the end is the same."""

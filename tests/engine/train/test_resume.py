@@ -18,11 +18,9 @@ from ppcls_ext.utils.state_dict import state_arrays
 
 
 @pytest.fixture(scope="module")
-def finished(digits, tmp_path_factory):
+def finished(new_runs, tmp_path_factory):
     """The parts of a checkpoint after one epoch, and the runs that go on from it."""
-    from conftest import Runs
-
-    runs = Runs(digits, tmp_path_factory.mktemp("finished"))
+    runs = new_runs(tmp_path_factory.mktemp("finished"))
     runs.config["Global"].update(epochs=1, eval_during_train=False, save_interval=0)
     runs.config["EMA"] = {"decay": 0.9}
     runs.train()

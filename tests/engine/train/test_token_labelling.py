@@ -55,6 +55,7 @@ def labelled(runs, tmp_path):
     return runs
 
 
+@pytest.mark.sampled
 @pytest.mark.compat
 @pytest.mark.parametrize("name", ARCHS)
 def test_from_the_configuration_to_the_exported_model(labelled, name):

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Union
 
 import numpy as np
 
 from ppcls_ext.engine.deploy.onnx.graph import Graph, Node, Tensor
-from ppcls_ext.engine.deploy.onnx.sizes import is_known
 from ppcls_ext.version import __version__
 
 #: A message of this size or more cannot be written.
 LIMIT = 2**31 - 1
 
 
-def to_model(graph: Graph, metadata: Optional[dict] = None):
-    """Return the graph as an ``onnx.ModelProto``.
-
-    Args:
-        graph: pruned and in order.
-        metadata: texts to note in the file.
-    """
+def to_model(graph: Graph):
+    """Return a graph that is pruned and in order as an ``onnx.ModelProto``."""
     from onnx import helper, numpy_helper
 
     constants: dict[str, np.ndarray] = {}
@@ -49,15 +43,13 @@ def to_model(graph: Graph, metadata: Optional[dict] = None):
         [_info(name, tensor) for name, tensor in graph.outputs.items()],
         [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in constants.items()],
     )
-    model = helper.make_model(
+    return helper.make_model(
         message,
         opset_imports=opsets,
         ir_version=helper.find_min_ir_version_for(opsets),
         producer_name="ppcls_ext",
         producer_version=__version__,
     )
-    helper.set_model_props(model, {key: str(value) for key, value in (metadata or {}).items()})
-    return model
 
 
 def save(model, path: Path) -> None:
@@ -107,5 +99,7 @@ def _attribute(value: Any) -> Any:
 def _info(name: str, tensor: Tensor):
     from onnx import helper
 
-    shape = [size if is_known(size) else str(size).replace(" ", "") for size in tensor.shape]
+    shape: list[Union[int, str, None]] = [
+        size if isinstance(size, int) else str(size).replace(" ", "") for size in tensor.shape
+    ]
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(tensor.dtype), shape)

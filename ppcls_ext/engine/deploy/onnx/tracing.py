@@ -7,7 +7,7 @@ translator that its executor will use for PIR. So one table of operators, by PIR
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Iterator, Optional, Sequence, Union
+from typing import Iterator, Optional, Sequence, cast
 
 import numpy as np
 import paddle
@@ -29,7 +29,6 @@ class Operator:
         inputs: by Paddle's names; None where one was left out.
         attributes: Paddle's.
         outputs: values, in Paddle's order.
-        shapes: of the outputs, -1 for a size that is not known; None for a list of tensors.
         layer: path of the layer that it is in or follows, such as ``stages.0.blocks.1.norm1``.
     """
 
@@ -37,7 +36,6 @@ class Operator:
     inputs: dict
     attributes: dict
     outputs: list
-    shapes: list
     layer: str = ""
 
 
@@ -107,8 +105,7 @@ def _read(program, outputs: Optional[list], state: dict) -> Program:
     layer = ""
     lists: dict = {}
     fetched: dict = {}
-    program_keep = program.global_block().ops
-    for op in program_keep:
+    for op in program.global_block().ops:
         name = op.name().rpartition(".")[2]
         values = [_key(value) for value in op.operands_source()]
         results = [_key(value) for value in op.results()]
@@ -117,23 +114,21 @@ def _read(program, outputs: Optional[list], state: dict) -> Program:
             array = tensor.numpy() if tensor._is_initialized() else np.zeros([0], np.float32)
             result.parameters[results[0]] = (name, array)
         elif name in ("data", "feed"):
-            result.input = results[0]
+            result.input = cast(Value, results[0])  # not None: an operator made it
         elif name == "fetch":
             fetched[op.attrs()["col"]] = values[0]
         elif op.name() == "builtin.combine":
             lists[results[0]] = values
         elif op.name() in ("builtin.split", "builtin.slice"):
-            name = op.name()
-            index = op.attrs().get("index")
-            taken = Operator(name, {"x": values[0], "index": index}, {}, results, [None] * len(results), layer)
+            attributes = {"index": op.attrs().get("index")}
+            taken = Operator(op.name(), {"x": lists.get(values[0], values[0])}, attributes, results, layer)
             result.operators.append(taken)
         else:
             names = op.get_input_names()
             inputs = dict(zip(names, [lists.get(value, value) for value in values]))
             layer = _layer_of(inputs, result.parameters) or layer
-            shapes = [_shape(value) for value in op.results()]
             attributes = {key: value for key, value in op.attrs().items() if key != "op_callstack"}
-            result.operators.append(Operator(name.rstrip("_"), inputs, attributes, results, shapes, layer))
+            result.operators.append(Operator(name.rstrip("_"), inputs, attributes, results, layer))
     if outputs is None:
         result.outputs = [fetched[index] for index in sorted(fetched)]
     return result
@@ -147,12 +142,6 @@ def _key(value) -> Optional[Value]:
     return value.hash() if hasattr(value, "hash") else hash(value)
 
 
-def _shape(value) -> Optional[list]:
-    if value.get_defining_op() is None or str(value.type()).startswith("vec["):
-        return None
-    return list(value.shape)
-
-
 def _values(inputs: dict) -> Iterator[Value]:
     for value in inputs.values():
         yield from value if isinstance(value, list) else [value]
@@ -164,6 +153,3 @@ def _layer_of(inputs: dict, parameters: dict) -> Optional[str]:
         if value in parameters:
             return parameters[value][0].rpartition(".")[0]
     return None
-
-
-ValueOrList = Union[Value, list]

@@ -63,7 +63,7 @@ def backbone(monkeypatch):
     """Let the exporter build the given layer in place of the config's backbone."""
 
     def put(layer: nn.Layer) -> nn.Layer:
-        monkeypatch.setattr(exporter, "load_trained", lambda cfg, purpose: layer)
+        monkeypatch.setattr(exporter, "load_trained", lambda *_: layer)
         return layer
 
     paddle.seed(3)
@@ -100,6 +100,7 @@ class Classifier(nn.Layer):
 # ---- what is written -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_onnx_beside_the_graph_of_paddle(exports):
     """At shapes that the export did not check; the notes name what is in the folder."""
@@ -121,6 +122,16 @@ def test_onnx_beside_the_graph_of_paddle(exports):
     for shape in ((2, 3, 16, 16), (5, 3, 24, 40), (1, 3, 64, 12)):
         images = noise(*shape)
         np.testing.assert_allclose(graph.run(None, {"x": images})[0], dygraph(model, images), rtol=0, atol=2e-6)
+
+
+@pytest.mark.slow
+def test_onnx_beside_the_legacy_format(exports):
+    """Which Paddle 3 leaves to a process of its own."""
+    exports.export("legacy", "onnx")
+    assert exports.files() >= {"inference.pdmodel", "inference.pdiparams", "inference.onnx", "inference.yml"}
+    facts = exports.facts()
+    assert facts["graph"] == "inference.pdmodel" and facts["onnx"]["graph"] == "inference.onnx"
+    assert facts["dynamic"] == ["batch", "height", "width"]
 
 
 def test_an_export_replaces_every_earlier_graph(exports):

@@ -4,7 +4,8 @@ import numpy as np
 import onnxruntime
 import paddle
 import pytest
-from arch.test_contract import COMPAT, FIXED_EXPORT, build, multiple, representatives
+from families import facts
+from small_models import build, multiple, representatives
 
 from ppcls_ext.engine.deploy.onnx.conversion import convert
 from ppcls_ext.engine.deploy.onnx.serialization import to_model
@@ -27,7 +28,7 @@ MOST = {
 
 def forms():
     for spec in representatives():
-        marks = [pytest.mark.compat] if spec.name in COMPAT & QUICK else []
+        marks = [pytest.mark.compat] if spec.name in QUICK and spec.name in facts(spec.family).compat else []
         marks += [] if spec.name in QUICK else [pytest.mark.slow]
         yield pytest.param(spec, id=spec.name, marks=marks)
 
@@ -38,7 +39,7 @@ def test_a_small_model_of_every_form(spec):
     model.eval()
     step = multiple(model)
     shapes = [(1, 56, 56), (3, 56, 56)]
-    if spec.family in FIXED_EXPORT:
+    if facts(spec.family).fixed_export:
         model.fold(56, 56)
         sizes = (56, 56)
     else:

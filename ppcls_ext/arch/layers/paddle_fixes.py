@@ -1,4 +1,4 @@
-"""Right results where Paddle's kernels give wrong ones or none: frozen weights, RNNs in evaluation and in halves."""
+"""Corrections to Paddle's kernels: frozen weights, RNNs in evaluation and in half precision."""
 
 from __future__ import annotations
 
