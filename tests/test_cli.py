@@ -415,6 +415,16 @@ def test_wrong_arguments_of_predict(capsys, job, exported, change, code, message
     assert actual == code and message in err and "Traceback" not in err
 
 
+def test_a_listed_folder_or_list_is_no_image(capsys, tmp_path, exported):
+    """Fuzzing found it: a line `/` took all images of the machine."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other.txt").write_text("a.png\n")
+    (tmp_path / "images.txt").write_text("folder\nother.txt\n")
+    code, _, err = run(capsys, "predict", "--model_dir", exported, "--infer_imgs", tmp_path / "images.txt")
+    assert code == 1 and f"{tmp_path / 'folder'}: " in err and "is a folder; expected a regular file" in err
+    assert f"{tmp_path / 'other.txt'}: " in err and "2 of 2 images could not be read" in err
+
+
 @pytest.mark.parametrize(
     "script, message", [("gone/tools/train.py", "gone/tools/train.py"), (__file__, "checkout")], ids=["none", "other"]
 )
