@@ -74,7 +74,7 @@ def _argument_error(cfg: Config, arguments: dict, error: Exception) -> ConfigErr
     given = [name for name in arguments if name != "class_num"]
     named = [name for name in re.findall(r"\w+", message) if name in arguments] or (given if len(given) == 1 else [])
     if named:
-        return cfg.error(f"Arch.{named[0]}", message)
+        return cfg.error(f"Arch.{named[0]}", message.removeprefix(f"{named[0]}: "))
     return cfg.error("Arch", f"{cfg.Arch.name} cannot be built with {', '.join(given) or 'class_num'}: {message}")
 
 

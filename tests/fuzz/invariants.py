@@ -29,7 +29,7 @@ from typing import Iterator, Sequence
 
 from ppcls_ext import cli
 
-MAX_SECONDS, MAX_WAIT = 10, 30
+MAX_SECONDS, MAX_WAIT = 10, 60
 MAX_GROWTH = 500 << 20
 #: More than the permitted growth, since what is reserved is not what is used; less than would harm the machine.
 _MAX_RESERVED = 4 << 30
