@@ -11,7 +11,7 @@ PaddleClas's, so that one file means one model in either engine, and ``ppcls_ext
 from __future__ import annotations
 
 import inspect
-from typing import Callable, Optional, Sequence
+from typing import Callable, Optional, Sequence, cast
 
 from paddle import nn
 
@@ -94,6 +94,18 @@ def backbone_factory(arch: str) -> Optional[Callable]:
     return registry.factories()[registry.bare_name(arch)] if is_ours(arch) else plugin.paddleclas_factory(arch)
 
 
+def existing_factory(arch: str) -> Callable:
+    """Return what builds the backbone that ``Arch.name`` of a YAML file names.
+
+    Raises:
+        KeyError: if nothing does.
+    """
+    factory = backbone_factory(arch)
+    if factory is None:
+        raise KeyError(f"unknown backbone {arch!r}")
+    return factory
+
+
 def is_ours(arch: str) -> bool:
     """Return whether ``Arch.name`` of a YAML file names a backbone of this package."""
     bare = registry.bare_name(arch)
@@ -133,12 +145,12 @@ def register_family(family: Family) -> None:
         _enter(_make(name, network, {}, (), f"{name} with every hyper-parameter open; {family.paper}."))
 
 
-def _enter(factory: Callable) -> None:
+def _enter(factory: registry.Factory) -> None:
     registry.add_factory(factory.__name__, factory)
     globals()[factory.__name__] = factory
 
 
-def make_factory(variant: Variant, network: type) -> Callable:
+def make_factory(variant: Variant, network: type) -> registry.Factory:
     """Return the function ``Name(pretrained=False, use_ssld=False, **kwargs)``, PaddleClas's way to build a model.
 
     Its attribute ``arguments`` holds all constructor arguments that the name stands for.
@@ -155,7 +167,7 @@ def make_factory(variant: Variant, network: type) -> Callable:
     return _make(variant.name, network, variant.arguments, variant.weights, doc)
 
 
-def _make(name: str, network: type, arguments: dict, weights: Sequence[Weights], doc: str) -> Callable:
+def _make(name: str, network: type, arguments: dict, weights: Sequence[Weights], doc: str) -> registry.Factory:
     defaults = {
         parameter.name: arguments.get(parameter.name, parameter.default)
         for parameter in inspect.signature(network).parameters.values()
@@ -173,8 +185,8 @@ def _make(name: str, network: type, arguments: dict, weights: Sequence[Weights],
         model.set_outputs(**outputs)
         return model
 
-    factory.arguments = defaults
-    factory.weights = tuple(weights)
+    made = cast(registry.Factory, factory)
+    made.arguments, made.weights = defaults, tuple(weights)
     factory.__name__ = factory.__qualname__ = name
     factory.__doc__ = f"""{doc}
 
@@ -193,7 +205,7 @@ def _make(name: str, network: type, arguments: dict, weights: Sequence[Weights],
         TypeError: if a keyword is unknown.
         ValueError: if an argument is out of range, or contradicts the model that the weights belong to.
     """
-    return factory
+    return made
 
 
 def _check_arguments(name: str, given: dict, known: dict) -> None:

@@ -15,7 +15,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional, Protocol
 
 from ppcls_ext.utils.spelling import nearest
 
@@ -80,6 +80,17 @@ class Weights:
         return self.source
 
 
+class Factory(Protocol):
+    """A function that builds a model: a variant's, or that of a class of networks."""
+
+    __name__: str
+    arguments: dict  # of the constructor, that the name stands for
+    weights: tuple[Weights, ...]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the model."""
+
+
 @dataclass(frozen=True)
 class Variant:
     """One named model of a family: a row of the registry.
@@ -111,7 +122,7 @@ class Variant:
     family: str = ""
 
     @property
-    def factory(self) -> Callable:
+    def factory(self) -> Factory:
         """The function that builds it, made by :mod:`ppcls_ext.factory`."""
         return factories()[self.name]
 
@@ -144,7 +155,7 @@ CATALOGUE = Path(__file__).with_name("catalogue.json")
 
 _FAMILIES: list[Family] = []
 _SPECS: dict[str, Variant] = {}
-_FACTORIES: dict[str, Callable] = {}
+_FACTORIES: dict[str, Factory] = {}
 
 _load_families: Optional[Callable[[], object]] = None
 
@@ -177,7 +188,7 @@ def add(family: Family) -> None:
     _SPECS.update({row.name: row for row in rows})
 
 
-def add_factory(name: str, factory: Callable) -> None:
+def add_factory(name: str, factory: Factory) -> None:
     """Add the function that builds the backbone ``name``.
 
     Raises:
@@ -209,7 +220,7 @@ def family_of(name: str) -> Family:
     raise KeyError(_unknown(name, [*_SPECS, *_FACTORIES]))
 
 
-def factories() -> dict[str, Callable]:
+def factories() -> dict[str, Factory]:
     """Return every factory by name: the variants in registry order, then the classes of networks."""
     _load()
     variants = {name: _FACTORIES[name] for name in _SPECS if name in _FACTORIES}

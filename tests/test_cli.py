@@ -404,8 +404,8 @@ def test_a_config_that_is_not_there(capsys, command):
         ({"--model_dir": "gone"}, 1, "no such folder: gone"),
         ({"--infer_imgs": "gone"}, 2, "no such image, folder or list: gone"),
         ({"--device": "tpu"}, 2, "device is 'tpu'; expected cpu, gpu"),
-        ({"--topk": "0"}, 2, "'0' is not a whole number above 0"),
-        ({"--batch_size": "many"}, 2, "'many' is not a whole number above 0"),
+        ({"--topk": "0"}, 2, "'0' is not a whole number from 1 to 999,999,999"),
+        ({"--batch_size": "many"}, 2, "'many' is not a whole number from 1 to 999,999,999"),
     ],
     ids=lambda value: "".join(value) if isinstance(value, dict) else "",
 )
@@ -413,6 +413,16 @@ def test_wrong_arguments_of_predict(capsys, job, exported, change, code, message
     options = {"--model_dir": exported, "--infer_imgs": job / "digits" / "val_list.txt", **change}
     actual, _, err = run(capsys, "predict", *[word for pair in options.items() for word in pair])
     assert actual == code and message in err and "Traceback" not in err
+
+
+def test_a_listed_folder_or_list_is_no_image(capsys, tmp_path, exported):
+    """Fuzzing found it: a line `/` took all images of the machine."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other.txt").write_text("a.png\n")
+    (tmp_path / "images.txt").write_text("folder\nother.txt\n")
+    code, _, err = run(capsys, "predict", "--model_dir", exported, "--infer_imgs", tmp_path / "images.txt")
+    assert code == 1 and f"{tmp_path / 'folder'}: " in err and "is a folder; expected a regular file" in err
+    assert f"{tmp_path / 'other.txt'}: " in err and "2 of 2 images could not be read" in err
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     """Classify with an exported model."""
     import_paddle()
     from ppcls_ext.data.image_files import list_images
+    from ppcls_ext.engine.deploy.inputs import Input
     from ppcls_ext.engine.deploy.pipeline import with_progress
     from ppcls_ext.engine.deploy.predictor import Predictor, check_device
     from ppcls_ext.engine.deploy.result_file import ResultFile
@@ -130,5 +131,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         verify=arguments.verify,
     )
-    results = with_progress(predictor.stream(images), len(images))
+    # A line of a list that names a folder or a list is no image, so the paths are not looked into again.
+    inputs = (Input(str(path), path) for path in images)
+    results = with_progress(predictor.stream(inputs), len(images))
     return print_predictions(results if file is None else file.through(results), arguments.format)

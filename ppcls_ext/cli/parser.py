@@ -139,13 +139,13 @@ def add_override(
 
 def positive(text: str) -> int:
     """Return the whole number above 0 that ``text`` is."""
-    if not text.isdigit() or len(text) > 9 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text[:20]!r} is not a whole number above 0")
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is not a whole number from 1 to {10**9 - 1:,}")
     return int(text)
 
 
 def not_negative(text: str) -> int:
     """Return the whole number that ``text`` is."""
-    if not text.isdigit() or len(text) > 9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    if not text.isdecimal() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is not a whole number from 0 to {10**9 - 1:,}")
     return int(text)

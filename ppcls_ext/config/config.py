@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Union
 
 from pydantic import PrivateAttr
 
 from ppcls_ext.config.schema import Sections
 from ppcls_ext.config.schema.base import plain
-from ppcls_ext.config.source import Source
+from ppcls_ext.config.source import ConfigError, Problem, Source
 from ppcls_ext.config.writer import summary_lines, write_yaml
 
 
@@ -33,7 +33,7 @@ class Config(Sections):
         """Sentences that the log should show: keys without effect, doubtful combinations."""
         return list(self._warnings)
 
-    def section(self, key: str) -> Optional[Union[dict, list]]:
+    def section(self, key: str) -> Any:
         """Return the plain data of a section such as ``DataLoader.Train``; None if it is not there."""
         value: Any = self
         for part in key.split("."):
@@ -43,6 +43,10 @@ class Config(Sections):
     def origin(self, *path: Union[str, int]) -> str:
         """Return where a value came from: ``file:line``, the command line, or ``default``."""
         return self._source.places.get(tuple(path), "default")
+
+    def error(self, key: str, message: str) -> ConfigError:
+        """Return the error that names a dotted key and its place, for what only running shows."""
+        return ConfigError([Problem(self._source.where(tuple(key.split("."))), key, message)])
 
     def save(self, path: Union[str, Path]) -> None:
         """Write the resolved configuration as YAML, each value followed by a comment saying where it came from."""
@@ -55,4 +59,4 @@ class Config(Sections):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Config) and self.to_dict() == other.to_dict()
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # the way to say that it has none

@@ -198,7 +198,7 @@ def section_at(path: tuple, data: Any) -> Optional[Type[Section]]:
 def _accepts(section: Type[Section], data: Any) -> bool:
     """Return whether ``section`` is the branch that the key ``name`` selects."""
     info = section.model_fields.get("name")
-    return bool(info) and isinstance(data, dict) and data.get("name") in get_args(info.annotation)
+    return info is not None and isinstance(data, dict) and data.get("name") in get_args(info.annotation)
 
 
 def all_keys(section: Type[Section] = Sections, prefix: str = "") -> list[str]:

@@ -210,7 +210,8 @@ class _Builder:
             if key in result:  # merged in: what this mapping itself says wins
                 for place in [place for place in self.places if place[: len(path) + 1] == (*path, key)]:
                     del self.places[place]
-            self.places[(*path, key)] = self._where(key_node)
+            place = (*path, key)
+            self.places[place] = self._where(key_node)
             result[key] = self._value(value_node, (*path, key))
         return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from ppcls_ext.config.config import Config
-from ppcls_ext.factory import backbone_factory
+from ppcls_ext.factory import existing_factory
 from ppcls_ext.weights.resolver import WeightPlan, chosen_source, plan_weights
 
 
@@ -22,7 +22,7 @@ def plan_of(config: Config, resumed: Optional[dict] = None) -> tuple[WeightPlan,
         WeightPlanError, FileNotFoundError, NotRegularFileError, RecordError: see
             :func:`ppcls_ext.weights.resolver.plan_weights`.
     """
-    factory = backbone_factory(config.Arch.name)
+    factory = existing_factory(config.Arch.name)
     arguments = dict(config.Arch.kwargs())
     pretrained = arguments.pop("pretrained")
     source = chosen_source(arguments.pop("pretrained_source", None), arguments.pop("pretrained_layout", None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Optional, Sequence
+from typing import Any, Optional, Sequence, Type
 
 from ppcls_ext.data.batch_ops import build_batch_transforms
 from ppcls_ext.data.cifar import Cifar10, Cifar100
@@ -18,7 +18,7 @@ from ppcls_ext.utils.spelling import nearest
 MAX_WORKERS = 1024
 MODES = ("Train", "Eval", "Test")
 #: ClsDataset is PaddleX's name for ImageNetDataset.
-DATASETS = {
+DATASETS: dict[str, Type[ClassificationDataset]] = {
     "ImageNetDataset": ImageNetDataset,
     "ClsDataset": ImageNetDataset,
     "ImageFolder": ImageFolder,
@@ -33,7 +33,7 @@ SAMPLERS = {
     "MultiScaleSampler": MultiScaleSampler,
 }
 #: The options of each sampler with their defaults; None means required.
-SAMPLER_OPTIONS = {
+SAMPLER_OPTIONS: dict[str, dict[str, Any]] = {
     "DistributedBatchSampler": {"batch_size": None, "shuffle": False, "drop_last": False},
     "RASampler": {"batch_size": None, "shuffle": False, "drop_last": False, "num_repeats": 3},
     "MultiScaleSampler": {"scales": None, "first_bs": None, "divided_factor": 32, "is_training": True},

@@ -121,10 +121,11 @@ class Cifar10(ClassificationDataset):
         seed: int,
     ) -> None:
         split = read_split(ARCHIVES[self.archive_name], data_file, choice(mode, "mode", SPLITS))
-        labels, paths = [], []
+        labels: list[int] = []
+        paths: list[str] = []
         for file, batch, count in split.batches:
             names, classes = batch.get("filenames"), batch.get(label_key)
-            if any(not isinstance(items, list) or len(items) != count for items in (names, classes)):
+            if not isinstance(names, list) or not isinstance(classes, list) or {len(names), len(classes)} != {count}:
                 raise DataFileError(f"{data_file}: {file} lacks a name and one of its {label_key} for each image")
             labels.extend(classes)
             paths.extend(f"{data_file}:{file}/{name}" for name in names)
@@ -239,8 +240,15 @@ def _read_splits(name: str, path: str, data_file: str, splits: tuple, stamp: tup
     else:
         check_archive(archive, data_file)
         with tarfile.open(path, "r:gz") as tar:
-            content = {file: tar.extractfile(f"{archive.folder}/{file}").read() for file in files}
+            content = {file: _read_member(tar, f"{archive.folder}/{file}", data_file) for file in files}
     return {split: _parsed({file: content.pop(file) for file in archive.files[split]}, data_file) for split in splits}
+
+
+def _read_member(tar: tarfile.TarFile, name: str, data_file: str) -> bytes:
+    stream = tar.extractfile(name)
+    if stream is None:
+        raise DataFileError(f"{data_file}: {name} is no file")
+    return stream.read()
 
 
 def _parsed(files: dict[str, bytes], data_file: str) -> Split:

@@ -42,6 +42,8 @@ class ClassificationDataset:
     image_size: Optional[tuple[int, int]] = None
     #: The names of the classes by their ids, where the dataset knows them.
     class_names: Optional[list[str]] = None
+    #: The distinct labels as the files have them.
+    original_classes: tuple[int, ...]
     #: How labels of tokens are made, and the files of the label maps; see :meth:`use_token_labels`.
     token_labels: Optional[TokenLabels] = None
     label_maps: Sequence[str] = ()

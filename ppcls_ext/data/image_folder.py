@@ -43,6 +43,8 @@ class ImageFolder(ClassificationDataset):
         ValueError: if the operators are wrong.
     """
 
+    class_names: list[str]
+
     def __init__(
         self,
         image_root: str,
@@ -164,7 +166,10 @@ def _class_ids(
         for number, name in enumerate(class_names or ()):
             if ids.get(name, number) != number:
                 raise LabelFileError(f"{class_id_map_file} numbers {name!r} {ids[name]}, in training it is {number}")
-    unknown = [folder for folder in folders if class_names is not None and folder not in set(class_names)]
+    if class_names is None:
+        return ids
+    known = set(class_names)
+    unknown = [folder for folder in folders if folder not in known]
     if unknown:
         raise LabelFileError(
             f"image_root {printable(image_root)!r} has class folders that training does not know: {_some(unknown)}; "

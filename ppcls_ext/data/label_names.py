@@ -46,7 +46,7 @@ def read_class_id_map(path: Union[str, Path], delimiter: Optional[str] = None) -
     """
     names = read_class_names(path, delimiter)
     # Not over all ids up to the greatest, which may be a date or a telephone number.
-    missing = []
+    missing: list[int] = []
     expected = 0
     for class_id in sorted(names):
         missing.extend(range(expected, min(class_id, expected + SHOWN_IDS + 1)))
@@ -72,16 +72,15 @@ def read_class_names(path: Union[str, Path], delimiter: Optional[str] = None) ->
     undecodable = next((line for line in file.lines if line.text is None), None)
     if undecodable is not None:
         raise LabelFileError(f"{path}: {file.undecodable(undecodable)}")
-    pairs = [_split(line.text, delimiter) for line in file.lines]
-    if delimiter is None and not any(pairs) and _are_names(file):
+    texts = [line.text for line in file.lines if line.text is not None]
+    pairs = [_split(text, delimiter) for text in texts]
+    if delimiter is None and not any(pairs) and _are_names(texts):
         _tell_names_alone(str(path), len(file.lines))
-        return {position: line.text for position, line in enumerate(file.lines)}
+        return dict(enumerate(texts))
     names: dict[int, str] = {}
-    for line, pair in zip(file.lines, pairs):
+    for line, text, pair in zip(file.lines, texts, pairs):
         if pair is None:
-            raise LabelFileError(
-                f'{_where(file, line)}: expected "<id>{delimiter or " "}<name>", got {shown(line.text)!r}'
-            )
+            raise LabelFileError(f'{_where(file, line)}: expected "<id>{delimiter or " "}<name>", got {shown(text)!r}')
         class_id, name = pair
         if class_id in names:
             raise LabelFileError(f"{_where(file, line)}: class id {class_id} is there twice")
@@ -97,12 +96,12 @@ def _split(text: str, delimiter: Optional[str]) -> Optional[tuple[int, str]]:
     return (int(class_id), name) if re.fullmatch(r"[0-9]{1,9}", class_id) and name else None
 
 
-def _are_names(file: TextFile) -> bool:
+def _are_names(texts: list[str]) -> bool:
     """Whether lines without an id can be names: not where a name is missing after an id, or stands before it."""
-    digits = [line for line in file.lines if line.text.isdecimal()]
+    digits = [text for text in texts if text.isdecimal()]
     if digits:  # the classes may be called 0, 1, 2; then each is on its place
-        return len(digits) == len(file.lines) and all(line.text == str(place) for place, line in enumerate(file.lines))
-    return not any(re.search(r"[\s,:]\d+$", line.text) for line in file.lines)
+        return len(digits) == len(texts) and all(text == str(place) for place, text in enumerate(texts))
+    return not any(re.search(r"[\s,:]\d+$", text) for text in texts)
 
 
 def _where(file: TextFile, line: Line) -> str:

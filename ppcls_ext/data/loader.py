@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Iterator, Optional
+from typing import Generator, Optional
 
 import numpy as np
 
@@ -76,7 +76,7 @@ class Loader:
         """Return the number of batches of this rank in an epoch."""
         return len(self.sampler)
 
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_batch: int = 0) -> Generator[Batch, None, None]:
         """Iterate over the batches of ``epoch`` from ``start_batch`` on; what comes before is not even read.
 
         Worker processes stay for the next epoch when the iteration runs to its end, and end with it when the caller
@@ -98,7 +98,7 @@ class Loader:
             self._pool.close()
             self._pool = None
 
-    def _iterate(self, epoch: int, start: int) -> Iterator[Batch]:
+    def _iterate(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         self.dataset.set_epoch(epoch)
         if self.num_workers == 0:
             for number, draws in enumerate(self.sampler.batches(epoch)[start:], start):
@@ -122,12 +122,12 @@ class Loader:
                 batch_transforms=self.batch_transforms,
                 normalize=not self.normalize_on_device,
             )
-        arrays = self._pool.batches(epoch, start, len(self))
+        batches = self._pool.batches(epoch, start, len(self))
         try:
-            for batch in arrays:
+            for batch in batches:
                 yield self._on_device(batch)
         finally:
-            arrays.close()
+            batches.close()
 
     def _on_device(self, batch: ArrayBatch) -> Batch:
         import paddle
@@ -138,8 +138,9 @@ class Loader:
         else:
             images = np.zeros((0, *self._image_shape), np.float32)
         images = paddle.to_tensor(images, place=self.places)
-        if self.normalize_on_device and len(batch.images):
-            images = self.dataset.normalization.on_device(images)
+        normalization = self.dataset.normalization if self.normalize_on_device else None
+        if normalization is not None and len(batch.images):
+            images = normalization.on_device(images)
         return Batch(
             images,
             paddle.to_tensor(batch.labels, place=self.places),

@@ -49,9 +49,10 @@ class MultiScaleDataset(ImageNetDataset):
         if size is None:
             return super().transforms_at(size, normalize)
         if size not in self._at_size:
-            whole = build_transforms(resized(self._transform_ops, size), from_bytes=True)
+            whole = build_transforms(resized(self._transform_ops or [], size), from_bytes=True)
             self._at_size[size] = (whole, *whole.split_normalization())
-        return self._at_size[size][0 if normalize else 1]
+        whole, before_normalization, _ = self._at_size[size]
+        return whole if normalize else before_normalization
 
 
 def resized(transform_ops: Sequence[dict], size: Sequence[int]) -> list[dict]:

@@ -22,7 +22,7 @@ import sys
 import threading
 import traceback
 from multiprocessing import connection, reduction, util
-from typing import Iterator, Optional
+from typing import Any, Generator, Iterator, Optional
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class WorkerPool:
         batch_transforms: Optional[BatchTransforms] = None,
         normalize: bool = True,
     ):
-        context = multiprocessing.get_context(start_method or default_start_method())
+        context: Any = multiprocessing.get_context(start_method or default_start_method())
         shared = use_shared_memory and has_anonymous_memory()
         if use_shared_memory and not shared:
             logger.info("no anonymous shared memory on this system: images come from the data workers through pipes")
@@ -100,7 +100,7 @@ class WorkerPool:
         # Runs at exit before multiprocessing joins its children, and when the pool is collected.
         self._finalizer = util.Finalize(self, _stop, args=(self.pipes, self.processes), exitpriority=10)
 
-    def batches(self, epoch: int, start: int, stop: int) -> Iterator[ArrayBatch]:
+    def batches(self, epoch: int, start: int, stop: int) -> Generator[ArrayBatch, None, None]:
         """Yield batches ``start`` to ``stop`` - 1 of ``epoch`` in order.
 
         When the caller stops early the processes are ended: nothing is left over for a later epoch to receive.
@@ -186,7 +186,10 @@ def _work(
     """Serve tasks ``(epoch, batch)`` until the parent is gone."""
     _leave_signals_to_the_parent()
     _use_one_thread()
-    parent = multiprocessing.parent_process().sentinel
+    main = multiprocessing.parent_process()
+    if main is None:
+        raise RuntimeError("a data worker must run in a process of its own")
+    parent = main.sentinel
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     known_epoch, batches = None, []
     while pipe in connection.wait([pipe, parent]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Optional
 
+from ppcls_ext.config import Config
 from ppcls_ext.data import class_names_of, label_file_problem
 from ppcls_ext.data.label_names import read_class_id_map
 from ppcls_ext.engine.train.manifest import read_manifest
@@ -15,7 +16,7 @@ logger = logging.getLogger("ppcls_ext")
 LABEL_FILE = "Infer.PostProcess.class_id_map_file"
 
 
-def trained_class_names(cfg, recorded: bool = True) -> Optional[list[str]]:
+def trained_class_names(cfg: Config, recorded: bool = True) -> Optional[list[str]]:
     """Return the names of the classes by id, from the checkpoint or else from the folders of ``DataLoader.Train``.
 
     Args:
@@ -33,7 +34,7 @@ def trained_class_names(cfg, recorded: bool = True) -> Optional[list[str]]:
     return names or class_names_of(cfg.section("DataLoader.Train.dataset"))
 
 
-def prediction_labels(cfg, class_num: int) -> list[str]:
+def prediction_labels(cfg: Config, class_num: int) -> list[str]:
     """Return the name of each class that a prediction shows.
 
     They come from the label file; without one they are the names of the classes that the model was trained on, and
@@ -50,7 +51,7 @@ def prediction_labels(cfg, class_num: int) -> list[str]:
     trained = trained_class_names(cfg)
     post_process = cfg.Infer.PostProcess if cfg.Infer is not None else None
     path = post_process.class_id_map_file if post_process is not None else None
-    if not path:
+    if post_process is None or not path:
         if trained is None or len(trained) > class_num:
             logger.warning("%s is not given: classes are named by their ids", LABEL_FILE)
             trained = []

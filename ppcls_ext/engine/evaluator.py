@@ -12,6 +12,7 @@ import numpy as np
 import paddle
 from tqdm import tqdm
 
+from ppcls_ext.config import Config
 from ppcls_ext.data import build_dataloader
 from ppcls_ext.engine.class_names import trained_class_names
 from ppcls_ext.engine.distributed import Session
@@ -36,7 +37,7 @@ class Evaluator:
         precision: autocast settings; by default float32.
     """
 
-    def __init__(self, cfg, session: Session, precision: Optional[Precision] = None):
+    def __init__(self, cfg: Config, session: Session, precision: Optional[Precision] = None):
         self.session = session
         self.precision = precision or Precision()
         self.print_every = cfg.Global.print_batch_step
@@ -127,7 +128,7 @@ class Evaluator:
         return result
 
 
-def evaluate(cfg, random_weights: bool = False) -> dict[str, float]:
+def evaluate(cfg: Config, random_weights: bool = False) -> dict[str, float]:
     """Evaluate the weights that the config names on ``DataLoader.Eval``: what ``tools/eval.py`` does.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Optional
 import numpy as np
 import paddle
 
+from ppcls_ext.config import Config
 from ppcls_ext.data.image_files import list_images
 from ppcls_ext.data.preprocess import build_transforms
 from ppcls_ext.engine.class_names import prediction_labels
@@ -23,7 +24,7 @@ from ppcls_ext.engine.model import load_trained, logits_of
 logger = logging.getLogger("ppcls_ext")
 
 
-def infer(cfg, random_weights: bool = False) -> list[dict]:
+def infer(cfg: Config, random_weights: bool = False) -> list[dict]:
     """Classify the images of ``Infer.infer_imgs`` and ``Infer.infer_list``.
 
     The model gives logits, and the softmax is taken here, once. With ``Infer.save_dir`` the results are also written as

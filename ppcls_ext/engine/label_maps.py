@@ -15,6 +15,7 @@ import paddle
 from tqdm import tqdm
 
 from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.config import Config
 from ppcls_ext.data import build_dataloader
 from ppcls_ext.data.token_label import SUFFIX, top_scores, write_label_map
 from ppcls_ext.engine.distributed import Session
@@ -28,7 +29,7 @@ class NoLabelMapError(ValueError):
     """A model, a preprocessing or a file that label maps cannot be made from; the message says why."""
 
 
-def make_label_maps(cfg, output: Union[str, Path], k: int = 5, random_weights: bool = False) -> int:
+def make_label_maps(cfg: Config, output: Union[str, Path], k: int = 5, random_weights: bool = False) -> int:
     """Let the model of ``cfg`` label the images of ``DataLoader.Eval`` cell by cell.
 
     As the official code does, its classifier is applied to each place of the last feature map, before pooling. (For a

@@ -11,6 +11,8 @@ from typing import Optional
 
 from tqdm import tqdm
 
+from ppcls_ext.config import Config
+
 logger = logging.getLogger("ppcls_ext")
 
 #: PaddleClas's line format, which log parsers know.
@@ -65,7 +67,7 @@ def start_logging(is_main: bool, file: Optional[Path] = None) -> logging.Logger:
     return logger
 
 
-def log_config(cfg) -> None:
+def log_config(cfg: Config) -> None:
     """Log what the validated config says beyond the defaults, and what it warns of."""
     logger.info("configuration\n%s", textwrap.indent(cfg.summary(), "  "))
     for warning in cfg.warnings:

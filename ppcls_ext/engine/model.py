@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+import re
+import traceback
 from typing import Any, Optional
 
 import paddle
 
 from ppcls_ext.arch.freezing import convert_sync_batchnorm, freeze_up_to
+from ppcls_ext.config import Config, ConfigError
 from ppcls_ext.config.weight_plan import plan_of
 from ppcls_ext.engine.train.checkpoint import Checkpoint
-from ppcls_ext.factory import backbone_factory, build_backbone, is_ours
+from ppcls_ext.factory import build_backbone, existing_factory, is_ours
 from ppcls_ext.weights.errors import MissingWeightsError, WeightMismatchError
 from ppcls_ext.weights.resolver import WeightPlan
 
 logger = logging.getLogger("ppcls_ext")
 
 
-def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer:
+def build_model(cfg: Config, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer:
     """Build the backbone that ``cfg.Arch`` names and load the weights that the config asks for, strictly.
 
     ``Global.pretrained_model`` wins over ``Arch.pretrained``, which is then neither loaded nor downloaded.
@@ -29,6 +32,7 @@ def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer
         checkpoint: what the run resumes; the model keeps its initial weights, and the checkpoint's come later.
 
     Raises:
+        ConfigError: if the backbone does not take the arguments in ``Arch``.
         WeightPlanError: if there are no such weights, or they belong to a model with other arguments.
         WeightMismatchError, NonFiniteWeightsError: see :func:`ppcls_ext.weights.loading.load_pretrained`.
     """
@@ -36,11 +40,16 @@ def build_model(cfg, checkpoint: Optional[Checkpoint] = None) -> paddle.nn.Layer
     return _build(cfg, plan, arguments)
 
 
-def _build(cfg, plan: WeightPlan, arguments: dict) -> paddle.nn.Layer:
+def _build(cfg: Config, plan: WeightPlan, arguments: dict) -> paddle.nn.Layer:
     arguments = dict(arguments)
     # Ours freeze themselves; PaddleClas's own way renames the weights.
     frozen = None if is_ours(cfg.Arch.name) else arguments.pop("freeze_befor", None)
-    model = build_backbone(backbone_factory(cfg.Arch.name), plan, arguments)
+    try:
+        model = build_backbone(existing_factory(cfg.Arch.name), plan, arguments)
+    except Exception as error:
+        if not _is_of_constructor(error):
+            raise
+        raise _argument_error(cfg, arguments, error) from error
     if frozen:
         freeze_up_to(model, frozen)
     if cfg.Arch.use_sync_bn:
@@ -51,7 +60,25 @@ def _build(cfg, plan: WeightPlan, arguments: dict) -> paddle.nn.Layer:
     return model
 
 
-def load_trained(cfg, purpose: str, random_weights: bool = False) -> paddle.nn.Layer:
+def _is_of_constructor(error: Exception) -> bool:
+    """Return whether the backbone's constructor raised ``error``, and not what finds, reads and loads weights."""
+    rooms = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return not isinstance(error, OSError) and not any(name.startswith("ppcls_ext.weights.") for name in rooms)
+
+
+def _argument_error(cfg: Config, arguments: dict, error: Exception) -> ConfigError:
+    """Return the error that names the key of ``Arch`` whose value the constructor does not take."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # Paddle puts what was wrong last, behind its own call stack; our messages begin with the argument's name.
+    message = lines[0] if type(error) in (TypeError, ValueError) else f"{type(error).__name__}: {lines[-1]}"
+    given = [name for name in arguments if name != "class_num"]
+    named = [name for name in re.findall(r"\w+", message) if name in arguments] or (given if len(given) == 1 else [])
+    if named:
+        return cfg.error(f"Arch.{named[0]}", message.removeprefix(f"{named[0]}: "))
+    return cfg.error("Arch", f"{cfg.Arch.name} cannot be built with {', '.join(given) or 'class_num'}: {message}")
+
+
+def load_trained(cfg: Config, purpose: str, random_weights: bool = False) -> paddle.nn.Layer:
     """Build the backbone of ``cfg`` with its weights, in evaluation mode.
 
     Training starts a classifier with a different number of classes afresh; here that would be a classifier with random
@@ -63,6 +90,7 @@ def load_trained(cfg, purpose: str, random_weights: bool = False) -> paddle.nn.L
         random_weights: accept a config that names no weights; the model then has its initial ones.
 
     Raises:
+        ConfigError: if the backbone does not take the arguments in ``Arch``.
         MissingWeightsError: if the config names no weights, unless ``random_weights``.
         WeightMismatchError: if the weights do not fit, the classifier included.
         NonFiniteWeightsError: if they hold NaN or infinity.
@@ -83,12 +111,12 @@ def load_trained(cfg, purpose: str, random_weights: bool = False) -> paddle.nn.L
     return model
 
 
-def _origin(cfg, plan: WeightPlan) -> str:
+def _origin(cfg: Config, plan: WeightPlan) -> str:
     is_own = plan.published is None and plan.address is None
     return str(plan.path) if is_own else f"the published file of {cfg.Arch.name}"
 
 
-def _missing_weights(cfg, purpose: str) -> str:
+def _missing_weights(cfg: Config, purpose: str) -> str:
     if cfg.Global.checkpoints:
         return (
             f"Global.checkpoints is what training resumes from; give Global.pretrained_model={cfg.Global.checkpoints} "

@@ -10,6 +10,7 @@ import paddle
 from paddle.nn.layer.rnn import RNNBase
 
 from ppcls_ext.arch.freezing import frozen_layers
+from ppcls_ext.config import Config
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Precision:
     in_evaluation: bool = False
 
     @classmethod
-    def from_config(cls, cfg) -> Precision:
+    def from_config(cls, cfg: Config) -> Precision:
         """Read the ``AMP`` section; without one, or with ``use_amp: False``, everything is float32."""
         amp = cfg.AMP
         if amp is None or not amp.use_amp:

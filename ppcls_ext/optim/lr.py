@@ -7,7 +7,7 @@ begins after it and has the remaining length.
 from __future__ import annotations
 
 import math
-from typing import Mapping, Sequence, Union
+from typing import Callable, Mapping, Sequence, Union
 
 from paddle.optimizer import lr as paddle_lr
 
@@ -99,7 +99,7 @@ def _multi_step(span: _Span, learning_rate: float, milestones: Sequence[float], 
     return paddle_lr.MultiStepDecay(learning_rate, [span.whole(epoch) for epoch in milestones], gamma=gamma)
 
 
-SCHEDULERS = {
+SCHEDULERS: dict[str, Callable] = {
     "Constant": _constant,
     "ConstLR": _constant,
     "Linear": _linear,

@@ -19,7 +19,7 @@ from ppcls_ext.optim.parameters import ParameterSetting, parameter_settings
 from ppcls_ext.utils.spelling import nearest
 
 #: Name in the YAML -> arguments of the class in ``paddle.optimizer`` with their defaults; ``...`` is required.
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, dict] = {
     "SGD": {"multi_precision": False},
     "Momentum": {"momentum": ..., "use_nesterov": False, "multi_precision": True},
     "RMSProp": {"momentum": 0.0, "rho": 0.95, "epsilon": 1e-6},

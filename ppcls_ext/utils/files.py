@@ -55,7 +55,7 @@ def open_regular(path: Union[str, Path]) -> BinaryIO:
         raise
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a file beside ``path``, flush it to the disk, and give it the name."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:

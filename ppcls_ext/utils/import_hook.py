@@ -80,7 +80,9 @@ class _ListeningLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Run the module's code, then call what waits for it."""
         name = module.__name__
-        module.__loader__ = module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
         if name in _callbacks:
             self._loader.exec_module(module)
             with deferred():

@@ -158,6 +158,13 @@ class DataUnpickler(pickle._Unpickler):
         names: function by (module, name), besides :data:`COMMON_NAMES`.
     """
 
+    # What the base has and its type stubs leave out.
+    stack: list
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list]
+    read: Callable[[int], bytes]
+    readline: Callable[[], bytes]
+
     # Python 2 wrote text and bytes alike; Latin-1 keeps every byte.
     def __init__(self, source: Bytes, budget: MemoryBudget, names: Optional[dict] = None):
         super().__init__(source, encoding="latin1")

@@ -16,7 +16,7 @@ import paddle
 def unique_tensors(layer: paddle.nn.Layer) -> dict[str, tuple[paddle.Tensor, tuple[str, ...]]]:
     """Return ``first name -> (tensor, all its names)`` for the layer's state."""
     names: dict[int, list[str]] = {}
-    tensors = {}
+    tensors: dict[int, paddle.Tensor] = {}
     for name, tensor in layer.state_dict().items():
         names.setdefault(id(tensor), []).append(name)
         tensors.setdefault(id(tensor), tensor)
@@ -41,7 +41,7 @@ def non_finite_names(state: Mapping[str, Union[paddle.Tensor, np.ndarray]]) -> l
     finite may have overflowed: only then are the elements looked at.
     """
     tensors = {name: value for name, value in state.items() if paddle.is_tensor(value) and _has_floats(value)}
-    wrong = set()
+    wrong: set[str] = set()
     if tensors:
         sums = paddle.stack([value.sum().astype("float32").reshape([]) for value in tensors.values()]).numpy()
         suspects = [name for name, is_finite in zip(tensors, np.isfinite(sums)) if not is_finite]

@@ -7,37 +7,46 @@ from __future__ import annotations
 
 import math
 import numbers as abstract
-from typing import Optional, Sequence, Union
+from typing import Any, Optional, Sequence
 
 from ppcls_ext.utils.spelling import nearest
 
+#: Beyond what any network has; a typo would fill the memory, overflow Paddle's 32-bit sizes, or build for hours.
+MAX_WIDTH, MAX_DEPTH, MAX_FACTOR = 1_000_000, 1_000, 1e6
+#: What Paddle's LayerNorm takes.
+MAX_EPSILON = 1e-3
 
-def check_integer(name: str, value, minimum: int = 1) -> int:
+
+def check_integer(name: str, value, minimum: int = 1, maximum: int = MAX_WIDTH) -> int:
     """Return ``value`` as an int.
 
     Raises:
         TypeError: if it is not an integer.
-        ValueError: if it is below ``minimum``.
+        ValueError: if it is below ``minimum`` or above ``maximum``.
     """
     if isinstance(value, bool) or not isinstance(value, abstract.Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
-    return int(value)
+    number = int(value)
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {number}")
+    if number > maximum:
+        raise ValueError(f"{name} must be at most {maximum:,}, got {number}")
+    return number
 
 
-def check_integers(name: str, values: Sequence[int], length: int | None = None) -> list[int]:
+def check_integers(name: str, values: Sequence[int], length: int | None = None, maximum: int = MAX_WIDTH) -> list[int]:
     """Return ``values`` as a list of positive ints.
 
     Raises:
         TypeError: if it is no list or tuple of integers.
-        ValueError: if it is empty, an element is below 1, or the number of elements is not ``length``.
+        ValueError: if it is empty, an element is below 1 or above ``maximum``, or the number of elements is not
+            ``length``.
     """
     if not isinstance(values, (list, tuple)):
         raise TypeError(f"{name} must be a list of integers, one per stage, got {values!r}")
     if not values or (length is not None and len(values) != length):
         raise ValueError(f"{name} must hold {length or 'one or more'} values, one per stage, got {list(values)}")
-    return [check_integer(f"{name}[{i}]", value) for i, value in enumerate(values)]
+    return [check_integer(f"{name}[{i}]", value, maximum=maximum) for i, value in enumerate(values)]
 
 
 def check_positives(name: str, values: Sequence[float], length: int) -> list[float]:
@@ -45,11 +54,11 @@ def check_positives(name: str, values: Sequence[float], length: int) -> list[flo
 
     Raises:
         TypeError: if it is no list or tuple of numbers.
-        ValueError: if an element is not positive, or the number of elements is not ``length``.
+        ValueError: if an element is not positive or above ``MAX_FACTOR``, or the number of elements is not ``length``.
     """
     if not isinstance(values, (list, tuple)) or not all(_is_number(value) for value in values):
         raise TypeError(f"{name} must be a list of numbers, one per stage, got {values!r}")
-    if len(values) != length or min(values) <= 0:
+    if len(values) != length or not all(0 < value <= MAX_FACTOR for value in values):
         raise ValueError(f"{name} must hold {length} positive values, one per stage, got {list(values)}")
     return [float(value) for value in values]
 
@@ -73,12 +82,24 @@ def check_positive(name: str, value: float) -> float:
 
     Raises:
         TypeError: if it is no number.
-        ValueError: if it is not positive.
+        ValueError: if it is not positive, or above ``MAX_FACTOR``.
     """
     if not _is_number(value):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if value <= 0:
-        raise ValueError(f"{name} must be positive, got {value}")
+    if not 0 < value <= MAX_FACTOR:  # NaN is neither
+        raise ValueError(f"{name} must be positive and at most {MAX_FACTOR:g}, got {value}")
+    return float(value)
+
+
+def check_epsilon(name: str, value: float) -> float:
+    """Return the ``epsilon`` of a LayerNorm as a float.
+
+    Raises:
+        TypeError: if it is no number.
+        ValueError: if it is not positive, or above ``MAX_EPSILON``.
+    """
+    if check_positive(name, value) > MAX_EPSILON:
+        raise ValueError(f"{name} must be at most {MAX_EPSILON:g}, got {value}")
     return float(value)
 
 
@@ -113,12 +134,12 @@ def check_size(name: str, value) -> tuple[int, int]:
 
     Raises:
         TypeError: if it is neither an int nor a pair of ints.
-        ValueError: if one of them is below 1.
+        ValueError: if one of them is below 1 or above ``MAX_SIDE``.
     """
     pair = value if isinstance(value, (list, tuple)) else (value, value)
     if len(pair) != 2:
         raise TypeError(f"{name} must be an integer or [height, width], got {value!r}")
-    return check_integer(name, pair[0]), check_integer(name, pair[1])
+    return check_integer(name, pair[0], maximum=MAX_SIDE), check_integer(name, pair[1], maximum=MAX_SIDE)
 
 
 def _is_number(value) -> bool:
@@ -128,7 +149,7 @@ def _is_number(value) -> bool:
 # Arguments of operators, as YAML gives them
 
 
-def number(value: Union[int, float, str], name: str) -> float:
+def number(value: object, name: str) -> float:
     """Read a number, a numeral in a string, or a fraction of two numerals such as ``"1.0/255.0"``.
 
     YAML 1.1 reads ``1e-3`` (no point) as a string, so strings are numbers here. Nothing is evaluated.
@@ -152,7 +173,7 @@ def number(value: Union[int, float, str], name: str) -> float:
     return result
 
 
-def numbers(value: Sequence, name: str, count: int) -> list[float]:
+def numbers(value: object, name: str, count: int) -> list[float]:
     """Read a list of exactly ``count`` numbers.
 
     Raises:
@@ -173,9 +194,10 @@ def number_range(value: Optional[Sequence], name: str, default: Sequence[float])
         TypeError: if ``value`` is not a list.
         ValueError: if the two numbers are not ordered or not positive.
     """
-    low, high = numbers(default if value is None else value, name, 2)
+    pair = default if value is None else value
+    low, high = numbers(pair, name, 2)
     if not 0 < low <= high:
-        raise ValueError(f"{name}: expected [low, high] with 0 < low <= high, got {list(value)!r}")
+        raise ValueError(f"{name}: expected [low, high] with 0 < low <= high, got {list(pair)!r}")
     return low, high
 
 
@@ -211,7 +233,7 @@ def side(value: int, name: str) -> int:
     return value
 
 
-def width_height(value: Union[int, Sequence[int]], name: str = "size") -> tuple[int, int]:
+def width_height(value: Any, name: str = "size") -> tuple[int, int]:
     """Read a size: one integer for a square, or a list ``[width, height]`` in PaddleClas's order.
 
     Raises:
@@ -222,7 +244,8 @@ def width_height(value: Union[int, Sequence[int]], name: str = "size") -> tuple[
         if len(value) != 2:
             raise ValueError(f"{name}: expected an integer or [width, height], got {list(value)!r}")
         return side(value[0], f"{name}[0]"), side(value[1], f"{name}[1]")
-    return (side(value, name),) * 2
+    length = side(value, name)
+    return length, length
 
 
 def flag(value: bool, name: str) -> bool:
@@ -252,7 +275,7 @@ def choice(value: str, name: str, allowed: Sequence[str]) -> str:
     return value.lower()
 
 
-def probability(value: Union[float, str], name: str) -> float:
+def probability(value: object, name: str) -> float:
     """Read a number from 0 to 1.
 
     Raises:
@@ -265,7 +288,7 @@ def probability(value: Union[float, str], name: str) -> float:
     return result
 
 
-def rgb(value: Union[int, Sequence[int]], name: str) -> tuple[int, int, int]:
+def rgb(value: Any, name: str) -> tuple[int, int, int]:
     """Read a colour: one integer from 0 to 255 for all channels, or a list of three.
 
     Raises:
@@ -274,4 +297,5 @@ def rgb(value: Union[int, Sequence[int]], name: str) -> tuple[int, int, int]:
     parts = list(value) if isinstance(value, (list, tuple)) else [value] * 3
     if len(parts) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in parts):
         raise ValueError(f"{name}: expected an integer from 0 to 255 or three of them, got {value!r}")
-    return tuple(parts)
+    red, green, blue = parts
+    return red, green, blue

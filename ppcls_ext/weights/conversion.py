@@ -179,7 +179,9 @@ def _plan(
         adaptation.append("the file has no classifier")
     elif backbone_only or class_num not in (None, classes):
         why = "only the backbone was asked for" if backbone_only else f"it has {classes} classes, not {class_num}"
-        adaptation.append(f"the classifier ({', '.join(sum(map(renamed.keys.get, left_out), []))}) is left out: {why}")
+        adaptation.append(
+            f"the classifier ({', '.join(sum(map(renamed.keys.__getitem__, left_out), []))}) is left out: {why}"
+        )
         classes = 0
     if classes != config["class_num"] and ("class_num" not in arguments or not classes):
         found["class_num"] = classes

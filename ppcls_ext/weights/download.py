@@ -54,6 +54,8 @@ def download(url: str, path: Path, sha256: Optional[str] = None) -> None:
             _fetch(url, partial)
             break
         except requests.HTTPError as error:
+            if error.response is None:
+                raise DownloadError(f"{url}: {error}") from None
             code = error.response.status_code
             if code not in PASSING:
                 raise DownloadError(f"{url}: the server answers {code} {error.response.reason}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Optional
 
 import numpy as np
 import paddle
@@ -80,7 +80,7 @@ def depths_of(names) -> tuple:
     return tuple(counts.get(stage, 0) for stage in range(max(counts, default=-1) + 1))
 
 
-def find_factory(arch: str) -> Callable:
+def find_factory(arch: str) -> registry.Factory:
     """Return the factory of ``Name`` or ``ppcls_ext.Name``, a variant or a class of networks.
 
     Raises:

@@ -80,7 +80,8 @@ def load_state(
         WeightMismatchError: if two names of one tensor come with different values.
     """
     report = LoadReport()
-    known, wrong_shape, fitting = set(), {}, []
+    known: set[str] = set()
+    wrong_shape, fitting = {}, []
     for name, (tensor, aliases) in unique_tensors(model).items():
         known.update(aliases)
         given = [alias for alias in aliases if alias in state]

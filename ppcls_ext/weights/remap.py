@@ -89,7 +89,7 @@ def choose_source(file: WeightFile, family: str, target: Target, wanted: Optiona
         return named_source(wanted, family)
     orientation = None
     if file.format == SAFETENSORS:
-        orientation = _ORIENTATIONS.get(file.metadata.get("format"))
+        orientation = _ORIENTATIONS.get(file.metadata.get("format", ""))
     elif file.format != NPZ:
         orientation = PADDLE if file.format == PADDLE_FORMAT else TORCH
     candidates = [source for source in sources if orientation in (None, source.orientation)]
@@ -184,12 +184,13 @@ def publish(arrays: dict[str, np.ndarray], target: Target, source: Source) -> di
     nameless = []
     for name, array in arrays.items():
         found = source.their_names(name, target.structure)
-        if found is None or (found[1].transform and found[1].transform.to_theirs is None):
+        transform = found[1].transform if found else None
+        if found is None or (transform and transform.to_theirs is None):
             nameless.append(f"no way back to the {source.name} source: {name}")
             continue
-        names, rule = found
+        names, _ = found
         turned = _turned(array) if source.orientation == TORCH and target.tensors[name].linear else array
-        values = rule.transform.to_theirs(turned) if rule.transform else [turned]
+        values = transform.to_theirs(turned) if transform and transform.to_theirs else [turned]
         published.update({theirs: np.asarray(value, order="C") for theirs, value in zip(names, values)})
     if nameless:
         raise ConversionError(f"{len(nameless)} tensors differ{listed(nameless)}")

@@ -110,22 +110,22 @@ def plan_weights(
         return WeightPlan(name, address=functools.partial(paddleclas_address, factory, given))
 
     # Weights without a record may be those of a run that began from published ones.
-    published, form = None, {}
+    form: dict = {}
     if known is not None and (pretrained is True or source is not None):
         published = choose(name, weights, source, bool(use_ssld))
         form = _published_form(name, published, known, given)
-    if loads_published:
-        return WeightPlan(
-            name,
-            converted_path(name, published),
-            published,
-            published.source,
-            {key: value for key, value in form.items() if key not in given},
-            licence=published.licence,
-        )
+        if loads_published:
+            return WeightPlan(
+                name,
+                converted_path(name, published),
+                published,
+                published.source,
+                {key: value for key, value in form.items() if key not in given},
+                licence=published.licence,
+            )
 
     path = override if override is not None else pretrained
-    path = find_weights(path) if isinstance(path, (str, os.PathLike)) and resumed is None else None
+    path = find_weights(os.fspath(path)) if isinstance(path, (str, os.PathLike)) and resumed is None else None
     facts = RecordedFacts(arguments=resumed or {}) if path is None else read_record(path)
     recorded = _recorded_form(facts, known or {}) if facts.arguments else form
     arguments = {key: value for key, value in recorded.items() if key not in given}

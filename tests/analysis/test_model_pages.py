@@ -58,6 +58,7 @@ def test_both_languages_show_the_same_code(family):
         assert blocks(family, "en", kind) == blocks(family, "zh_CN", kind) != ""
 
 
+@pytest.mark.sampled
 @every_family
 def test_the_code_runs_and_its_comments_are_true(family):
     """A line ``name = …  # [2, 10]`` promises the shape of a tensor, or the shapes of a list of them."""
@@ -77,7 +78,7 @@ def command_of(tool: str) -> str:
     return re.search(r'main\(\["([\w-]+)"', (ROOT / tool).read_text(encoding="utf-8"))[1]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @every_family
 def test_the_commands_run(family, tmp_path, monkeypatch):
     """In the order of the page, in a folder with nothing but the configs; training is cut to one epoch."""

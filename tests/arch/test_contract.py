@@ -25,14 +25,23 @@ from ppcls_ext.arch.backbone import base
 from ppcls_ext.arch.layers import DropPath
 
 every_backbone = pytest.mark.parametrize("spec", registry.specs(), ids=lambda spec: spec.name)
-every_small_backbone = pytest.mark.parametrize("spec", representatives(), ids=lambda spec: spec.name)
-every_small_backbone_compat = pytest.mark.parametrize(
-    "spec",
-    [
-        pytest.param(spec, id=spec.name, marks=[pytest.mark.compat] if spec.name in facts(spec.family).compat else [])
-        for spec in representatives()
-    ],
-)
+
+
+def small_backbones(with_compat: bool) -> list:
+    """Return the representatives as parameters; the quick loop takes the first of each network."""
+    parameters, networks = [], set()
+    for spec in representatives():
+        compat = spec.name in facts(spec.family).compat
+        marks = [pytest.mark.compat] if compat and with_compat else []
+        if spec.network in networks:
+            marks.append(pytest.mark.slow)
+        networks.add(spec.network)
+        parameters.append(pytest.param(spec, id=spec.name, marks=marks))
+    return parameters
+
+
+every_small_backbone = pytest.mark.parametrize("spec", small_backbones(with_compat=False))
+every_small_backbone_compat = pytest.mark.parametrize("spec", small_backbones(with_compat=True))
 
 
 def unpickled(value):

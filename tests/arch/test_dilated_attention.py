@@ -22,7 +22,7 @@ CASES = [
 def attention(channels, heads, dilations, kernel_size, drop_rate=0.0) -> DilatedAttention:
     paddle.seed(5)
     layer = DilatedAttention(channels, heads, dilations, kernel_size, True, drop_rate)
-    layer.qkv.weight.set_value(paddle.randn(layer.qkv.weight.shape))
+    layer.qkv.weight.set_value(paddle.randn(layer.qkv.weight.shape) / channels**0.5)
     layer.qkv.bias.set_value(paddle.randn(layer.qkv.bias.shape))
     layer.proj = nn.Identity()
     return layer

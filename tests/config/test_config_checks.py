@@ -501,3 +501,11 @@ def test_what_only_paddleclas_supports_is_refused_with_the_way_out_once(sample):
     with pytest.raises(ConfigError) as error:
         sample.load("Global.use_dali=True", "Global.use_multilabel=True")
     assert str(error.value).count("ppcls_ext paddleclas") == 1
+
+
+@pytest.mark.parametrize("transforms", ["[]", "[{ResizeImage: {size: 32}}, {ToCHWImage: }]"])
+def test_prediction_reads_files_and_so_has_to_decode_them(sample, transforms):
+    """Fuzzing found it: the bytes of the file went to the model, or to the first operator, of every image."""
+    assert "Infer.transforms.0: the first operator must be DecodeImage" in sample.problem(
+        f"Infer.transforms={transforms}", mode="infer"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Type
 
 import paddle
 from paddle import nn
@@ -322,7 +322,7 @@ class Backbone(TheseusLayer):
             raise ValueError(f"{argument}: there is no sub-layer {pattern!r}" + (f"; nearest: {hint}" if hint else ""))
 
 
-def _bound_arguments(cls: type, args: tuple, kwargs: dict) -> dict:
+def _bound_arguments(cls: Type[nn.Layer], args: tuple, kwargs: dict) -> dict:
     """Return the arguments of a call of ``cls`` by name, those that are not given too.
 
     Raises:

@@ -34,7 +34,9 @@ from ppcls_ext.arch.layers.dilated_attention import DilatedAttention
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.key_rules import PADDLE, Rule, Source, Structure, Transform, unchanged
 from ppcls_ext.utils.validate import (
+    MAX_DEPTH,
     check_choice,
+    check_epsilon,
     check_flag,
     check_integer,
     check_integers,
@@ -172,7 +174,7 @@ class DilateFormer(TokenLabelBackbone):
         token_label: bool = False,
     ):
         super().__init__(token_label)
-        depths = check_integers("depths", depths)
+        depths = check_integers("depths", depths, maximum=MAX_DEPTH)
         count = len(depths)
         num_heads = check_integers("num_heads", num_heads, count)
         self.in_channels = check_integer("in_channels", in_channels)
@@ -180,7 +182,7 @@ class DilateFormer(TokenLabelBackbone):
         check_positive("mlp_ratio", mlp_ratio)
         check_flag("qkv_bias", qkv_bias)
         check_choice("activation", activation, list(ACTIVATIONS))
-        check_positive("epsilon", epsilon)
+        check_epsilon("epsilon", epsilon)
         check_rate("drop_rate", drop_rate)
         check_rate("attn_drop_rate", attn_drop_rate)
         check_choice("cpe", cpe, CPES)

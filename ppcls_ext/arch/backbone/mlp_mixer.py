@@ -36,10 +36,11 @@ from ppcls_ext.arch.layers import (
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.key_rules import PADDLE, Rule, Source, Transform, unchanged
 from ppcls_ext.utils.validate import (
+    MAX_DEPTH,
     check_choice,
+    check_epsilon,
     check_integer,
     check_integers,
-    check_positive,
     check_rate,
     check_size,
 )
@@ -174,12 +175,12 @@ class MlpMixer(Backbone):
         init: str = "official",
     ):
         super().__init__()
-        depths = check_integers("depths", depths)
+        depths = check_integers("depths", depths, maximum=MAX_DEPTH)
         dim = check_integer("embed_dim", embed_dim)
         check_integer("tokens_mlp_dim", tokens_mlp_dim)
         check_integer("channels_mlp_dim", channels_mlp_dim)
         check_choice("activation", activation, list(ACTIVATIONS))
-        check_positive("epsilon", epsilon)
+        check_epsilon("epsilon", epsilon)
         check_rate("drop_rate", drop_rate)
         rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)
         self._init = check_choice("init", init, INITS)

@@ -34,7 +34,7 @@ from ppcls_ext.arch.backbone.resnet_sources import RES2NET_SOURCES
 from ppcls_ext.arch.layers import ConvBN, DropPath, GlobalAveragePool, Stage, drop_path_rates
 from ppcls_ext.arch.publishers import PADDLECLAS_PREPROCESSING, paddleclas_accuracy, paddleclas_weights, ssld_weights
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
-from ppcls_ext.utils.validate import check_choice, check_flag, check_integer, check_integers, check_rate
+from ppcls_ext.utils.validate import MAX_DEPTH, check_choice, check_flag, check_integer, check_integers, check_rate
 
 
 class SplitConvolution(nn.Layer):
@@ -167,7 +167,7 @@ class Res2Net(ConvolutionalNetwork):
         drop_path_rate: float = 0.0,
     ):
         super().__init__()
-        depths = check_integers("depths", depths)
+        depths = check_integers("depths", depths, maximum=MAX_DEPTH)
         planes = check_integers("planes", planes, len(depths))
         check_integer("base_width", base_width)
         check_scale(scale)

@@ -28,7 +28,7 @@ from ppcls_ext.arch.backbone.res2net import BILINEAR, PAPER, Res2Bottleneck, Spl
 from ppcls_ext.arch.backbone.resnet import ConvolutionalNetwork, group_width
 from ppcls_ext.arch.layers import BatchNorm2D, ConvBN, GlobalAveragePool, RecomputeSequential, Stage, drop_path_rates
 from ppcls_ext.registry import Accuracy, Family, Variant
-from ppcls_ext.utils.validate import check_integer, check_integers, check_rate
+from ppcls_ext.utils.validate import MAX_DEPTH, check_integer, check_integers, check_rate
 
 
 class AveragedProjection(nn.Layer):
@@ -135,7 +135,7 @@ class BigLittleRes2Net(ConvolutionalNetwork):
         drop_path_rate: float = 0.0,
     ):
         super().__init__()
-        depths = check_integers("depths", depths)
+        depths = check_integers("depths", depths, maximum=MAX_DEPTH)
         planes = check_integers("planes", planes, len(depths))
         check_integer("alpha", alpha)
         check_integer("beta", beta)

@@ -89,7 +89,8 @@ class DlaStage(nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take the previous stage's ``[N, C, H, W]``, return this one's ``[N, C', ceil(H / 2), ceil(W / 2)]``."""
-        stage_input, outputs = x, []
+        stage_input = x
+        outputs: list[paddle.Tensor] = []
         for leaf, root in enumerate(self.roots):
             first = self.blocks.run(self.blocks[2 * leaf], x)
             second = self.blocks.run(self.blocks[2 * leaf + 1], first)

@@ -17,7 +17,7 @@ Written from the papers and checked against torchvision, timm and PaddleClas. Di
 from __future__ import annotations
 
 import functools
-from typing import Sequence
+from typing import Callable, Sequence
 
 import paddle
 from paddle import nn
@@ -42,7 +42,7 @@ from ppcls_ext.arch.publishers import (
     torchvision_weights,
 )
 from ppcls_ext.registry import Family, Variant
-from ppcls_ext.utils.validate import check_choice, check_integer, check_integers, check_rate
+from ppcls_ext.utils.validate import MAX_DEPTH, check_choice, check_integer, check_integers, check_rate
 
 BLOCKS = ("basic", "bottleneck")
 STEMS = ("conv7", "deep")
@@ -238,7 +238,7 @@ class ResNet(ConvolutionalNetwork):
     ):
         super().__init__()
         check_choice("block", block, BLOCKS)
-        depths = check_integers("depths", depths)
+        depths = check_integers("depths", depths, maximum=MAX_DEPTH)
         planes = check_integers("planes", planes, len(depths))
         check_integer("cardinality", cardinality)
         check_integer("base_width", base_width)
@@ -254,7 +254,8 @@ class ResNet(ConvolutionalNetwork):
         rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)
 
         if block == "basic":
-            expansion, make_block = BasicBlock.expansion, BasicBlock
+            expansion = BasicBlock.expansion
+            make_block: Callable = BasicBlock
         else:
             expansion = Bottleneck.expansion
             make_block = functools.partial(Bottleneck, cardinality=cardinality, base_width=base_width)

@@ -39,11 +39,12 @@ from ppcls_ext.arch.layers import (
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.key_rules import Rule, Source, unchanged
 from ppcls_ext.utils.validate import (
+    MAX_DEPTH,
     check_choice,
+    check_epsilon,
     check_flag,
     check_integer,
     check_integers,
-    check_positive,
     check_positives,
     check_rate,
     check_size,
@@ -169,14 +170,14 @@ class SequencerNetwork(Backbone):
         make_positions: Optional[Callable[[int, int, int], nn.Layer]] = None,
     ):
         super().__init__()
-        depths = check_integers("depths", depths)
+        depths = check_integers("depths", depths, maximum=MAX_DEPTH)
         count = len(depths)
         patch_sizes = check_integers("patch_sizes", patch_sizes, count)
         dims = check_integers("embed_dims", embed_dims, count)
         hidden_sizes = check_integers("hidden_sizes", hidden_sizes, count)
         mlp_ratios = check_positives("mlp_ratios", mlp_ratios, count)
         check_choice("activation", activation, list(ACTIVATIONS))
-        check_positive("epsilon", epsilon)
+        check_epsilon("epsilon", epsilon)
         check_rate("drop_rate", drop_rate)
         check_flag("stem_norm", stem_norm)
         rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)
@@ -193,7 +194,8 @@ class SequencerNetwork(Backbone):
 
         self.stem = PatchEmbed(self.in_channels, dims[0], patch_sizes[0], epsilon if stem_norm else None)
         if make_positions is not None:
-            self.pos_embed = make_positions(*(side // patch_sizes[0] for side in self.img_size), dims[0])
+            height, width = (side // patch_sizes[0] for side in self.img_size)
+            self.pos_embed = make_positions(height, width, dims[0])
         stages = []
         for i, dim in enumerate(dims):
             blocks = [
@@ -302,7 +304,7 @@ class Sequencer2D(SequencerNetwork):
         init: str = "official",
     ):
         check_choice("rnn_type", rnn_type, list(RNNS))
-        check_integer("num_rnn_layers", num_rnn_layers)
+        check_integer("num_rnn_layers", num_rnn_layers, maximum=MAX_DEPTH)
         check_flag("bidirectional", bidirectional)
         check_choice("union", union, UNIONS)
         check_flag("with_fc", with_fc)

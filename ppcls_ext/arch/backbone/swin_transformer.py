@@ -39,7 +39,9 @@ from ppcls_ext.arch.layers import (
 from ppcls_ext.arch.publishers import paddleclas_weights
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.validate import (
+    MAX_DEPTH,
     check_choice,
+    check_epsilon,
     check_flag,
     check_integer,
     check_integers,
@@ -249,7 +251,7 @@ class SwinTransformer(Backbone):
         drop_path_rate: float = 0.1,
     ):
         super().__init__()
-        depths = check_integers("depths", depths)
+        depths = check_integers("depths", depths, maximum=MAX_DEPTH)
         count = len(depths)
         num_heads = check_integers("num_heads", num_heads, count)
         dims = [check_integer("embed_dim", embed_dim) * 2**stage for stage in range(count)]
@@ -262,7 +264,7 @@ class SwinTransformer(Backbone):
         check_flag("patch_norm", patch_norm)
         check_flag("always_shift", always_shift)
         check_choice("activation", activation, list(ACTIVATIONS))
-        check_positive("epsilon", epsilon)
+        check_epsilon("epsilon", epsilon)
         check_rate("drop_rate", drop_rate)
         check_rate("attn_drop_rate", attn_drop_rate)
         rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)

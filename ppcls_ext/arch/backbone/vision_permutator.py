@@ -38,7 +38,9 @@ from ppcls_ext.arch.layers.axis_linear import RULES, AxisLinear
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.key_rules import PADDLE, Rule, Source, unchanged
 from ppcls_ext.utils.validate import (
+    MAX_DEPTH,
     check_choice,
+    check_epsilon,
     check_flag,
     check_integer,
     check_integers,
@@ -215,7 +217,7 @@ class VisionPermutator(TokenLabelBackbone):
         token_label: bool = False,
     ):
         super().__init__(token_label)
-        depths = check_integers("depths", depths)
+        depths = check_integers("depths", depths, maximum=MAX_DEPTH)
         count = len(depths)
         patch_size = check_integer("patch_size", patch_size)
         dims = check_integers("embed_dims", embed_dims, count)
@@ -232,7 +234,7 @@ class VisionPermutator(TokenLabelBackbone):
             check_choice(name, choice, choices)
         check_flag("weighted", weighted)
         check_flag("qkv_bias", qkv_bias)
-        epsilon, skip_lam = check_positive("epsilon", epsilon), check_positive("skip_lam", skip_lam)
+        epsilon, skip_lam = check_epsilon("epsilon", epsilon), check_positive("skip_lam", skip_lam)
         drop_rate = check_rate("drop_rate", drop_rate)
         rates = drop_path_rates(check_rate("drop_path_rate", drop_path_rate), depths)
 

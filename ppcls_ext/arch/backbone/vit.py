@@ -37,7 +37,9 @@ from ppcls_ext.arch.layers import (
 from ppcls_ext.arch.publishers import paddleclas_weights
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.validate import (
+    MAX_DEPTH,
     check_choice,
+    check_epsilon,
     check_flag,
     check_integer,
     check_integers,
@@ -153,7 +155,7 @@ class VisionTransformer(Backbone):
         init: str = "official",
     ):
         super().__init__()
-        depths = check_integers("depths", depths)
+        depths = check_integers("depths", depths, maximum=MAX_DEPTH)
         dim = check_integer("embed_dim", embed_dim)
         if dim % check_integer("num_heads", num_heads):
             raise ValueError(f"num_heads must divide embed_dim, {dim}; got {num_heads}")
@@ -162,7 +164,7 @@ class VisionTransformer(Backbone):
         if qk_scale is not None:
             check_positive("qk_scale", qk_scale)
         check_choice("activation", activation, list(ACTIVATIONS))
-        check_positive("epsilon", epsilon)
+        check_epsilon("epsilon", epsilon)
         check_integer("representation_size", representation_size, minimum=0)
         check_rate("drop_rate", drop_rate)
         check_rate("attn_drop_rate", attn_drop_rate)

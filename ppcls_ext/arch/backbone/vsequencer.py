@@ -18,7 +18,7 @@ from paddle.nn import initializer as I
 from ppcls_ext.arch.backbone.sequencer import ABLATION, PAPER, RNNS, WIDE_RNN, SequencerNetwork
 from ppcls_ext.arch.layers import run_rnn, shape_of
 from ppcls_ext.registry import Family, Variant
-from ppcls_ext.utils.validate import check_choice, check_flag, check_integer
+from ppcls_ext.utils.validate import MAX_DEPTH, check_choice, check_flag, check_integer
 
 
 class RNN1D(nn.Layer):
@@ -121,7 +121,7 @@ class VSequencer(SequencerNetwork):
         init: str = "official",
     ):
         check_choice("rnn_type", rnn_type, list(RNNS))
-        check_integer("num_rnn_layers", num_rnn_layers)
+        check_integer("num_rnn_layers", num_rnn_layers, maximum=MAX_DEPTH)
         check_flag("bidirectional", bidirectional)
         check_flag("use_pos_embed", use_pos_embed)
 

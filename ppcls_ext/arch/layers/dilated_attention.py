@@ -110,7 +110,7 @@ class _RecordedAttention(PyLayer):
             slopes = [slope * mask for slope, mask in zip(slopes, masks)]
             dropped = [p * mask for p, mask in zip(probabilities, masks)]
         mean = functools.reduce(paddle.add, [p * slope for p, slope in zip(probabilities, slopes)])
-        totals = None
+        totals: list[paddle.Tensor] = []
         for i, place in enumerate(places):
             after = tuple(2 * margin - begin for begin in place)
             logit = paddle.matmul(probabilities[i] * (slopes[i] - mean), sums, transpose_y=True)
@@ -120,7 +120,7 @@ class _RecordedAttention(PyLayer):
                 _pad(logit * query, place, after),
                 _pad(spread * gradient, place, after),
             )
-            totals = parts if totals is None else [total + part for total, part in zip(totals, parts)]
+            totals = [total + part for total, part in zip(totals, parts)] if totals else list(parts)
         middle = margin, margin
         found = totals[0], _cut(totals[1], middle, margin), _cut(totals[2], middle, margin)
         return tuple(None if frozen else gradient for gradient, frozen in zip(found, ctx.frozen))

@@ -39,7 +39,7 @@ def recompute(layer: Callable, x: paddle.Tensor) -> paddle.Tensor:
     none, such as the first block behind a frozen stem. Paddle 2.6 cannot restore the random state there on a CPU, so
     it is restored here.
     """
-    states = []
+    states: list[list] = []
 
     def run(x: paddle.Tensor) -> paddle.Tensor:
         if not states:

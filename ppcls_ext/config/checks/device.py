@@ -22,7 +22,7 @@ def check_device(report: Report) -> None:
             return
     amp = config.AMP
     uses_amp = amp is not None and amp.use_amp and (report.mode == "train" or (report.evaluates and amp.use_fp16_test))
-    if not uses_amp:
+    if amp is None or not uses_amp:
         return
     if config.Global.device == "cpu":
         report.wrong("AMP.use_amp", "Paddle computes in float32 on a CPU; set AMP.use_amp=False or Global.device=gpu")

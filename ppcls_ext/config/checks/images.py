@@ -20,7 +20,7 @@ from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
 def check_images(report: Report) -> None:
     """Check the operators, the label lists and the class counts of the splits that the mode reads."""
     splits = {"Train": report.mode == "train", "Eval": report.evaluates or report.mode == "export"}
-    summaries = []
+    summaries: list[Optional[LabelSummary]] = []
     for split, is_used in splits.items():
         section = report.config.section(f"DataLoader.{split}.dataset")
         if section is None or not is_used:
@@ -43,16 +43,19 @@ def check_images(report: Report) -> None:
     if splits["Eval"] and modes["Eval"] == "train":
         report.warn("DataLoader.Eval.dataset.mode", "evaluates on the training images; the others are mode: test")
     _label_file(report)
-    if len(summaries) == 2 and all(summaries):
-        complaint = relabel_problem(*summaries)
+    readable = [summary for summary in summaries if summary]
+    if len(readable) == 2:
+        complaint = relabel_problem(*readable)
         if complaint:
             report.wrong("DataLoader.Eval.dataset.relabel", complaint)
 
 
 def _label_file(report: Report) -> None:
     """Check that the label file of prediction names the classes as the folders of training do."""
-    post_process = report.config.Infer.PostProcess if report.config.Infer else None
-    path = post_process.class_id_map_file if post_process else None
+    if report.config.Infer is None:
+        return
+    post_process = report.config.Infer.PostProcess
+    path = post_process.class_id_map_file
     if path is None or not os.path.isfile(path):
         return
     try:

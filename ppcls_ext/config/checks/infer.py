@@ -8,6 +8,7 @@ from typing import Optional
 import numpy as np
 
 from ppcls_ext.config.report import Report
+from ppcls_ext.config.schema.data import InferSection
 from ppcls_ext.data.errors import TransformError
 from ppcls_ext.data.label_names import label_file, read_class_id_map
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops
@@ -19,19 +20,20 @@ def check_infer(report: Report) -> None:
 
     Training and evaluation do not use the section: there its mistakes are warnings.
     """
-    if report.config.Infer is None:
+    section = report.config.Infer
+    if section is None:
         return
     used = report.mode in ("infer", "export")
     found = report if used else Report(report.config, report.source, report.mode)
-    _check(found)
+    _check(found, section)
     if not used:
         report.warnings += [f"{problem}; infer and export will refuse it" for problem in found.problems]
     _compare_with_evaluation(report)
 
 
-def _check(report: Report) -> None:
-    section = report.config.Infer
-    report.point_at("Infer.transforms", check_transform_ops(section.transforms))
+def _check(report: Report, section: InferSection) -> None:
+    reads_files = report.mode == "infer" or bool(section.transforms)
+    report.point_at("Infer.transforms", check_transform_ops(section.transforms, from_bytes=reads_files))
     class_num = report.config.Arch.class_num
     if section.PostProcess.topk > class_num:
         report.wrong(
@@ -40,7 +42,7 @@ def _check(report: Report) -> None:
         )
     label_file = section.PostProcess.class_id_map_file
     if label_file is not None:
-        _label_file(report, label_file, class_num)
+        _label_file(report, label_file, section.PostProcess.delimiter, class_num)
     if report.mode == "infer":
         for name in ("infer_imgs", "infer_list"):
             path = getattr(section, name)
@@ -54,10 +56,10 @@ def _compare_with_evaluation(report: Report) -> None:
     prediction = report.config.section("Infer.transforms")
     if not evaluation or check_transform_ops(evaluation) or check_transform_ops(prediction):
         return
-    seen = [_result(operators) for operators in (evaluation, prediction)]
-    if any(result is None for result in seen):
+    evaluated, predicted = _result(evaluation), _result(prediction)
+    if evaluated is None or predicted is None:
         return
-    if seen[0].shape == seen[1].shape and np.array_equal(*seen):
+    if evaluated.shape == predicted.shape and np.array_equal(evaluated, predicted):
         return
     kept = [[item for item in operators if "ToCHWImage" not in item] for operators in (evaluation, prediction)]
     differing = [
@@ -88,13 +90,13 @@ def _written(operator: dict) -> str:
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in (arguments or {}).items())})"
 
 
-def _label_file(report: Report, path: str, class_num: int) -> None:
+def _label_file(report: Report, path: str, delimiter: Optional[str], class_num: int) -> None:
     key = "Infer.PostProcess.class_id_map_file"
     if not label_file(path).exists():
         report.wrong(key, f"got {path!r}; there is no such file; None shows class ids alone")
         return
     try:
-        names = read_class_id_map(path, report.config.Infer.PostProcess.delimiter)
+        names = read_class_id_map(path, delimiter)
     except ValueError as error:
         report.wrong(key, str(error))
         return

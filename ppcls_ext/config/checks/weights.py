@@ -29,12 +29,12 @@ def check_weights(report: Report) -> None:
             report.wrong(key, f"got {path!r}; there is neither such a file nor {path + '.pdparams'!r} or .safetensors")
     if len(report.problems) == before and backbone_factory(report.config.Arch.name) is not None:
         _check_plan(report)
-    path = report.config.Global.checkpoints
-    if report.mode == "train" and path is not None and not has_checkpoint(checkpoint_prefix(path)):
+    checkpoint = report.config.Global.checkpoints
+    if report.mode == "train" and checkpoint is not None and not has_checkpoint(checkpoint_prefix(checkpoint)):
         report.wrong(
             "Global.checkpoints",
-            f"got {path!r}; there is no checkpoint of that prefix, such as output/latest for output/latest.pdparams, "
-            "nor is it the folder of a run",
+            f"got {checkpoint!r}; there is no checkpoint of that prefix, such as output/latest for "
+            "output/latest.pdparams, nor is it the folder of a run",
         )
 
 

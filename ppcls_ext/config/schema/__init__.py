@@ -19,7 +19,8 @@ _OF_PADDLECLAS = {
 }
 
 
-class Sections(with_keys(Section, _OF_PADDLECLAS)):
+@with_keys(_OF_PADDLECLAS)
+class Sections(Section):
     """A whole configuration."""
 
     Global: GlobalSection = Field(description="the run")

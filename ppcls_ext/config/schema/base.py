@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Mapping, Sequence, Type
+from typing import Annotated, Any, Callable, Mapping, Sequence, Type, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -10,11 +10,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     Strict,
     create_model,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from ppcls_ext.config.source import parse_value
 from ppcls_ext.utils.spelling import nearest
@@ -35,10 +36,33 @@ class Ignored:
 
 
 class OneOf:
-    """Marks a key that takes one of some names."""
+    """Marks a key that takes one of some names; what only PaddleClas has is refused by name."""
 
-    def __init__(self, names: tuple):
-        self.names = names
+    def __init__(self, what: str, names: Sequence[str], of_paddleclas: Sequence[str] = ()):
+        self.what, self.names, self.of_paddleclas = what, tuple(names), of_paddleclas
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema of the text, followed by the check."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: str) -> str:
+        if value in self.names:
+            return value
+        if value in self.of_paddleclas:
+            sentence = f"the {self.what} {value} of PaddleClas is not supported"
+            raise PydanticCustomError(
+                "unsupported", "{sentence}; supported: {names}", {"sentence": sentence, "names": ", ".join(self.names)}
+            )
+        hint = nearest(value, self.names, count=1)
+        raise PydanticCustomError(
+            "unknown_name",
+            "unknown {what} {value}; {advice}",
+            {
+                "what": self.what,
+                "value": repr(value),
+                "advice": f"did you mean {hint[0]}?" if hint else f"expected one of {', '.join(self.names)}",
+            },
+        )
 
 
 def _unquote(value: Any) -> Any:
@@ -70,6 +94,9 @@ class Section(BaseModel):
             if value is not None and not markers(type(self), name, (Unsupported, Ignored))
         }
         return {"name": values.pop("name"), **values} if "name" in values else values
+
+
+SomeSection = TypeVar("SomeSection", bound=Section)
 
 
 class OneKey(Section):
@@ -117,31 +144,13 @@ def ignored(sentence: str) -> Any:
     return Annotated[Any, Ignored(sentence)]
 
 
-def with_keys(base: Type[Section], types: Mapping[str, Any]) -> Type[Section]:
-    """Return ``base`` with further optional keys of the given types."""
-    return create_model(base.__name__ + "Keys", __base__=base, **{name: (kind, None) for name, kind in types.items()})
+def with_keys(types: Mapping[str, Any]) -> Callable[[Type[SomeSection]], Type[SomeSection]]:
+    """Return a class decorator that adds optional keys of the given types, which no code reads."""
 
+    def extended(section: Type[SomeSection]) -> Type[SomeSection]:
+        keys: dict[str, Any] = {name: (kind, None) for name, kind in types.items()}
+        result = create_model(section.__name__, __base__=section, __module__=section.__module__, **keys)
+        result.__qualname__, result.__doc__ = section.__qualname__, section.__doc__
+        return result
 
-def name_of(what: str, supported: Sequence[str], of_paddleclas: Sequence[str] = ()) -> Any:
-    """Return the type of a name out of ``supported``; what only PaddleClas has is refused by name."""
-
-    def check(value: str) -> str:
-        if value in supported:
-            return value
-        if value in of_paddleclas:
-            sentence = f"the {what} {value} of PaddleClas is not supported"
-            raise PydanticCustomError(
-                "unsupported", "{sentence}; supported: {names}", {"sentence": sentence, "names": ", ".join(supported)}
-            )
-        hint = nearest(value, supported, count=1)
-        raise PydanticCustomError(
-            "unknown_name",
-            "unknown {what} {value}; {advice}",
-            {
-                "what": what,
-                "value": repr(value),
-                "advice": f"did you mean {hint[0]}?" if hint else f"expected one of {', '.join(supported)}",
-            },
-        )
-
-    return Annotated[str, Strict(), AfterValidator(check), OneOf(tuple(supported))]
+    return extended

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Dict, List, Literal, Optional, Union
 
 from pydantic import Field
 
-from ppcls_ext.config.schema.base import Bool, Int, Section, Text, ignored, name_of, unsupported, with_keys
+from ppcls_ext.config.schema.base import Bool, Int, OneOf, Section, Text, ignored, unsupported, with_keys
 from ppcls_ext.data.build import DATASETS, MAX_WORKERS, PADDLECLAS_ONLY_DATASETS, PADDLECLAS_ONLY_SAMPLERS, SAMPLERS
 from ppcls_ext.data.sampler import MAX_REPEATS
 
@@ -40,10 +40,11 @@ class TokenLabelSection(Section):
     )
 
 
-class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
+@with_keys(_CIFAR_OF_PADDLECLAS)
+class Dataset(Section):
     """Images with labels, and what is done to an image."""
 
-    name: name_of("dataset", tuple(DATASETS), PADDLECLAS_ONLY_DATASETS) = Field(
+    name: Annotated[Text, OneOf("dataset", tuple(DATASETS), PADDLECLAS_ONLY_DATASETS)] = Field(
         "ImageNetDataset",
         description="ImageNetDataset: a list file; ImageFolder: one folder per class; Cifar10, Cifar100: the "
         "published archive; ShardDataset: tar files in WebDataset's layout; MultiScaleDataset: a list file whose "
@@ -80,18 +81,16 @@ class Dataset(with_keys(Section, _CIFAR_OF_PADDLECLAS)):
     )
 
 
-class Sampler(
-    with_keys(
-        Section,
-        dict.fromkeys(
-            ("num_instances", "sample_per_id"),
-            unsupported("an argument of a sampler of PaddleClas that is not supported", allowed=(None,)),
-        ),
+@with_keys(
+    dict.fromkeys(
+        ("num_instances", "sample_per_id"),
+        unsupported("an argument of a sampler of PaddleClas that is not supported", allowed=(None,)),
     )
-):
+)
+class Sampler(Section):
     """The order of the samples; it depends on the seed and the epoch alone."""
 
-    name: name_of("sampler", tuple(SAMPLERS), PADDLECLAS_ONLY_SAMPLERS) = Field(
+    name: Annotated[Text, OneOf("sampler", tuple(SAMPLERS), PADDLECLAS_ONLY_SAMPLERS)] = Field(
         "DistributedBatchSampler",
         description="each process takes its share; RASampler repeats each image, MultiScaleSampler draws a size for "
         "each batch (training only)",
@@ -129,44 +128,39 @@ class Loader(Section):
     )
 
 
-class DataSplit(
-    with_keys(
-        Section,
-        {
-            "Gallery": unsupported("retrieval is not supported", allowed=(None,)),
-            "Query": unsupported("retrieval is not supported", allowed=(None,)),
-            "UnLabelTrain": unsupported("semi-supervised training is not supported", allowed=(None,)),
-        },
-    )
-):
+@with_keys(
+    {
+        "Gallery": unsupported("retrieval is not supported", allowed=(None,)),
+        "Query": unsupported("retrieval is not supported", allowed=(None,)),
+        "UnLabelTrain": unsupported("semi-supervised training is not supported", allowed=(None,)),
+    }
+)
+class DataSplit(Section):
     """One split."""
 
     dataset: Dataset = Field(description="the images")
     sampler: Sampler = Field(description="their order")
-    loader: Loader = Field(default_factory=Loader, description="how batches are made")
+    loader: Loader = Field(default_factory=lambda: Loader.model_validate({}), description="how batches are made")
 
 
-class DataLoaderSection(
-    with_keys(Section, {"UnLabelTrain": unsupported("semi-supervised training is not supported", allowed=(None,))})
-):
+@with_keys({"UnLabelTrain": unsupported("semi-supervised training is not supported", allowed=(None,))})
+class DataLoaderSection(Section):
     """The images of training and evaluation."""
 
     Train: Optional[DataSplit] = Field(None, description="training")
     Eval: Optional[DataSplit] = Field(None, description="evaluation")
 
 
-class PostProcessSection(
-    with_keys(
-        Section,
-        {
-            "func": ignored("an old spelling of name"),
-            "threshold": unsupported("an argument of a postprocessor that is not supported", allowed=(None,)),
-        },
-    )
-):
+@with_keys(
+    {
+        "func": ignored("an old spelling of name"),
+        "threshold": unsupported("an argument of a postprocessor that is not supported", allowed=(None,)),
+    }
+)
+class PostProcessSection(Section):
     """From scores to the prediction."""
 
-    name: name_of("postprocessor", ("Topk",), POSTPROCESSORS_OF_PADDLECLAS) = Field(
+    name: Annotated[Text, OneOf("postprocessor", ("Topk",), POSTPROCESSORS_OF_PADDLECLAS)] = Field(
         "Topk", description="the most probable classes"
     )
     topk: Annotated[Int, Field(ge=1)] = Field(
@@ -187,5 +181,5 @@ class InferSection(Section):
     transforms: Transforms = Field([], description="operators in order, each Name: {arguments}")
     save_dir: Optional[Text] = Field(None, description="where to write the predictions as JSON")
     PostProcess: PostProcessSection = Field(
-        default_factory=PostProcessSection, description="from scores to the prediction"
+        default_factory=lambda: PostProcessSection.model_validate({}), description="from scores to the prediction"
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, List, Literal, Optional, Union
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict
 
-from ppcls_ext.config.schema.base import Bool, Float, Int, Section, Text, ignored, name_of, unsupported, with_keys
+from ppcls_ext.config.schema.base import Bool, Float, Int, OneOf, Section, Text, ignored, unsupported, with_keys
 
 #: More than any classification data set has; a typo beyond it would fill the memory with the classifier's weights.
 MAX_CLASSES = 1_000_000
@@ -44,7 +44,8 @@ def _false_is_none(value: Any) -> Any:
     return None if value is False else value
 
 
-class GlobalSection(with_keys(Section, _GLOBAL_OF_PADDLECLAS)):
+@with_keys(_GLOBAL_OF_PADDLECLAS)
+class GlobalSection(Section):
     """The run: device, length, what is saved, evaluated and logged, and where."""
 
     checkpoints: Optional[Text] = Field(
@@ -58,9 +59,9 @@ class GlobalSection(with_keys(Section, _GLOBAL_OF_PADDLECLAS)):
     overwrite: Bool = Field(
         False, description="delete the checkpoints left in output_dir by an earlier run (training only)"
     )
-    device: name_of("device", ("cpu", "gpu"), ("xpu", "npu", "mlu", "ascend", "intel_gpu", "mps", "gcu")) = Field(
-        "gpu", description="device to run on"
-    )
+    device: Annotated[
+        Text, OneOf("device", ("cpu", "gpu"), ("xpu", "npu", "mlu", "ascend", "intel_gpu", "mps", "gcu"))
+    ] = Field("gpu", description="device to run on")
     epochs: Optional[Annotated[Int, Field(ge=1)]] = Field(
         None, description="number of epochs to train (required for training)"
     )
@@ -118,7 +119,8 @@ _ARCH_OF_PADDLECLAS = {
 }
 
 
-class ArchSection(with_keys(Section, _ARCH_OF_PADDLECLAS)):
+@with_keys(_ARCH_OF_PADDLECLAS)
+class ArchSection(Section):
     """The backbone. Every other key is an argument of the backbone."""
 
     model_config = ConfigDict(extra="allow")

@@ -59,7 +59,7 @@ def _variant_rows(branches: list, prefix: str) -> list[Row]:
     for branch in branches:
         for row in rows(branch, prefix):
             merged.setdefault(row.key, {})[names[branch]] = row
-    result = []
+    result: list[Row] = []
     for key, by_name in merged.items():
         first = next(iter(by_name.values()))
         if key == f"{prefix}name":
@@ -76,7 +76,7 @@ def _variant_rows(branches: list, prefix: str) -> list[Row]:
 
 def documented_rows() -> list[Row]:
     """Return the keys of the whole schema; what Train and Eval have in common is one row, ``Loss.*.CELoss.weight``."""
-    merged = {}
+    merged: dict[str, Row] = {}
     for row in rows(Sections, ""):
         section, *inner = row.key.split(".")
         if section in SPLIT_SECTIONS:

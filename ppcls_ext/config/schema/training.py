@@ -49,7 +49,8 @@ class TokenLabelLossArguments(Section):
     epsilon: Optional[Share] = Field(None, description="label smoothing; unset: none")
 
 
-class LossItem(with_keys(OneKey, _not_supported("loss", LOSSES_OF_PADDLECLAS, "CELoss, TokenLabelLoss"))):
+@with_keys(_not_supported("loss", LOSSES_OF_PADDLECLAS, "CELoss, TokenLabelLoss"))
+class LossItem(OneKey):
     """One loss."""
 
     CELoss: Optional[CELossArguments] = Field(None, description="cross entropy on class indices or probabilities")
@@ -58,9 +59,8 @@ class LossItem(with_keys(OneKey, _not_supported("loss", LOSSES_OF_PADDLECLAS, "C
     )
 
 
-class LossSection(
-    with_keys(Section, {"UnLabelLoss": unsupported("semi-supervised training is not supported", allowed=(None,))})
-):
+@with_keys({"UnLabelLoss": unsupported("semi-supervised training is not supported", allowed=(None,))})
+class LossSection(Section):
     """Losses: their weighted sum is minimised, and reported term by term."""
 
     Train: Optional[Annotated[List[LossItem], Field(min_length=1)]] = Field(None, description="losses of training")
@@ -94,7 +94,8 @@ class TprAtFprArguments(Section):
     max_fpr: Annotated[Float, Field(ge=0, le=1)] = Field(0.001, description="greatest false-positive rate allowed")
 
 
-class MetricItem(with_keys(OneKey, _not_supported("metric", METRICS_OF_PADDLECLAS, "TopkAcc, TprAtFpr"))):
+@with_keys(_not_supported("metric", METRICS_OF_PADDLECLAS, "TopkAcc, TprAtFpr"))
+class MetricItem(OneKey):
     """One metric."""
 
     TopkAcc: Optional[TopkAccArguments] = Field(None, description="top-k accuracy")
@@ -118,7 +119,8 @@ _LR_OF_PADDLECLAS = {
 }
 
 
-class _Schedule(with_keys(Section, _LR_OF_PADDLECLAS)):
+@with_keys(_LR_OF_PADDLECLAS)
+class _Schedule(Section):
     learning_rate: Positive = Field(description="rate after the warm-up")
     warmup_epoch: NotNegative = Field(0.0, description="epochs of linear warm-up; fractions are allowed by step")
     warmup_start_lr: NotNegative = Field(0.0, description="rate at the first step of the warm-up")
@@ -165,7 +167,7 @@ class PiecewiseLR(_Schedule):
     """A table of rates."""
 
     name: Literal["Piecewise"]
-    learning_rate: Optional[Positive] = Field(
+    learning_rate: Optional[Positive] = Field(  # type: ignore[assignment]  # not a subtype: a field of its own
         None, description="alone: a tenth every 30 epochs; beside values it must equal the first of them"
     )
     decay_epochs: Optional[List[Positive]] = Field(None, description="epochs at which the next value begins")
@@ -199,25 +201,23 @@ class Regularizer(Section):
     coeff: NotNegative = Field(description="coefficient")
 
 
-class _Optimizer(
-    with_keys(
-        Section,
-        {
-            "clip_grad": ignored(
-                "PaddleClas reads clip_grad nowhere, so its recipes train unclipped, and so does this run; "
-                "write clip_global_norm to clip"
-            ),
-            "lr_mult_list": unsupported(
-                "use layerwise_decay for rates that fall towards the input, and Arch.freeze_befor to freeze the first "
-                "stages",
-                allowed=(None,),
-            ),
-            "filter_bias_and_bn": unsupported(
-                "say it with one_dim_param_no_weight_decay and no_weight_decay_name", allowed=(None,)
-            ),
-        },
-    )
-):
+@with_keys(
+    {
+        "clip_grad": ignored(
+            "PaddleClas reads clip_grad nowhere, so its recipes train unclipped, and so does this run; "
+            "write clip_global_norm to clip"
+        ),
+        "lr_mult_list": unsupported(
+            "use layerwise_decay for rates that fall towards the input, and Arch.freeze_befor to freeze the first "
+            "stages",
+            allowed=(None,),
+        ),
+        "filter_bias_and_bn": unsupported(
+            "say it with one_dim_param_no_weight_decay and no_weight_decay_name", allowed=(None,)
+        ),
+    }
+)
+class _Optimizer(Section):
     lr: LearningRate = Field(description="schedule of the learning rate")
     weight_decay: Optional[NotNegative] = Field(None, description="decay coefficient; AdamW decays the weights itself")
     clip_global_norm: Optional[Positive] = Field(None, description="clip the global norm of all gradients")
@@ -271,13 +271,10 @@ class Adam(_AdamArguments, _Regularized):
     lazy_mode: Bool = Field(False, description="update only rows that have a gradient")
 
 
-class AdamW(
-    _AdamArguments,
-    with_keys(
-        _Optimizer,
-        {"regularizer": unsupported("AdamW decays the weights themselves; give weight_decay instead", allowed=(None,))},
-    ),
-):
+@with_keys(
+    {"regularizer": unsupported("AdamW decays the weights themselves; give weight_decay instead", allowed=(None,))}
+)
+class AdamW(_AdamArguments, _Optimizer):
     """Adam with decoupled weight decay."""
 
     name: Literal["AdamW", "AdamWDL"]

@@ -100,15 +100,20 @@ class MixupCutmixHybrid(BatchOperator):
             images += others
             return kept
         height, width = images.shape[-2:]
-        box = draw_box(height, width, kept, rng) if self.minmax is None else self._box_of_any_shape(height, width, rng)
+        if self.minmax is None:
+            box = draw_box(height, width, kept, rng)
+        else:
+            box = self._box_of_any_shape(self.minmax, height, width, rng)
         top, bottom, left, right = box
         images[..., top:bottom, left:right] = partners[..., top:bottom, left:right].copy()
         if self.correct_lam or self.minmax is not None:
             return 1 - (bottom - top) * (right - left) / (height * width)
         return kept
 
-    def _box_of_any_shape(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        low, high = self.minmax
+    def _box_of_any_shape(
+        self, shares: tuple[float, float], height: int, width: int, rng: np.random.Generator
+    ) -> tuple[int, int, int, int]:
+        low, high = shares
         box_height = int(rng.integers(int(height * low), max(int(height * high), int(height * low) + 1)))
         box_width = int(rng.integers(int(width * low), max(int(width * high), int(width * low) + 1)))
         top, left = int(rng.integers(height - box_height)), int(rng.integers(width - box_width))

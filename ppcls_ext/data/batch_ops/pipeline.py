@@ -156,8 +156,10 @@ def _build(
     if not isinstance(batch_transform_ops, (list, tuple)):
         message = f"expected a list of operators, got {type(batch_transform_ops).__name__}"
         return [], [OperatorProblem("", message, SECTION)]
-    operators, problems = [], []
+    operators: list[BatchOperator] = []
+    problems: list[OperatorProblem] = []
     for position, item in enumerate(batch_transform_ops):
+        operator: Optional[BatchOperator]
         name, arguments, problem = one_key(position, item, SECTION)
         key = f"{position}.{name}"
         if problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Callable, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional, Type
 
 from ppcls_ext.utils.spelling import nearest
 
@@ -21,7 +21,7 @@ class OperatorProblem:
         return f"{self.section}.{self.key}: {self.message}" if self.key else f"{self.section}: {self.message}"
 
 
-def arguments_of(operator: type) -> dict[str, inspect.Parameter]:
+def arguments_of(operator: Type[Any]) -> dict[str, inspect.Parameter]:
     """Return the arguments of an operator's constructor, in order, with their defaults."""
     if operator.__init__ is object.__init__:
         return {}

@@ -74,10 +74,10 @@ def _factors(amount: Amount, name: str) -> Optional[tuple[float, float]]:
         if not 0 <= low <= high:
             raise ValueError(f"{name}: expected [low, high] with 0 <= low <= high, got {list(amount)!r}")
         return low, high
-    amount = number(amount, name)
-    if amount < 0:
-        raise ValueError(f"{name}: expected a number of at least 0, got {amount:g}")
-    return (max(0.0, 1 - amount), 1 + amount) if amount else None
+    spread = number(amount, name)
+    if spread < 0:
+        raise ValueError(f"{name}: expected a number of at least 0, got {spread:g}")
+    return (max(0.0, 1 - spread), 1 + spread) if spread else None
 
 
 def _shifts(amount: Amount) -> Optional[tuple[float, float]]:

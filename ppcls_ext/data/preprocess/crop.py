@@ -31,7 +31,7 @@ class CropImage(Operator):
             ValueError: if an image can be smaller than the crop.
         """
         width, height = self.size
-        if shape.is_known:
+        if shape.width is not None and shape.height is not None:
             too_small = shape.width < width or shape.height < height
         else:  # of a file nothing is known
             too_small = 1 < shape.least < max(width, height)
@@ -91,7 +91,7 @@ class RandCropImage(Operator):
         self.size = width_height(size)
         self.scale = number_range(scale, "scale", (0.08, 1.0))
         if self.scale[1] > 1:
-            raise ValueError(f"scale: expected shares of the area, at most 1, got {list(scale)!r}")
+            raise ValueError(f"scale: expected shares of the area, at most 1, got {list(scale or [])!r}")
         self.ratio = number_range(ratio, "ratio", (3 / 4, 4 / 3))
         self.use_log_aspect = flag(use_log_aspect, "use_log_aspect")
         self.resize = Resizer(interpolation, backend)
@@ -117,6 +117,6 @@ class RandCropImage(Operator):
     def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the image ``[size_height, size_width, 3]``."""
         rng = generator(rng)
-        left, top, width, height = self.box(*image.shape[:2], rng)
+        left, top, width, height = self.box(image.shape[0], image.shape[1], rng)
         note(shift(left, top) @ scaling((width, height), self.size))
         return self.resize(image[top : top + height, left : left + width], self.size, rng)

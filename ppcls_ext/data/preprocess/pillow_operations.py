@@ -79,7 +79,7 @@ def posterize(image: Image.Image, bits: int) -> Image.Image:
 
 def solarize(image: Image.Image, threshold: float) -> Image.Image:
     """Invert the values from ``threshold`` on."""
-    return ImageOps.solarize(image, threshold)
+    return ImageOps.solarize(image, threshold)  # type: ignore[arg-type]  # Pillow merely compares with it
 
 
 def solarize_add(image: Image.Image, addend: int) -> Image.Image:

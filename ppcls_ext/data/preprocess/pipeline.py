@@ -219,7 +219,7 @@ def _build(
         dtype = operator.dtype_out or dtype
         operators.append(operator)
     if from_bytes and not problems and not (operators and isinstance(operators[0], DecodeImage)):
-        problems.append(OperatorProblem("0", "the first operator of a dataset must be DecodeImage"))
+        problems.append(OperatorProblem("0", "the first operator must be DecodeImage, since images come as files"))
     return operators, problems
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Union
+from typing import Callable, Optional, Sequence, Union
 
 import numpy as np
 from PIL import Image
@@ -27,7 +27,7 @@ ENHANCING = {
     "sharpness": operations.sharpness,
     "brightness": operations.brightness,
 }
-PLAIN = {
+PLAIN: dict[str, Callable] = {
     "posterize": operations.posterize,
     "solarize": operations.solarize,
     "autocontrast": operations.auto_contrast,

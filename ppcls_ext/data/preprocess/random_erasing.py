@@ -75,7 +75,7 @@ class RandomErasing(Operator):
         rng = generator(rng)
         if rng.random() >= self.probability:
             return image
-        box = self.box(*image.shape[:2], rng)
+        box = self.box(image.shape[0], image.shape[1], rng)
         if box is None:
             return image
         left, top, width, height = box

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Union
+from typing import Optional, Sequence, Union, cast
 
 import numpy as np
 from PIL import Image
@@ -76,7 +76,8 @@ class ResizeImage(Operator):
         backend: str = "cv2",
         return_numpy: bool = True,
     ):
-        self.resize_short = self.size = None
+        self.resize_short: Optional[int] = None
+        self.size: Optional[tuple[int, int]] = None
         if resize_short is not None:
             self.resize_short = side(resize_short, "resize_short")
         elif size is not None:
@@ -88,15 +89,15 @@ class ResizeImage(Operator):
 
     def shape_after(self, shape: ImageShape) -> ImageShape:
         """Return the shape of the result."""
-        if shape.is_known:
+        if shape.width is not None and shape.height is not None:
             return shape.sized(*self.target(shape.height, shape.width))
-        return shape.sized(*self.size) if self.size is not None else shape.unsized(self.resize_short)
+        return shape.sized(*self.size) if self.size is not None else shape.unsized(cast(int, self.resize_short))
 
     def target(self, height: int, width: int) -> tuple[int, int]:
         """Return the (width, height) that an image of ``height`` × ``width`` gets."""
         if self.size is not None:
             return self.size
-        percent = float(self.resize_short) / min(width, height)
+        percent = float(cast(int, self.resize_short)) / min(width, height)  # one of the two is set
         return round(width * percent), round(height * percent)
 
     def __call__(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Optional, Sequence, Union
+from typing import Optional, Sequence, TypeVar, Union
 
 import numpy as np
 from PIL import Image
@@ -120,11 +120,15 @@ def parse_policy(text: str, style: Style) -> Policy:
     return RandPolicy(names, layers, magnitude, options.take("p", 0.5, 0, 1), weights, style)
 
 
+Default = TypeVar("Default", bound=Optional[float])
+
+
 class _Options:
     """The parts of a string after its first: a key in letters and a number."""
 
     def __init__(self, text: str, parts: Sequence[str], keys: Sequence[str]):
-        self.text, self.values = text, {}
+        self.text = text
+        self.values: dict[str, float] = {}
         for part in parts:
             found = re.fullmatch(r"([a-z]+?)(inf|[0-9.]+)", part)
             if found is None or found[1] not in keys:
@@ -134,7 +138,7 @@ class _Options:
             infinite = found[2] == "inf" and found[1] == "mstd"
             self.values[found[1]] = float("inf") if infinite else number(found[2], f"config_str: {part!r} in {text!r}")
 
-    def take(self, key: str, default: Optional[float], low: float, high: Optional[float] = None) -> Optional[float]:
+    def take(self, key: str, default: Default, low: float, high: Optional[float] = None) -> Union[float, Default]:
         """Return the number of ``key``, or the default."""
         if key not in self.values:
             return default
@@ -144,9 +148,11 @@ class _Options:
             raise ValueError(f"config_str: {key}{value:g} in {self.text!r}: expected {allowed}")
         return value
 
-    def whole(self, key: str, default: Optional[int], low: int, high: Optional[int] = None) -> Optional[int]:
+    def whole(self, key: str, default: Default, low: int, high: Optional[int] = None) -> Union[int, Default]:
         """Return the whole number of ``key``, or the default."""
-        value = self.take(key, default, low, high)
-        if value is not None and value != int(value):
+        if key not in self.values:
+            return default
+        value = self.take(key, 0.0, low, high)
+        if value != int(value):
             raise ValueError(f"config_str: {key}{value:g} in {self.text!r}: expected a whole number")
-        return None if value is None else int(value)
+        return int(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Callable, Optional
 
 import numpy as np
 from PIL import Image
@@ -12,7 +13,7 @@ from ppcls_ext.data.preprocess import pillow_operations as operations
 MAX_MAGNITUDE = 10
 RANDOM_RESAMPLING = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 
-GEOMETRIC = {
+GEOMETRIC: dict[str, tuple[Callable, Optional[float]]] = {
     "Rotate": (operations.rotate, 30.0),
     "ShearX": (operations.shear_x, 0.3),
     "ShearY": (operations.shear_y, 0.3),
@@ -32,7 +33,7 @@ PLAIN = {
     "Invert": operations.invert,
 }
 #: Operation and its value at level = magnitude / 10.
-VALUED = {
+VALUED: dict[str, tuple[Callable, Callable[[float], int]]] = {
     "Posterize": (operations.posterize, lambda level: int(level * 4)),
     "PosterizeIncreasing": (operations.posterize, lambda level: 4 - int(level * 4)),
     "PosterizeOriginal": (operations.posterize, lambda level: 4 + int(level * 4)),
@@ -75,8 +76,8 @@ def apply(
     if name in PLAIN:
         return PLAIN[name](image)
     if name in VALUED:
-        change, value = VALUED[name]
-        return change(image, value(level))
+        change, value_at = VALUED[name]
+        return change(image, value_at(level))
     if name in ENHANCING:
         return ENHANCING[name](image, 0.1 + 1.8 * level)
     sign = 1 if rng.integers(2) else -1

@@ -45,6 +45,8 @@ class ShardDataset(ClassificationDataset):
         ValueError: if a pattern or the operators are wrong.
     """
 
+    paths: MemberPaths
+
     def __init__(
         self,
         shards: Union[str, Sequence[str]],
@@ -177,5 +179,5 @@ class MemberPaths(AbstractSequence):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> str:
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]  # nobody asks for a slice
         return f"{self.shards[self.shard_of[index]]}:{self.names[index]}"

@@ -188,7 +188,10 @@ class _Label:
         self._suffixes.add(suffix)
         if member.size > MAX_LABEL_BYTES:
             raise DataFileError(f"{where}: expected a label, got {member.size} bytes")
-        content = archive.extractfile(member).read()
+        stream = archive.extractfile(member)
+        if stream is None:
+            raise DataFileError(f"{where}: expected a label, got something that is no file")
+        content = stream.read()
         value = self._in_json(content, where) if suffix == "json" else self._in_cls(content, where)
         if self.value is not None and value is not None and value != self.value:
             raise DataFileError(f"{where}: the sample has two labels, {self.value} and {value}")

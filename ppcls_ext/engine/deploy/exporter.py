@@ -24,6 +24,7 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.config import Config
 from ppcls_ext.engine.class_names import prediction_labels
 from ppcls_ext.engine.deploy.comparison import CHECKED_BATCH_SIZES, TRACE_ERRORS, difference, last_line
 from ppcls_ext.engine.deploy.errors import ExportError
@@ -94,7 +95,10 @@ class OnnxOptions:
 
 
 def export(
-    cfg, format: Union[str, Sequence[str]] = "default", onnx: Optional[OnnxOptions] = None, random_weights: bool = False
+    cfg: Config,
+    format: Union[str, Sequence[str]] = "default",
+    onnx: Optional[OnnxOptions] = None,
+    random_weights: bool = False,
 ) -> Path:
     """Export the model that ``cfg`` describes into ``Global.save_inference_dir``.
 
@@ -165,7 +169,7 @@ def uses_pir() -> bool:
     return bool(switch and switch())
 
 
-def _export(cfg, folder: Path, formats: list[str], onnx: Optional[OnnxOptions], random_weights: bool) -> None:
+def _export(cfg: Config, folder: Path, formats: list[str], onnx: Optional[OnnxOptions], random_weights: bool) -> None:
     model = _load(cfg, random_weights)
     channels, height, width = cfg.Global.image_shape
     native = [_sample(model, n, (channels, height, width)) for n in CHECKED_BATCH_SIZES]
@@ -184,8 +188,8 @@ def _export(cfg, folder: Path, formats: list[str], onnx: Optional[OnnxOptions], 
         model.backbone.fold(height, width)
 
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
-        aside = Path(aside)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
+        aside = Path(name)
         if "default" in formats or ("legacy" in formats and not uses_pir()):
             dynamic = _write_paddle(cfg, model, aside, native, other)
             description.facts.update(graph=find_graph(aside).name, dynamic=_open_axes(dynamic))
@@ -203,7 +207,7 @@ def _export(cfg, folder: Path, formats: list[str], onnx: Optional[OnnxOptions], 
     logger.info('Export succeeded! The inference model exported has been saved in "%s".', folder / PREFIX)
 
 
-def _write_paddle(cfg, model: nn.Layer, aside: Path, native: list[Sample], other: list[Sample]) -> bool:
+def _write_paddle(cfg: Config, model: nn.Layer, aside: Path, native: list[Sample], other: list[Sample]) -> bool:
     """Write the graph of this Paddle, for all sizes if it can be; return whether it is."""
     channels, height, width = cfg.Global.image_shape
     reason: Optional[str] = "it takes no other size"
@@ -229,7 +233,7 @@ def _onnx_writer(model: InferenceModel, onnx: OnnxOptions, transform_ops: list) 
     return OnnxWriter(named_outputs(model.backbone, model.output_key, outputs), onnx.opset, normalization)
 
 
-def _load(cfg, random_weights: bool = False) -> InferenceModel:
+def _load(cfg: Config, random_weights: bool = False) -> InferenceModel:
     """Build the model with its weights, in evaluation mode."""
     model = InferenceModel(
         load_trained(cfg, "exported", random_weights),
@@ -240,7 +244,7 @@ def _load(cfg, random_weights: bool = False) -> InferenceModel:
     return model
 
 
-def _labels(cfg, class_num: int) -> list[str]:
+def _labels(cfg: Config, class_num: int) -> list[str]:
     """Return the label names; the widths of head, config and label file must be one number."""
     expected = cfg.Arch.class_num
     if expected is not None and class_num != expected:
@@ -304,7 +308,7 @@ def _write(model: nn.Layer, folder: Path, shape: tuple) -> None:
         paddle.jit.save(model, str(folder / PREFIX), input_spec=[InputSpec([None, *shape], "float32", "x")])
 
 
-def _describe(cfg, labels: list[str]) -> InferenceConfig:
+def _describe(cfg: Config, labels: list[str]) -> InferenceConfig:
     """Return the content of ``inference.yml``, without what is known of a graph only once it is written."""
     section, transforms = _evaluation_transforms(cfg)
     transform_ops, decode = portable_transforms(transforms)
@@ -329,7 +333,7 @@ def _describe(cfg, labels: list[str]) -> InferenceConfig:
     )
 
 
-def _evaluation_transforms(cfg) -> tuple[str, list]:
+def _evaluation_transforms(cfg: Config) -> tuple[str, list]:
     """Return the operators that evaluation used, and the section of the config that holds them."""
     if cfg.DataLoader is not None and cfg.DataLoader.Eval is not None:
         return "DataLoader.Eval", cfg.DataLoader.Eval.dataset.transform_ops
@@ -356,7 +360,7 @@ def _move_into_place(aside: Path, folder: Path) -> None:
         os.replace(path, folder / path.name)
 
 
-def _export_in_child(cfg, folder: Path, random_weights: bool, *overrides: str) -> Path:
+def _export_in_child(cfg: Config, folder: Path, random_weights: bool, *overrides: str) -> Path:
     """Export in a process of its own: Paddle 3 reads the switch for the old format at import only."""
     environment = {**os.environ, PIR_FLAG: "0"}
     paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]
@@ -373,7 +377,7 @@ def _export_in_child(cfg, folder: Path, random_weights: bool, *overrides: str) -
     return folder
 
 
-def _legacy_from_child(cfg, aside: Path, random_weights: bool) -> dict:
+def _legacy_from_child(cfg: Config, aside: Path, random_weights: bool) -> dict:
     """Put the legacy format beside other files of this export and return what is known of it."""
     made = aside.parent / f"{aside.name}-legacy"
     try:

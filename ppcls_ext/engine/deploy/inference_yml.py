@@ -180,7 +180,8 @@ def portable_transforms(transform_ops: list) -> tuple[list, dict]:
     Raises:
         ValueError: the scale of NormalizeImage is neither a number nor a fraction such as ``1.0/255.0``.
     """
-    ops, decode = [], dict(PADDLECLAS_DECODE)
+    ops: list[dict] = []
+    decode = dict(PADDLECLAS_DECODE)
     for op in copy.deepcopy(transform_ops):
         (name, arguments), *_ = op.items()
         if name == "DecodeImage":

@@ -53,7 +53,9 @@ def inputs_of(images: Union[Image, Iterable[Image]]) -> Iterator[Input]:
 
 
 def _single(number: int, image: Any) -> Iterator[Input]:
-    if isinstance(image, (str, Path)):
+    if isinstance(image, Input):
+        yield image
+    elif isinstance(image, (str, Path)):
         path = Path(image)
         if path.is_dir() or (path.suffix.lower() in LIST_SUFFIXES and path.is_file()):
             yield from (Input(str(found), found) for found in list_images(path))

@@ -46,13 +46,13 @@ def predict_images(
     waiting: list[_Prepared] = []
     shape, count = None, 0
     for item in _prepared(images, preprocess, workers, lookahead=2 * batch_size + workers):
-        readable = item.array is not None
-        if readable and count and (count == batch_size or item.array.shape != shape):
+        array = item.array
+        if array is not None and count and (count == batch_size or array.shape != shape):
             yield from _scored(waiting, score, topk)
             waiting, count = [], 0
         waiting.append(item)
-        if readable:
-            shape, count = item.array.shape, count + 1
+        if array is not None:
+            shape, count = array.shape, count + 1
         elif not count:  # nothing to wait for
             yield from _scored(waiting, score, topk)
             waiting = []
@@ -83,7 +83,7 @@ def _prepared(
 
 def _scored(items: Sequence[_Prepared], score: Callable[[np.ndarray], np.ndarray], topk: Topk) -> Iterator[dict]:
     readable = [item for item in items if item.array is not None]
-    named = iter(())
+    named: Iterator[dict] = iter(())
     if readable:
         named = iter(topk(score(np.stack([item.array for item in readable])), [item.name for item in readable]))
     for item in items:

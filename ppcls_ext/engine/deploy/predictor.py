@@ -25,6 +25,9 @@ PREFIX = "inference"
 #: The graph's file, the one of Paddle 3 first.
 GRAPH_SUFFIXES = (".json", ".pdmodel")
 
+#: More than any machine serves; a typo beyond them would exhaust its threads or its memory.
+MAX_THREADS, MAX_BATCH_SIZE, MAX_TOPK = 1024, 65_536, 1_000_000
+
 
 class Runner:
     """An exported graph, ready to run: one float32 input, the first output counts.
@@ -56,6 +59,11 @@ class Runner:
             self._input.copy_from_cpu(images)
             self._predictor.run()
             return self._output.copy_to_cpu()
+
+
+def _check_count(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{name} is {value}; expected {least} to {most:,}")
 
 
 def _default_threads() -> int:
@@ -134,11 +142,13 @@ class Predictor:
         workers: int = 0,
         verify: bool = True,
     ):
-        if workers < 0:
-            raise ValueError(f"workers is {workers}; expected at least 0")
-        for name, value in (("batch_size", batch_size), ("threads", threads), ("topk", topk)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
+        _check_count("workers", workers, 0, MAX_THREADS)
+        for name, value, most in (
+            ("batch_size", batch_size, MAX_BATCH_SIZE),
+            ("threads", 1 if threads is None else threads, MAX_THREADS),
+            ("topk", 1 if topk is None else topk, MAX_TOPK),
+        ):
+            _check_count(name, value, 1, most)
         graph = find_graph(model_dir)
         self.config = InferenceConfig.load(graph.with_name(FILE_NAME))
         if verify:

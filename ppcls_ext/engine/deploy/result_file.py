@@ -45,25 +45,30 @@ class ResultFile:
         """Write each result and hand it on; the file takes its name after the last one."""
         try:
             for result in results:
-                self._write(result)
+                self._write(self._open_file(), result)
                 yield result
-            self._finish()
+            self._finish(self._open_file())
         finally:
             self.close()
 
-    def _write(self, result: dict) -> None:
+    def _open_file(self) -> TextIO:
+        if self._file is None:
+            raise ValueError(f"{self.part} is closed")
+        return self._file
+
+    def _write(self, file: TextIO, result: dict) -> None:
         text = json.dumps(result, ensure_ascii=False)
         if self.path.suffix == LINES:
-            self._file.write(text + "\n")
+            file.write(text + "\n")
         else:
-            self._file.write((",\n" if self._count else "[\n") + text)
-        self._file.flush()
+            file.write((",\n" if self._count else "[\n") + text)
+        file.flush()
         self._count += 1
 
-    def _finish(self) -> None:
+    def _finish(self, file: TextIO) -> None:
         if self.path.suffix != LINES:
-            self._file.write("\n]\n" if self._count else "[]\n")
-        self._file.close()
+            file.write("\n]\n" if self._count else "[]\n")
+        file.close()
         self._file = None
         flush(self.part)
         os.replace(self.part, self.path)

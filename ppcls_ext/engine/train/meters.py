@@ -60,8 +60,8 @@ class StepTimer:
     """Times of a step, over the last steps: the whole step and the part spent waiting for data, in seconds."""
 
     def __init__(self, window: int = 50):
-        self._batch = deque(maxlen=window)
-        self._reader = deque(maxlen=window)
+        self._batch: deque[float] = deque(maxlen=window)
+        self._reader: deque[float] = deque(maxlen=window)
         self._tick = time.monotonic()
 
     def restart(self) -> None:

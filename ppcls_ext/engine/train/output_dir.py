@@ -10,15 +10,16 @@ import re
 import socket
 import time
 from pathlib import Path
-from typing import Optional
+from typing import Optional, TextIO
 
+from ppcls_ext.config import Config
 from ppcls_ext.engine.train.checkpoint import CheckpointError, checkpoint_names, load_checkpoint, newest_whole
 from ppcls_ext.utils.checkpoint_path import LATEST, checkpoint_prefix
 
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # the usual way to say that it is not there
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -44,7 +45,7 @@ class OutputLock:
 
     def __init__(self, folder: Path):
         self.folder, self.note = folder, ""
-        self._file = None
+        self._file: Optional[TextIO] = None
 
     def acquire(self) -> None:
         """Take the lock, and delete half-written files of a run that was killed.
@@ -72,8 +73,8 @@ class OutputLock:
             self.note = f"the run before in {self.folder}{killed} ended without releasing its lock: it was killed"
         file.seek(0)
         file.truncate()
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        file.write(json.dumps(holder))
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        file.write(json.dumps(owner))
         file.flush()
         self._file = file
         for path in self.folder.iterdir():
@@ -113,7 +114,7 @@ def check_not_overwritten(folder: Path, checkpoints: Optional[str], overwrite: b
     )
 
 
-def resume_own(cfg) -> None:
+def resume_own(cfg: Config) -> None:
     """Let the run of ``cfg`` resume from the ``latest`` in its own output folder: the option ``--resume``.
 
     Raises:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterable, Mapping, cast
 
 import numpy as np
 
+from ppcls_ext.config import Config
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.train.checkpoint import Checkpoint, CheckpointError
 from ppcls_ext.engine.train.manifest import is_count
@@ -44,13 +45,19 @@ class RunFacts:
     settings: dict
 
     @classmethod
-    def of(cls, cfg, iterations: int, samples_per_step: int, order: str) -> RunFacts:
+    def of(cls, cfg: Config, iterations: int, samples_per_step: int, order: str) -> RunFacts:
         """Take the facts from a validated config and the lengths that follow from the data."""
         settings: dict[str, Any] = {}
         for name in COMPARED_SECTIONS:
             settings.update(_flat(cfg.section(name), name))
         return cls(
-            cfg.Arch.name, cfg.Global.epochs, iterations, samples_per_step, cfg.Global.seed or 0, order, settings
+            cfg.Arch.name,
+            cast(int, cfg.Global.epochs),  # a configuration for training has it
+            iterations,
+            samples_per_step,
+            cfg.Global.seed or 0,
+            order,
+            settings,
         )
 
     def to_dict(self) -> dict:
@@ -223,7 +230,7 @@ def _check_same_run(facts: RunFacts, prefix: Path, found: dict) -> None:
 
 def _changes(facts: RunFacts, found: dict) -> list[str]:
     """Return what the run changes against the checkpoint's, with both values."""
-    pairs = {
+    pairs: dict[str, tuple[Any, Any]] = {
         "Global.epochs": (found["epochs"], facts.epochs),
         "images per optimizer step": (found["samples_per_step"], facts.samples_per_step),
         "batches per epoch": (found["iterations"], facts.iterations),
@@ -241,6 +248,7 @@ def _value(value: Any) -> str:
 
 def _flat(value: Any, key: str) -> dict:
     """Return the values of nested mappings and lists of mappings by dotted key, without those that are unset."""
+    items: Iterable[tuple[Any, Any]]
     if isinstance(value, Mapping):
         items = value.items()
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):

@@ -89,7 +89,7 @@ class TrainState:
         Raises:
             NonFiniteGradientError: if no loss scale makes the gradients finite.
         """
-        done = self._scaled_step() if self.scaler else self._plain_step()
+        done = self._scaled_step(self.scaler) if self.scaler else self._plain_step()
         self.optimizer.clear_grad()
         if not self.schedule.by_epoch:
             self.schedule.step()
@@ -101,11 +101,11 @@ class TrainState:
         self.optimizer.step()
         return True
 
-    def _scaled_step(self) -> bool:
+    def _scaled_step(self, scaler: paddle.amp.GradScaler) -> bool:
         """Step unless a gradient is not finite, adapt the loss scale, and return whether there was a step."""
-        self.scaler.step(self.optimizer)
-        skipped = bool(self.scaler._found_inf)  # Paddle offers no public way to ask
-        self.scaler.update()
+        scaler.step(self.optimizer)
+        skipped = bool(scaler._found_inf)  # Paddle offers no public way to ask
+        scaler.update()
         if skipped:
             self.progress.skipped += 1
             if self.loss_scale() < MIN_LOSS_SCALE:
@@ -199,8 +199,8 @@ class TrainState:
         return self.optimizer.state_dict().get("master_weights") if self.precision.casts_weights else None
 
     def loss_scale(self) -> float:
-        """Return the scaler's factor; there must be a scaler."""
-        return float(self.scaler.state_dict()["scale"][0])
+        """Return the scaler's factor, 1 without one."""
+        return 1.0 if self.scaler is None else float(self.scaler.state_dict()["scale"][0])
 
     def non_finite(self) -> list[str]:
         """Return the names of the tensors that hold NaN or infinity, of ``tensor_count()`` in all."""

@@ -16,12 +16,13 @@ import logging
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Optional, cast
 
 import numpy as np
 import paddle
 
-from ppcls_ext.data import build_dataloader
+from ppcls_ext.config import Config
+from ppcls_ext.data import Batch, build_dataloader
 from ppcls_ext.engine.bad_images import BadImageCounter
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.evaluator import Evaluator
@@ -56,7 +57,7 @@ class _Pending:
     lr: float
     losses: dict
     logits: paddle.Tensor
-    batch: object
+    batch: Batch
 
 
 class Trainer:
@@ -67,12 +68,12 @@ class Trainer:
         history: one dict of figures an epoch.
     """
 
-    def __init__(self, cfg, session: Session):
+    def __init__(self, cfg: Config, session: Session):
         self.cfg, self.session = cfg, session
         self.output_dir = Path(cfg.Global.output_dir)
         self.store = CheckpointStore(self.output_dir)
         self.seed = cfg.Global.seed or 0
-        self.epochs = cfg.Global.epochs
+        self.epochs = cast(int, cfg.Global.epochs)  # a configuration for training has it
         self.accumulate = cfg.Global.update_freq
 
         seed_everything(self.seed)
@@ -322,7 +323,7 @@ class Trainer:
         due = epoch >= settings.start_eval_epoch and (epoch % settings.eval_interval == 0 or epoch == self.epochs)
         self._require_finite()
         if self.evaluator and due:
-            self._evaluate(epoch)
+            self._evaluate(self.evaluator, epoch)
         if settings.save_interval > 0 and epoch % settings.save_interval == 0:
             self._save(f"epoch_{epoch}")
             if self.session.is_main:
@@ -330,26 +331,26 @@ class Trainer:
         self._save("latest")
         self._leave_if_asked()
 
-    def _evaluate(self, epoch: int) -> None:
-        result = self._figures(epoch)
+    def _evaluate(self, evaluator: Evaluator, epoch: int) -> None:
+        result = self._figures(evaluator, epoch)
         self.history[-1].update({f"eval_{name}": value for name, value in result.items()})
         self._keep_if_best(result, epoch, self.state.best, "best_model", "best metric")
         if self.state.ema:
             with self.state.ema.applied():
-                averaged = self._figures(epoch)
+                averaged = self._figures(evaluator, epoch)
             self.history[-1].update({f"eval_ema_{name}": value for name, value in averaged.items()})
             self._keep_if_best(averaged, epoch, self.state.best_ema, "best_model_ema", "best metric ema")
 
-    def _figures(self, epoch: int) -> dict:
+    def _figures(self, evaluator: Evaluator, epoch: int) -> dict:
         try:
-            return self.evaluator.run(self.model, epoch)
+            return evaluator.run(self.model, epoch)
         except InvalidLogitsError as error:
             raise NonFiniteStateError(
                 f"evaluation after epoch {epoch}: {error}. The epoch was not saved, {self._last_good()}"
             ) from error
 
     def _keep_if_best(self, result: dict, epoch: int, best: Best, name: str, label: str) -> None:
-        criterion = self.evaluator.criterion
+        criterion = self.evaluator.criterion if self.evaluator else None
         if criterion is None:
             return
         if result[criterion] > best.metric:  # a tie keeps the earlier one
@@ -365,7 +366,7 @@ class Trainer:
         sums = self._all_sums()
         if not self.session.is_main:
             return
-        if name == "best_model_ema":
+        if name == "best_model_ema" and self.state.ema:
             # The averaged weights under the name that evaluation, export and prediction read.
             parts = {"pdparams": self.state.ema.state_dict(), "pdstates": self.state.states(sums)}
         else:
@@ -447,7 +448,7 @@ def _global_norm(model: paddle.nn.Layer) -> paddle.Tensor:
     return paddle.add_n(squares).sqrt()
 
 
-def train(cfg) -> dict:
+def train(cfg: Config) -> dict:
     """Train as the config says: what ``tools/train.py`` does.
 
     Returns:
@@ -476,7 +477,7 @@ def train(cfg) -> dict:
         lock.release()
 
 
-def _claim(output_dir: Path, lock: OutputLock, cfg, session: Session) -> None:
+def _claim(output_dir: Path, lock: OutputLock, cfg: Config, session: Session) -> None:
     """Take the output folder for this run on the main process; all processes learn whether that worked."""
     refusal = None
     if session.is_main:

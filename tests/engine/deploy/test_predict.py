@@ -257,8 +257,10 @@ def test_another_number_of_labels_is_an_error(editable):
     [
         ({"device": "cuda"}, "device is 'cuda'; expected cpu, gpu or gpu:<number>"),
         ({"device": "cpu:1"}, "device is 'cpu:1'"),
-        ({"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        ({"batch_size": 0}, "batch_size is 0; expected 1 to 65,536"),
         ({"threads": -1}, "threads is -1"),
+        ({"threads": 10**9}, "threads is 1000000000; expected 1 to 1,024"),
+        ({"workers": 10**9}, "workers is 1000000000; expected 0 to 1,024"),
         ({"topk": 0}, "topk is 0"),
     ],
     ids=lambda value: "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",

@@ -44,7 +44,7 @@ def evaluate(
     from onnx.reference import ReferenceEvaluator
 
     names = [f"x{i}" if array is not None else "" for i, array in enumerate(arrays)]
-    given = {name: array for name, array in zip(names, arrays) if name}
+    given = {name: array for name, array in zip(names, arrays) if array is not None}
     results = [f"y{i}" for i in range(outputs)]
     node = helper.make_node(operator, names, results, **attributes)
     graph = helper.make_graph(

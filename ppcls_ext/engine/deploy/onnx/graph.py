@@ -51,6 +51,17 @@ class Tensor:
         self.node: Optional[Node] = None
 
     @property
+    def array(self) -> np.ndarray:
+        """Return the array of a constant.
+
+        Raises:
+            ValueError: if the tensor is none.
+        """
+        if self.value is None:
+            raise ValueError(f"{self} is no constant")
+        return self.value
+
+    @property
     def rank(self) -> int:
         """Return the number of axes."""
         return len(self.shape)
@@ -74,6 +85,17 @@ class Node:
     def output(self) -> Tensor:
         """Return the first output."""
         return self.outputs[0]
+
+    def operand(self, index: int) -> Tensor:
+        """Return an input that must be there.
+
+        Raises:
+            ValueError: if it is left out.
+        """
+        tensor = self.inputs[index]
+        if tensor is None:
+            raise ValueError(f"{self} has no input {index}")
+        return tensor
 
     def __repr__(self) -> str:
         return f"{self.operator}({', '.join(map(repr, self.inputs))}) -> {self.outputs}"
@@ -157,7 +179,7 @@ class Graph:
             return [int(tensor.fill)] * int(sizes.product(tensor.shape))
         if tensor.value is not None:
             return [int(item) for item in tensor.value.flat]
-        found = []
+        found: list[Size] = []
         tensor = self.real(tensor)
         for index in range(int(sizes.product(tensor.shape))):
             flat = self.add("Reshape", [tensor, self.constant([-1], np.int64)], [sizes.product(tensor.shape)])
@@ -204,8 +226,11 @@ class Graph:
             dtype: of the output; by default that of the first input.
             **attributes: ONNX's attributes; None means that one is left out.
         """
-        dtype = inputs[0].dtype if dtype is None else np.dtype(dtype)
-        return self.add_many(operator, inputs, [(shape, dtype)], **attributes)[0]
+        if dtype is None:
+            if inputs[0] is None:
+                raise ValueError(f"{operator}: give dtype where the first input is left out")
+            dtype = inputs[0].dtype
+        return self.add_many(operator, inputs, [(shape, np.dtype(dtype))], **attributes)[0]
 
     def add_many(
         self, operator: str, inputs: Sequence[Optional[Tensor]], outputs: Sequence[tuple], **attributes
@@ -226,7 +251,7 @@ class Graph:
 
     def _folded_name(self, inputs: Sequence[Optional[Tensor]]) -> str:
         """Name a folded constant after the largest that it was made from."""
-        largest = max((tensor for tensor in inputs if tensor is not None), key=lambda tensor: tensor.value.size)
+        largest = max((tensor for tensor in inputs if tensor is not None), key=lambda tensor: tensor.array.size)
         base = largest.name.split(":")[0]
         count = self._counts[base] = self._counts.get(base, 0) + 1
         return f"{base}:{count}"
@@ -270,14 +295,14 @@ class Graph:
 
     def _scalar(self, size: Size) -> Tensor:
         """Return ``size`` as a tensor of one element, ``[1]``."""
-        if is_known(size):
+        if isinstance(size, int):
             return self.constant([size], np.int64)
         if size not in self._materialised:
             self._materialised[size] = self._compute(size)
         return self._materialised[size]
 
     def _compute(self, size: Formula) -> Tensor:
-        total = None
+        total: Optional[Tensor] = None
         for monomial, factor in size.terms.items():
             pieces = [self._atom(atom) for atom in monomial]
             if factor != 1 or not pieces:
@@ -286,7 +311,7 @@ class Graph:
             for piece in pieces[1:]:
                 part = self.add("Mul", [part, piece], [1])
             total = part if total is None else self.add("Add", [total, part], [1])
-        return total
+        return self.constant([0], np.int64) if total is None else total
 
     def _atom(self, atom: Union[Symbol, Quotient]) -> Tensor:
         """Return an atom as ``[1]``. Symbols are axes of tensors, of the inputs mostly."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 
 from ppcls_ext.engine.deploy.onnx.graph import Graph, Node, Tensor
-from ppcls_ext.engine.deploy.onnx.sizes import is_known
 from ppcls_ext.version import __version__
 
 #: A message of this size or more cannot be written.
@@ -100,5 +99,7 @@ def _attribute(value: Any) -> Any:
 def _info(name: str, tensor: Tensor):
     from onnx import helper
 
-    shape = [size if is_known(size) else str(size).replace(" ", "") for size in tensor.shape]
+    shape: list[Union[int, str, None]] = [
+        size if isinstance(size, int) else str(size).replace(" ", "") for size in tensor.shape
+    ]
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(tensor.dtype), shape)

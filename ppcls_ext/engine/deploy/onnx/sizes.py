@@ -86,6 +86,9 @@ class Formula:
     def __rmod__(self, other: Size) -> Size:
         return other - self * floor_divide(other, self)
 
+    def __int__(self) -> int:
+        raise TypeError(f"the size {self} is known at run time only")
+
     def __str__(self) -> str:
         parts = []
         for monomial, factor in sorted(self.terms.items(), key=str):

@@ -7,7 +7,7 @@ translator that its executor will use for PIR. So one table of operators, by PIR
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, Optional, Sequence, cast
 
 import numpy as np
 import paddle
@@ -114,7 +114,7 @@ def _read(program, outputs: Optional[list], state: dict) -> Program:
             array = tensor.numpy() if tensor._is_initialized() else np.zeros([0], np.float32)
             result.parameters[results[0]] = (name, array)
         elif name in ("data", "feed"):
-            result.input = results[0]
+            result.input = cast(Value, results[0])  # not None: an operator made it
         elif name == "fetch":
             fetched[op.attrs()["col"]] = values[0]
         elif not results:  # builtin.set_parameter, which Paddle 2.6 writes for persistable results

@@ -60,8 +60,7 @@ def arange(call: Call) -> Tensor:
     """Numbers at equal distances."""
     dtype = numpy_type(call.attribute("dtype"))
     if dtype != INT64:
-        start, end, step = (call.number(name) for name in ("start", "end", "step"))
-        return call.graph.constant(np.arange(start, end, step), dtype)
+        return call.graph.constant(np.arange(*(call.number(name) for name in ("start", "end", "step"))), dtype)
     (start,), (end,), (step,) = (call.integers(name) for name in ("start", "end", "step"))
     if is_known(start, end, step):
         return call.graph.constant(np.arange(start, end, step), np.int64)

@@ -96,14 +96,14 @@ def transpose(call: Call) -> Tensor:
 
 def _bounds(size: Size, start: Size, end: Size) -> tuple[Size, Optional[Size]]:
     """Return the first element and the length of a slice with step 1; None for a length that depends on numbers."""
-    if is_known(start) and start < 0:
+    if isinstance(start, int) and start < 0:
         start = start + size
-    if is_known(end):
+    if isinstance(end, int):
         if end >= FAR:
             end = size
         elif end < 0:
             end = end + size
-        elif is_known(size):
+        elif isinstance(size, int):
             end = min(end, size)
         elif end != 1:  # an axis has one element at least
             return start, None
@@ -165,12 +165,13 @@ def strided_slice(call: Call) -> Tensor:
     new_shape = list(x.shape)
     for axis, start, end, step in zip(axes, starts, ends, steps):
         size = x.shape[axis]
-        if is_known(size, start, end):
-            new_shape[axis] = len(range(*slice(start, end, step).indices(size)))
-        elif step > 0 and is_known(start, end) and end >= FAR and start >= 0:
-            new_shape[axis] = (size - start + step - 1) // step
-        else:
-            new_shape[axis] = call.graph.new_size("size")
+        length: Optional[Size] = None
+        if isinstance(start, int) and isinstance(end, int):
+            if isinstance(size, int):
+                length = len(range(*slice(start, end, step).indices(size)))
+            elif step > 0 and end >= FAR and start >= 0:
+                length = (size - start + step - 1) // step
+        new_shape[axis] = call.graph.new_size("size") if length is None else length
     vectors = [call.graph.vector(values) for values in (starts, ends, axes, steps)]
     return call.graph.add("Slice", [x, *vectors], new_shape)
 
@@ -256,7 +257,7 @@ def unbind(call: Call) -> list:
         call.unsupported(f"it takes an axis of {count} elements apart")
     if x.content is not None:
         return [[call.graph.integers(piece) for piece in np.moveaxis(x.content, axis, 0)]]
-    return [[call.squeeze(piece, [axis]) for piece in parts(call, x, axis, [1] * count)]]
+    return [[call.squeeze(piece, [axis]) for piece in parts(call, x, axis, [1] * int(count))]]
 
 
 @translates("builtin.split")
@@ -295,7 +296,7 @@ def tile(call: Call) -> Tensor:
     """A tensor several times behind itself."""
     x, times = call.tensor("x"), call.integers("repeat_times")
     x = call.unsqueeze(x, list(range(len(times) - x.rank)))
-    times = [1] * (x.rank - len(times)) + times
+    times = [*[1] * (x.rank - len(times)), *times]
     if all(number == 1 for number in times):
         return x
     new_shape = [size * number for size, number in zip(x.shape, times)]
@@ -348,7 +349,7 @@ def gather_nd(call: Call) -> Tensor:
     depth = index.shape[-1]
     if depth == 1:
         return gathered(call, x, call.squeeze(index, [index.rank - 1]), 0)
-    return call.graph.add("GatherND", [x, index], [*index.shape[:-1], *x.shape[depth:]])
+    return call.graph.add("GatherND", [x, index], [*index.shape[:-1], *x.shape[int(depth) :]])
 
 
 @translates("take_along_axis")
@@ -368,7 +369,7 @@ def roll(call: Call) -> Tensor:
     for shift, axis in zip(shifts, axes):
         axis = call.axis(axis, x.rank)
         size = x.shape[axis]
-        if is_known(size):
+        if isinstance(size, int):
             shift = shift % size
         if shift == 0:
             continue
@@ -423,13 +424,14 @@ def pad3d(call: Call) -> Tensor:
 
 def _unwrapped(call: Call, x: Tensor, before: list, after: list) -> Optional[Tensor]:
     """Pad a map that Paddle only gave an axis of depth for this operator without it, or return None."""
-    if x.node is None or x.node.operator != "Unsqueeze" or len(x.node.inputs[1].value) != 1:
+    if x.node is None or x.node.operator != "Unsqueeze" or len(x.node.operand(1).array) != 1:
         return None
-    axis = int(x.node.inputs[1].value[0])
+    axis = int(x.node.operand(1).array[0])
     if before[axis] != 0 or after[axis] != 0:
         return None
-    amounts = (pads[:axis] + pads[axis + 1 :] for pads in (before, after))
-    inner = padded(call, x.node.inputs[0], *amounts, call.attribute("pad_value", "value"), call.attribute("mode"))
+    before, after = (pads[:axis] + pads[axis + 1 :] for pads in (before, after))
+    fill, mode = call.attribute("pad_value", "value"), call.attribute("mode")
+    inner = padded(call, x.node.operand(0), before, after, fill, mode)
     return call.unsqueeze(inner, [axis])
 
 

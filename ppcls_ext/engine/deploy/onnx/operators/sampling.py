@@ -63,7 +63,7 @@ def _adaptive(call: Call, x: Tensor, target: list, mean: bool) -> Tensor:
         return call.graph.add(operator, [x], [*x.shape[:2], *target], kernel_shape=kernel, strides=kernel)
     if not mean:
         call.unsupported(f"it pools {sides[0]} x {sides[1]} to {target}, in windows of different sizes")
-    height, width = (_averages(side, size) for side, size in zip(sides, target))
+    height, width = (_averages(int(side), size) for side, size in zip(sides, target))
     rows = call.graph.add("MatMul", [call.graph.constant(height), x], [*x.shape[:2], target[0], sides[1]], FLOAT32)
     return call.graph.add("MatMul", [rows, call.graph.constant(width.T.copy())], [*x.shape[:2], *target])
 
@@ -92,15 +92,15 @@ def max_pool2d_with_index(call: Call) -> list:
     return [call.graph.add("MaxPool", [x], shape, **options), None]
 
 
-def _target(call: Call, x: Tensor) -> tuple[Optional[list], Optional[list]]:
-    """Return the height and width wanted, or else the factors."""
+def _target(call: Call, x: Tensor) -> tuple[Optional[list], list]:
+    """Return the height and width wanted and no factors, or else None and the factors."""
     if call.given("size_tensor"):
-        return call.integers("size_tensor"), None
+        return call.integers("size_tensor"), []
     if call.given("out_size"):
-        return call.integers("out_size"), None
+        return call.integers("out_size"), []
     sides = [call.attribute(name) for name in ("out_d", "out_h", "out_w")][-(x.rank - 2) :]
     if all(side > 0 for side in sides):
-        return sides, None
+        return sides, []
     if call.given("scale_tensor"):
         call.unsupported("its factor is computed")
     factors = list(call.attribute("scale"))
@@ -116,7 +116,7 @@ def interpolate(call: Call) -> Tensor:
     mode = INTERPOLATIONS[call.name]
     sides, factors = _target(call, x)
     aligned = call.attribute("align_corners")
-    if factors is not None and all(float(factor).is_integer() for factor in factors):
+    if factors and all(float(factor).is_integer() for factor in factors):
         sides = [size * int(factor) for size, factor in zip(x.shape[2:], factors)]
     if sides is not None and list(sides) == list(x.shape[2:]):
         return x  # every mode keeps the pixels then
@@ -133,11 +133,12 @@ def interpolate(call: Call) -> Tensor:
         "cubic_coeff_a": -0.75 if mode == "cubic" else None,
         "nearest_mode": ("round_prefer_ceil" if aligned else "floor") if mode == "nearest" else None,
     }
+    shape: list[Size] = list(x.shape[:2])
     if sides is None:
         scales = call.graph.constant([1.0, 1.0, *factors], np.float32)
-        shape = [*x.shape[:2], *[call.graph.new_size("size") for _ in factors]]
+        shape = [*shape, *[call.graph.new_size("size") for _ in factors]]
         return call.graph.add("Resize", [x, None, scales], shape, **options)
-    shape: list[Size] = [*x.shape[:2], *sides]
+    shape = [*shape, *sides]
     return call.graph.add("Resize", [x, None, None, call.graph.vector(shape)], shape, **options)
 
 

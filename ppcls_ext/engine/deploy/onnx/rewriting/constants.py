@@ -16,7 +16,7 @@ def constant_operand(node: Node) -> Optional[tuple[Tensor, np.ndarray]]:
     """
     if node.operator not in ("Add", "Sub", "Mul", "Div") or node.output.dtype != FLOAT32:
         return None
-    left, right = node.inputs
+    left, right = node.operand(0), node.operand(1)
     if right.value is not None:
         array = right.value.astype(np.float64)
         if node.operator == "Div":
@@ -45,7 +45,9 @@ def merge_factors(graph: Graph) -> None:
         first = constant_operand(node)
         after = sole_user(users, node.output)
         second = None if after is None else constant_operand(after)
-        if first is None or second is None or kind_of(node) != kind_of(after) or second[0] is not node.output:
+        if first is None or after is None or second is None:
+            continue
+        if kind_of(node) != kind_of(after) or second[0] is not node.output:
             continue
         joined = first[1] + second[1] if kind_of(node) == "Add" else first[1] * second[1]
         after.operator = kind_of(node)

@@ -21,7 +21,7 @@ def fold_into_convolutions(graph: Graph) -> None:
         while True:
             after = sole_user(users, last)
             affine = None if after is None else _affine(after, node, last)
-            if affine is None:
+            if after is None or affine is None:
                 break
             _apply(graph, node, *affine)
             last = after.output
@@ -33,7 +33,7 @@ def _affine(node: Node, convolution: Node, x: Tensor) -> Optional[tuple[np.ndarr
     """Return factor and summand of each channel if that is all that ``node`` does to ``x``, a convolution's result."""
     channels = int(convolution.output.shape[1])
     if node.operator == "BatchNormalization" and all_constant(node.inputs[1:]):
-        scale, bias, mean, variance = (tensor.value.astype(np.float64) for tensor in node.inputs[1:])
+        scale, bias, mean, variance = (node.operand(i).array.astype(np.float64) for i in range(1, 5))
         factor = scale / np.sqrt(variance + node.attributes["epsilon"])
         return factor, bias - mean * factor
     operand = constant_operand(node)
@@ -49,15 +49,15 @@ def _affine(node: Node, convolution: Node, x: Tensor) -> Optional[tuple[np.ndarr
 
 
 def _apply(graph: Graph, node: Node, factor: np.ndarray, summand: np.ndarray) -> None:
-    weight = node.inputs[1]
-    array = weight.value.astype(np.float64)
+    weight = node.operand(1)
+    array = weight.array.astype(np.float64)
     if node.operator == "Conv":
         array = array * factor.reshape([-1] + [1] * (array.ndim - 1))
     else:  # [in, out / groups, ...]
         groups = node.attributes["group"]
         parts = array.reshape([groups, array.shape[0] // groups, *array.shape[1:]])
         array = (parts * factor.reshape([groups, 1, -1] + [1] * (array.ndim - 2))).reshape(array.shape)
-    bias = node.inputs[2].value.astype(np.float64) if len(node.inputs) > 2 else np.zeros(len(factor))
+    bias = node.operand(2).array.astype(np.float64) if len(node.inputs) > 2 else np.zeros(len(factor))
     name = weight.name.split(":")[0]
     node.inputs = [
         node.inputs[0],
@@ -68,14 +68,15 @@ def _apply(graph: Graph, node: Node, factor: np.ndarray, summand: np.ndarray) ->
 
 def _take_padding(node: Node, users: dict) -> None:
     """Let a convolution do the padding with zeros before it."""
-    before = node.inputs[0].node
+    before = node.operand(0).node
     if node.operator != "Conv" or before is None or before.operator != "Pad" or "auto_pad" in node.attributes:
         return
-    _, pads, *fill = before.inputs
-    constant = before.attributes.get("mode", "constant") == "constant" and (not fill or fill[0].value == 0)
+    pads, has_fill = before.operand(1), len(before.inputs) > 2
+    is_zero = not has_fill or before.operand(2).value == 0
+    constant = before.attributes.get("mode", "constant") == "constant" and is_zero
     if not constant or pads.value is None or sole_user(users, before.output) is not node:
         return
-    amounts, rank = pads.value.tolist(), node.output.rank
+    amounts, rank = pads.array.tolist(), node.output.rank
     if any(amounts[:2]) or any(amounts[rank : rank + 2]) or min(amounts) < 0:
         return
     own = node.attributes["pads"]

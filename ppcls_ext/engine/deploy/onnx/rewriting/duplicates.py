@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import numpy as np
 
 from ppcls_ext.engine.deploy.onnx.graph import FLOAT32, Graph, Tensor
@@ -25,7 +27,7 @@ def merge_duplicates(graph: Graph) -> None:
     graph.prune()
 
 
-def _first(tensor: Tensor, same: dict, constants: dict):
+def _first(tensor: Optional[Tensor], same: dict, constants: dict) -> Optional[Tensor]:
     if tensor is None or tensor.value is None:
         return same.get(tensor, tensor)
     if tensor.value.size > (1 if tensor.dtype == FLOAT32 else SMALL):

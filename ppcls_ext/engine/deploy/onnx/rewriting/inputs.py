@@ -23,24 +23,27 @@ def fold_before_convolutions(graph: Graph) -> None:
 
 
 def _fold(graph: Graph, node: Node, users: dict) -> bool:
-    before = node.inputs[0].node
+    before = node.operand(0).node
     operand = None if before is None else constant_operand(before)
-    if operand is None or sole_user(users, before.output) is not node or operand[0].shape != before.output.shape:
+    if before is None or operand is None:
+        return False
+    if sole_user(users, before.output) is not node or operand[0].shape != before.output.shape:
         return False
     x, array = operand
-    weight = node.inputs[1].value.astype(np.float64)
+    old = node.operand(1)
+    weight = old.array.astype(np.float64)
     channels = weight.shape[1]
     if array.size not in (1, channels) or (array.size > 1 and array.shape[-3:] != (channels, 1, 1)):
         return False
     row = np.broadcast_to(array.reshape(-1), [channels]).reshape(1, channels, 1, 1)
     if kind_of(before) == "Mul":
-        node.inputs[1] = graph.constant(weight * row, np.float32, name=node.inputs[1].name)
+        node.inputs[1] = graph.constant(weight * row, np.float32, name=old.name)
     elif any(node.attributes.get("pads", [1])):
         return False
     else:
-        bias = node.inputs[2].value if len(node.inputs) > 2 else np.zeros(len(weight))
-        name = f"{node.inputs[1].name.rpartition('.')[0]}.bias"
+        bias = node.operand(2).array if len(node.inputs) > 2 else np.zeros(len(weight))
+        name = f"{old.name.rpartition('.')[0]}.bias"
         summed = bias + (weight * row).sum(axis=(1, 2, 3))
-        node.inputs = [node.inputs[0], node.inputs[1], graph.constant(summed, np.float32, name=name)]
+        node.inputs = [node.inputs[0], old, graph.constant(summed, np.float32, name=name)]
     node.inputs[0] = x
     return True

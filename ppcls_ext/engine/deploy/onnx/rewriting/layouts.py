@@ -109,7 +109,7 @@ def merge_layouts(graph: Graph) -> None:
     users = graph.users()
     done: set = set()
     for node in list(graph.nodes):
-        if node.operator not in LAYOUT or node in done or node.inputs[0].value is not None:
+        if node.operator not in LAYOUT or node in done or node.operand(0).value is not None:
             continue
         chain = [node]
         while True:
@@ -125,7 +125,7 @@ def merge_layouts(graph: Graph) -> None:
 def _shorten(graph: Graph, chain: list[Node]) -> None:
     """Replace a chain by the shortest form of its longest part that can be followed."""
     while chain:
-        factors, followed = Factors(chain[0].inputs[0].shape), 0
+        factors, followed = Factors(chain[0].operand(0).shape), 0
         for node in chain:
             if not follow(factors, node):
                 break
@@ -134,18 +134,19 @@ def _shorten(graph: Graph, chain: list[Node]) -> None:
             chain = chain[1:]
             continue
         part, chain = chain[:followed], chain[followed:]
-        factors = Factors(part[0].inputs[0].shape)  # as if what could not be followed had not been tried
+        factors = Factors(part[0].operand(0).shape)  # as if what could not be followed had not been tried
         for node in part:
             follow(factors, node)
         _replace(graph, part, factors)
 
 
 def _replace(graph: Graph, part: list[Node], factors: Factors) -> None:
-    source, target = part[0].inputs[0], part[-1].output
-    steps = min((_moved_axes(source, target, factors), _moved_runs(source, target, factors)), key=_cost)
+    source, target = part[0].operand(0), part[-1].output
+    forms = (_moved_axes(source, target, factors), _moved_runs(source, target, factors))
+    steps = min((form for form in forms if form is not None), key=_cost)
     if _cost(steps) >= (sum(node.operator == "Transpose" for node in part), len(part)):
         return
-    x: Tensor = source
+    x = source
     for kind, argument in steps:
         if kind == "Transpose":
             x = graph.add("Transpose", [x], [x.shape[axis] for axis in argument], perm=argument)
@@ -154,10 +155,8 @@ def _replace(graph: Graph, part: list[Node], factors: Factors) -> None:
     graph.replace(target, x)
 
 
-def _cost(steps: Optional[list]) -> tuple[int, int]:
+def _cost(steps: list) -> tuple[int, int]:
     """Return what is to be as small as possible: first the number of Transposes, then that of all nodes."""
-    if steps is None:
-        return len(LAYOUT), len(LAYOUT)  # more than any form has
     return sum(kind == "Transpose" for kind, _ in steps), len(steps)
 
 

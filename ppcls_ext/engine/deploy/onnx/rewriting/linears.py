@@ -30,25 +30,28 @@ class Linear:
     @property
     def weight(self) -> np.ndarray:
         """Return the matrix ``[in, out]``."""
-        return self.matmul.inputs[1].value
+        return self.matmul.operand(1).array
 
     @property
     def bias(self) -> Optional[np.ndarray]:
         """Return the bias ``[out]``, if there is one."""
-        return None if self.add is None else next(t.value for t in self.add.inputs if t.value is not None)
+        if self.add is None:
+            return None
+        return next(t.value for t in self.add.inputs if t is not None and t.value is not None)
 
 
 def linears(graph: Graph, users: dict) -> list[Linear]:
     """Return the linear layers of a graph."""
     found = []
     for node in graph.nodes:
-        if node.operator != "MatMul" or node.inputs[1].value is None or node.inputs[1].rank != 2:
+        if node.operator != "MatMul":
             continue
-        if node.inputs[0].value is not None:
+        x, matrix = node.operand(0), node.operand(1)
+        if x.value is not None or matrix.value is None or matrix.rank != 2:
             continue
         after = sole_user(users, node.output)
         operand = constant_operand(after) if after is not None and after.operator == "Add" else None
-        is_bias = operand is not None and operand[1].shape == (node.inputs[1].shape[1],)
+        is_bias = operand is not None and operand[1].shape == (matrix.shape[1],)
         found.append(Linear(node, after if is_bias else None))
     return found
 
@@ -65,23 +68,23 @@ def separate_linears(graph: Graph) -> None:
         while node is not None and node.operator in LAYOUT and node.operator != "Squeeze":
             chain.append(node)
             node = sole_user(users, node.output)
-        if node is None or node.operator != "Split" or node.inputs[1].value is None:
+        if node is None or node.operator != "Split" or node.operand(1).value is None:
             continue
         _separate(graph, linear, chain, node)
     graph.prune()
 
 
 def _separate(graph: Graph, linear: Linear, chain: list[Node], split: Node) -> None:
-    axis, lengths = split.attributes["axis"], split.inputs[1].value.tolist()
+    axis, lengths = split.attributes["axis"], split.operand(1).array.tolist()
     if len(lengths) > PARTS or len(set(lengths)) != 1:
         return
     factors = Factors(linear.output.shape)
     if not all(follow(factors, node) for node in chain):
         return
-    if chain and not factors.reshape(split.inputs[0].shape):
+    if chain and not factors.reshape(split.operand(0).shape):
         return
     count, size = len(lengths), lengths[0]
-    shape = [*split.inputs[0].shape]
+    shape = [*split.operand(0).shape]
     taken = factors.axes[axis]
     if size == 1:
         if len(taken) != 1 or taken[0] not in factors.source[-1]:
@@ -122,8 +125,8 @@ def _part(graph: Graph, linear: Linear, index: int, channel_sizes: list, place: 
         split = array.reshape([*array.shape[:-1], *channel_sizes])
         return np.take(split, index, array.ndim - 1 + place).reshape([*array.shape[:-1], -1])
 
-    weight, name = chosen(linear.weight), linear.matmul.inputs[1].name.split(":")[0]
-    x = linear.matmul.inputs[0]
+    weight, name = chosen(linear.weight), linear.matmul.operand(1).name.split(":")[0]
+    x = linear.matmul.operand(0)
     shape = [*x.shape[:-1], weight.shape[1]]
     graph.scope = name.rpartition(".")[0]
     matrix = graph.constant(weight, name=f"{name}:{index}")
@@ -136,7 +139,7 @@ def _part(graph: Graph, linear: Linear, index: int, channel_sizes: list, place: 
 
 
 def _is_of_two(node: Node) -> bool:
-    return all(tensor.value is None for tensor in node.inputs)
+    return all(tensor is not None and tensor.value is None for tensor in node.inputs)
 
 
 def fold_into_linears(graph: Graph) -> None:
@@ -150,14 +153,14 @@ def fold_into_linears(graph: Graph) -> None:
         while node is not None and (node.operator in LAYOUT or (node.operator == "MatMul" and _is_of_two(node))):
             node = sole_user(users, node.output)
         operand = None if node is None else constant_operand(node)
-        if operand is None or kind_of(node) != "Mul" or operand[1].size != 1:
+        if node is None or operand is None or kind_of(node) != "Mul" or operand[1].size != 1:
             continue
         factor = operand[1].item()
-        matrix = linear.matmul.inputs[1]
-        linear.matmul.inputs[1] = graph.constant(matrix.value * factor, np.float32, name=matrix.name)
+        matrix = linear.matmul.operand(1)
+        linear.matmul.inputs[1] = graph.constant(matrix.array * factor, np.float32, name=matrix.name)
         if linear.add is not None:
             linear.add.inputs = [
-                graph.constant(t.value * factor, np.float32, name=t.name) if t.value is not None else t
+                t if t is None or t.value is None else graph.constant(t.value * factor, np.float32, name=t.name)
                 for t in linear.add.inputs
             ]
         graph.replace(node.output, operand[0])
