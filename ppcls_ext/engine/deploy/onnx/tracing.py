@@ -117,6 +117,8 @@ def _read(program, outputs: Optional[list], state: dict) -> Program:
             result.input = cast(Value, results[0])  # not None: an operator made it
         elif name == "fetch":
             fetched[op.attrs()["col"]] = values[0]
+        elif not results:  # builtin.set_parameter, which Paddle 2.6 writes for persistable results
+            continue
         elif op.name() == "builtin.combine":
             lists[results[0]] = values
         elif op.name() in ("builtin.split", "builtin.slice"):
