@@ -27,7 +27,7 @@ SMALL = {
     "hidden_sizes": [2, 4],
     "mlp_ratios": [1.0, 1.0],
 }
-pytestmark = pytest.mark.compat
+pytestmark = [pytest.mark.compat, pytest.mark.slow]
 
 # Builds a model by both names through the three ways of PaddleClas, and prints what came of it.
 PROBE = """

@@ -47,6 +47,7 @@ def test_the_registry_answers():
     assert info == json.loads(json.dumps(registry.backbone_info("ResNet50")))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "module",
     [
@@ -63,6 +64,7 @@ def test_modules_that_need_no_paddle(module):
     assert run(f"import {module}; print('[]')") == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "words", [["--help"], ["list"], ["info", "ViP_Small_7"], ["recipes", "list"], ["train", "--help"]], ids=" ".join
 )
@@ -118,6 +120,7 @@ def test_importing_the_package_imports_no_paddle():
     assert run("import ppcls_ext; print(json.dumps('paddle' in sys.modules))", hidden=()) is False
 
 
+@pytest.mark.sampled
 @needs_wheel
 @pytest.mark.parametrize(
     "line",

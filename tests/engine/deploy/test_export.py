@@ -118,6 +118,7 @@ def test_the_files_their_content_and_the_log_line(exports):
     assert facts["dynamic"] == ["batch", "height", "width"] and facts["paddle"] == paddle.__version__
 
 
+@pytest.mark.sampled
 @pytest.mark.compat
 @pytest.mark.parametrize("format", ["default", "legacy"])
 def test_the_graph_equals_dygraph_at_shapes_that_the_export_did_not_check(exports, format):
@@ -380,6 +381,7 @@ def test_only_the_main_process_writes(exports, monkeypatch):
     assert not exports.target.exists()
 
 
+@pytest.mark.slow
 def test_a_failing_child_is_an_error(exports, monkeypatch):
     if not uses_pir():  # Paddle 2 needs no child
         exports.export("legacy")

@@ -10,6 +10,7 @@ from ppcls_ext.engine.deploy.inference_yml import DamagedExportError, InferenceC
 from ppcls_ext.engine.deploy.predictor import Predictor
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_sizes_and_checksums_are_those_of_the_files(exported):
     recorded = yaml.safe_load((exported.folder / "inference.yml").read_text())["Export"]["files"]

@@ -70,6 +70,7 @@ json.dump(results, open(output, "w"))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_the_predictor_of_paddleclas_says_the_same(exported, tmp_path):
     """The wheel reads the legacy format, given the preprocessing by hand: it does not read inference.yml."""

@@ -134,6 +134,7 @@ def test_onnx_beside_the_legacy_format(exports):
     assert facts["dynamic"] == ["batch", "height", "width"]
 
 
+@pytest.mark.slow
 def test_an_export_replaces_every_earlier_graph(exports):
     """A graph left behind would be run with another one's labels."""
     exports.export("default", "onnx")

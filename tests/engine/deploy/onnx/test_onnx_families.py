@@ -33,6 +33,7 @@ def forms():
         yield pytest.param(spec, id=spec.name, marks=marks)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("spec", forms())
 def test_a_small_model_of_every_form(spec):
     model = build(spec)
