@@ -86,8 +86,10 @@ def check_positive(name: str, value: float) -> float:
     """
     if not _is_number(value):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not 0 < value <= MAX_FACTOR:  # NaN is neither
-        raise ValueError(f"{name} must be positive and at most {MAX_FACTOR:g}, got {value}")
+    if not value > 0:  # NaN is not
+        raise ValueError(f"{name} must be positive, got {value}")
+    if value > MAX_FACTOR:
+        raise ValueError(f"{name} must be at most {MAX_FACTOR:g}, got {value}")
     return float(value)
 
 

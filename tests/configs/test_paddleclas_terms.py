@@ -26,6 +26,7 @@ PADDLECLAS = {
     "Adam": "name lr beta1 beta2 epsilon regularizer weight_decay",
     "Momentum": "name lr momentum regularizer weight_decay",
     "Cosine": "name learning_rate eta_min warmup_epoch warmup_start_lr by_epoch",
+    "Linear": "name learning_rate end_lr power cycle warmup_epoch warmup_start_lr by_epoch",
     "Piecewise": "name decay_epochs values warmup_epoch warmup_start_lr by_epoch",
     "Constant": "name learning_rate",
     "ImageNetDataset": "name image_root cls_label_path transform_ops batch_transform_ops delimiter relabel",

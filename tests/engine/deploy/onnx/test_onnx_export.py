@@ -166,7 +166,8 @@ def test_features_and_maps_are_results_by_name(exports):
         expected = {"logits": backbone(x), "features": features, "stages[1]": backbone.extract_features(x, [1])[0]}
     for name, tensor in expected.items():
         found = session(folder).run([name], {"x": images})[0]
-        np.testing.assert_allclose(found, tensor.numpy(), rtol=0, atol=5e-6)
+        # Of the greatest element: the maps reach 10, and float32 keeps seven digits of that.
+        np.testing.assert_allclose(found, tensor.numpy(), rtol=0, atol=2e-6 * max(1, np.abs(tensor.numpy()).max()))
 
 
 # ---- images of uint8 -------------------------------------------------------------------------------------------
