@@ -31,20 +31,19 @@ def write_yaml(path: Union[str, Path], data: dict, origin: Callable[..., str]) -
     write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
-def summary_lines(data: dict, origin: Callable[..., str], path: tuple = ()) -> Iterator[str]:
+def summary_lines(data: Any, origin: Callable[..., str], path: tuple = ()) -> Iterator[str]:
     """Return ``section: key=value ...`` for each section that holds a value which is not the default."""
+    items = data.items() if isinstance(data, dict) else enumerate(data)
     inner, own = [], []
-    for key, value in data.items():
-        if isinstance(value, dict):
+    for key, value in items:
+        if isinstance(value, dict) or _is_block(value):
             inner.append((key, value))
-        elif _is_block(value):
-            inner.extend(((key, index), item) for index, item in enumerate(value))
         elif origin(*path, key) != "default":
             own.append(f"{key}={_scalar(value)}")
     if own:
         yield f"{'.'.join(map(str, path)) or 'configuration'}: {' '.join(own)}"
-    for step, value in inner:
-        yield from summary_lines(value, origin, (*path, *(step if isinstance(step, tuple) else (step,))))
+    for key, value in inner:
+        yield from summary_lines(value, origin, (*path, key))
 
 
 def _lines(value: Any, path: tuple, depth: int, origin: Callable[..., str]) -> Iterator[str]:

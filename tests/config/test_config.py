@@ -1,6 +1,7 @@
 """Loading a configuration: what is accepted, what is refused and how, what is saved."""
 
 import copy
+import re
 
 import paddle
 import pytest
@@ -9,6 +10,7 @@ from config_sample import Sample
 
 from ppcls_ext.config import MODES, ConfigError, load_config
 from ppcls_ext.config.messages import all_keys
+from ppcls_ext.config.writer import summary_lines, write_yaml
 from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import build_metrics
 from ppcls_ext.optim import build_optimizer
@@ -412,3 +414,15 @@ def test_schema_knows_the_keys_that_are_promised():
         "EMA.decay",
         "EMA.warmup",
     } <= keys
+
+
+@pytest.mark.parametrize(
+    "value", [[1, {"b": 2}, [3, {"c": 1}], "x"], [[{"b": 1}]], [{}, []], {"a": [1, {"z": [{"y": 2}, 3]}]}, [None, {}]]
+)
+def test_lists_of_anything_are_written_and_summarised(tmp_path, value):
+    """Scalars beside mappings and lists: a configuration that is wrong is still shown whole."""
+    data = {"Section": {"key": value}}
+    write_yaml(tmp_path / "saved.yaml", data, lambda *path: "file")
+    assert yaml.safe_load((tmp_path / "saved.yaml").read_text()) == data
+    shown = " ".join(summary_lines(data, lambda *path: "file"))
+    assert all(text in shown for text in re.findall(r"\d+|x", str(value)))
