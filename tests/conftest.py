@@ -2,6 +2,7 @@
 
 import logging
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -30,11 +31,18 @@ def restored_registry(monkeypatch):
         monkeypatch.setattr(registry, table, getattr(registry, table).copy())
 
 
+TESTS = Path(__file__).parent
+#: They train, export and fuzz in every test.
+SLOW_FOLDERS = ("engine/train", "engine/deploy", "fuzz", "configs")
+
+
 @pytest.hookimpl(tryfirst=True)  # before the option -m is applied
 def pytest_collection_modifyitems(items):
-    """Leave the first case of a test marked `sampled` in the quick loop; the others are slow."""
+    """Leave the first case of a test marked `sampled` in the quick loop; the others are slow, and whole folders are."""
     sampled = set()
     for item in items:
+        if item.path.is_relative_to(TESTS) and str(item.path.relative_to(TESTS)).startswith(SLOW_FOLDERS):
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("sampled"):
             test = item.nodeid.partition("[")[0]
             if test in sampled:
