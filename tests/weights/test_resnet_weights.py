@@ -40,6 +40,7 @@ def logits_of(model, size=224):
         return model(paddle.to_tensor(rule.images(size))).numpy()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", GOLDEN)
 def test_official_weights_choose_the_official_form(tmp_path, name):
     """The names are PaddleClas's and mean its form; weights in an official source make the official model of them."""
@@ -81,6 +82,7 @@ THEIRS = {
 }
 
 
+@pytest.mark.sampled
 @needs_wheel
 @pytest.mark.parametrize(
     "arch", [pytest.param(arch, marks=[pytest.mark.slow] if arch.endswith("_wsl") else []) for arch in THEIRS]

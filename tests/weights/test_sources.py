@@ -33,6 +33,7 @@ def test_every_source_has_a_list_of_keys():
     assert published == set(LISTS.values())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("name", "arch"), CASES)
 def test_every_key_leads_to_its_tensor_and_back(name, arch):
     source, entries = source_of(name), checkpoints.keys(name)[arch]
