@@ -9,9 +9,10 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING
 
-from ppcls_ext.utils import cpu_settings
+from ppcls_ext.utils import cpu_settings, heap
 
 cpu_settings.set_cpu_defaults()  # before anything imports Paddle, which reads its CPU settings once
+heap.keep_freed_memory()
 
 from ppcls_ext import plugin, registry  # noqa: E402
 from ppcls_ext.plugin import register  # noqa: E402

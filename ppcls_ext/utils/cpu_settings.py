@@ -1,7 +1,7 @@
 """CPU settings that must be in the environment before Paddle is imported.
 
 Paddle reads its thread count and the path of its bundled MKL once, at import. Left alone it runs one thread, and MKL
-takes a slow path on AMD processors. ``import ppcls_ext`` therefore calls :func:`set_cpu_defaults` first of all. It uses
+takes a slow path on AMD processors, without AVX. ``import ppcls_ext`` therefore calls :func:`set_cpu_defaults` first of all. It uses
 the standard library only, fills in nothing that the user has set, and does nothing once Paddle is imported.
 """
 
@@ -9,6 +9,7 @@ import os
 import sys
 import zlib  # noqa: F401 - loaded after Paddle 2.6 it binds to Paddle's own inflate and crashes
 from pathlib import Path
+from typing import Optional
 
 #: Set to "0" to leave the environment alone.
 SWITCH = "PPCLS_EXT_CPU_DEFAULTS"
@@ -16,6 +17,9 @@ SWITCH = "PPCLS_EXT_CPU_DEFAULTS"
 MARK = "PPCLS_EXT_CPU_DEFAULTS_SET"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "FLAGS_paddle_num_threads")
 VARIABLES = (*THREAD_VARIABLES, "MKL_DEBUG_CPU_TYPE")
+#: Values of ``MKL_DEBUG_CPU_TYPE``, and the instructions that MKL uses with the second.
+MKL_AVX2, MKL_AVX512 = "5", "7"
+AVX512 = frozenset({"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"})
 
 
 def usable_cores() -> int:
@@ -25,12 +29,23 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def is_amd() -> bool:
-    """Return whether the processor is AMD's, as far as the operating system tells."""
+def processor() -> str:
+    """Return what Linux says of the processor, an empty string elsewhere."""
     try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        return Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
-        return False
+        return ""
+
+
+def mkl_path() -> Optional[str]:
+    """Return the value of ``MKL_DEBUG_CPU_TYPE`` for this processor; None where MKL chooses well by itself.
+
+    On AMD processors with AVX-512 (Zen 4 and later) its products are nearly twice as fast as with AVX2.
+    """
+    text = processor()
+    if "AuthenticAMD" not in text:
+        return None
+    return MKL_AVX512 if set(text.split()) >= AVX512 else MKL_AVX2
 
 
 def local_processes() -> int:
@@ -53,8 +68,9 @@ def cpu_defaults() -> dict:
     """
     threads = str(max(1, usable_cores() // local_processes()))
     defaults = dict.fromkeys(THREAD_VARIABLES, threads)
-    if is_amd():
-        defaults["MKL_DEBUG_CPU_TYPE"] = "5"
+    path = mkl_path()
+    if path:
+        defaults["MKL_DEBUG_CPU_TYPE"] = path
     return defaults
 
 

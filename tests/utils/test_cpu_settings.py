@@ -22,6 +22,11 @@ LAUNCHER = (
     "PADDLE_TRAINER_ENDPOINTS",
 )
 
+AVX_512 = "avx512f avx512dq avx512cd avx512bw avx512vl"
+ZEN_3 = "vendor_id : AuthenticAMD\nflags : fpu fma avx2\n"
+ZEN_4 = f"vendor_id : AuthenticAMD\nflags : fpu fma avx2 {AVX_512} avx512_vnni\n"
+XEON = f"vendor_id : GenuineIntel\nflags : fpu fma avx2 {AVX_512}\n"
+
 
 @pytest.fixture
 def machine(monkeypatch):
@@ -30,7 +35,7 @@ def machine(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delitem(sys.modules, "paddle", raising=False)
     monkeypatch.setattr(cpu_settings, "usable_cores", lambda: 8)
-    monkeypatch.setattr(cpu_settings, "is_amd", lambda: True)
+    monkeypatch.setattr(cpu_settings, "processor", lambda: ZEN_3)
     yield monkeypatch
     for name in (
         *VARIABLES,
@@ -49,10 +54,14 @@ def test_nothing_set_means_all_cores(machine):
     assert present() == chosen
 
 
-def test_only_amd_processors_need_the_mkl_path(machine):
-    machine.setattr(cpu_settings, "is_amd", lambda: False)
-    assert "MKL_DEBUG_CPU_TYPE" not in cpu_settings.set_cpu_defaults()
-    assert "MKL_DEBUG_CPU_TYPE" not in os.environ
+@pytest.mark.parametrize(
+    "processor, path",
+    [(ZEN_3, "5"), (ZEN_4, "7"), (ZEN_4.replace("avx512dq", ""), "5"), (XEON, None), ("", None)],
+    ids=["AVX2", "AVX-512", "part of AVX-512", "Intel", "unknown"],
+)
+def test_only_amd_processors_need_an_mkl_path(machine, processor, path):
+    machine.setattr(cpu_settings, "processor", lambda: processor)
+    assert cpu_settings.set_cpu_defaults().get("MKL_DEBUG_CPU_TYPE") == path == os.environ.get("MKL_DEBUG_CPU_TYPE")
 
 
 @pytest.mark.parametrize("name", VARIABLES)
