@@ -1,8 +1,9 @@
 """CPU settings that must be in the environment before Paddle is imported.
 
 Paddle reads its thread count and the path of its bundled MKL once, at import. Left alone it runs one thread, and MKL
-takes a slow path on AMD processors, without AVX. ``import ppcls_ext`` therefore calls :func:`set_cpu_defaults` first of all. It uses
-the standard library only, fills in nothing that the user has set, and does nothing once Paddle is imported.
+takes a slow path on AMD processors, without AVX. ``import ppcls_ext`` therefore calls :func:`set_cpu_defaults` first of
+all. It uses the standard library only, fills in nothing that the user has set, and does nothing once Paddle is
+imported.
 """
 
 import os

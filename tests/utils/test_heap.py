@@ -66,14 +66,9 @@ def test_other_tunables_are_none_of_the_heaps(monkeypatch):
 
 @pytest.mark.parametrize(
     "installed, expected",
-    [
-        (["paddlepaddle"], True),
-        (["paddlepaddle-gpu"], False),
-        (["paddlepaddle", "paddlepaddle-gpu"], False),
-        ([], False),
-    ],
+    [("paddlepaddle", True), ("paddlepaddle-gpu", False), ("paddlepaddle paddlepaddle-gpu", False), ("", False)],
     ids=["CPU", "GPU", "both", "none"],
 )
 def test_only_a_paddle_for_cpus_is_touched(monkeypatch, installed, expected):
-    monkeypatch.setattr(heap.metadata, "distributions", lambda name: [name] if name in installed else [])
+    monkeypatch.setattr(heap.metadata, "distributions", lambda name: [name] if name in installed.split() else [])
     assert heap.is_for_cpus() is expected

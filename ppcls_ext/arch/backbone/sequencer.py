@@ -26,6 +26,7 @@ from ppcls_ext.arch.layers import (
     DropPath,
     GlobalAveragePool,
     LayerNorm,
+    Linear,
     Mlp,
     PatchEmbed,
     Stage,
@@ -90,7 +91,7 @@ class RNN2D(nn.Layer):
                 f"with_fc=False needs a mixer as wide as the tokens: union={union!r} with hidden size {hidden_size} "
                 f"gives {width} channels, the tokens have {dim}"
             )
-        self.fc = nn.Linear(width, dim) if with_fc else nn.Identity()
+        self.fc = Linear(width, dim) if with_fc else nn.Identity()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take and return ``[N, H, W, C]``."""

@@ -25,6 +25,7 @@ from ppcls_ext.arch.layers import (
     ACTIVATIONS,
     GlobalAveragePool,
     LayerNorm,
+    Linear,
     Mlp,
     PatchEmbed,
     Stage,
@@ -115,8 +116,8 @@ class WindowAttention(nn.Layer):
         index = paddle.to_tensor(relative_position_index(window).reshape(-1))
         self.register_buffer("relative_position_index", index, persistable=False)
         # Output channels: query, key, value; each split by head.
-        self.qkv = nn.Linear(dim, 3 * dim, bias_attr=None if bias else False)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias_attr=None if bias else False)
+        self.proj = Linear(dim, dim)
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:

@@ -26,6 +26,7 @@ from ppcls_ext.arch.layers import (
     Downsample,
     GlobalAveragePool,
     LayerNorm,
+    Linear,
     Mlp,
     PatchEmbed,
     Stage,
@@ -116,7 +117,7 @@ class PermuteMlp(nn.Layer):
         self.mlp_c = nn.Linear(dim, dim, bias_attr=None if bias else False)
         if weighted:
             self.reweight = BranchWeights(dim, activation)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take and return ``[N, H, W, C]``; H and W have to be known."""

@@ -8,6 +8,7 @@ from ppcls_ext.arch.layers.conv_bn import ConvBN
 from ppcls_ext.arch.layers.downsample import Downsample
 from ppcls_ext.arch.layers.drop_path import DropPath, drop_path_rates
 from ppcls_ext.arch.layers.init import he_normal, init_like_torch, init_linear, lecun_normal, truncated_normal
+from ppcls_ext.arch.layers.linear import Linear
 from ppcls_ext.arch.layers.mlp import ACTIVATIONS, Mlp
 from ppcls_ext.arch.layers.paddle_fixes import LayerNorm, is_recording, run_rnn
 from ppcls_ext.arch.layers.patch_embed import PatchEmbed
@@ -26,6 +27,7 @@ __all__ = [
     "DropPath",
     "GlobalAveragePool",
     "LayerNorm",
+    "Linear",
     "Mlp",
     "PatchEmbed",
     "RecomputeSequential",

@@ -9,6 +9,7 @@ from paddle import nn
 from paddle.base import core
 from paddle.nn import functional as F
 
+from ppcls_ext.arch.layers.linear import Linear
 from ppcls_ext.arch.layers.permute import permute
 from ppcls_ext.arch.layers.shape import shape_of
 
@@ -116,8 +117,8 @@ class SelfAttention(nn.Layer):
         self.scale = scale
         self.attn_drop_rate = attn_drop_rate
         # Output channels: query, key, value; each split by head.
-        self.qkv = nn.Linear(dim, 3 * dim, bias_attr=None if bias else False)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias_attr=None if bias else False)
+        self.proj = Linear(dim, dim)
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:

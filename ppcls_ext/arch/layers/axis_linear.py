@@ -22,6 +22,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from ppcls_ext.arch.layers.linear import linear
 from ppcls_ext.arch.layers.paddle_fixes import is_recording
 
 
@@ -159,7 +160,7 @@ class AxisLinear(nn.Layer):
         """Take and return ``[..., positions * width]``; the size of the last axis has to be known."""
         length = x.shape[-1] // self.width
         if length == self.native:
-            return F.linear(x, self.weight, self.bias)
+            return linear(x, self.weight, self.bias)
         if length == self._folded_length and not self.training and not paddle.in_dynamic_mode():
             return F.linear(x, self.folded_weight, None if self.bias is None else self.folded_bias)
         weight, bias = self.at_length(length)

@@ -15,6 +15,7 @@ from paddle import nn
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
+from ppcls_ext.arch.layers.linear import Linear
 from ppcls_ext.arch.layers.paddle_fixes import is_recording
 
 
@@ -172,8 +173,8 @@ class DilatedAttention(nn.Layer):
         self.kernel_size = kernel_size
         self.drop_rate = drop_rate
         # Output channels: query, key, value; each split by dilation, then by head.
-        self.qkv = nn.Linear(dim, 3 * dim, bias_attr=None if bias else False)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias_attr=None if bias else False)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take and return ``[N, H, W, C]``."""

@@ -7,6 +7,8 @@ import functools
 import paddle
 from paddle import nn
 
+from ppcls_ext.arch.layers.linear import Linear
+
 #: ``gelu`` is exact, ``gelu_tanh`` the approximation by tanh, which is the default of JAX.
 ACTIVATIONS = {
     "gelu": nn.GELU,
@@ -21,10 +23,10 @@ class Mlp(nn.Layer):
 
     def __init__(self, dim: int, hidden_dim: int, activation: str = "gelu", drop_rate: float = 0.0):
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc1 = Linear(dim, hidden_dim)
         self.act = ACTIVATIONS[activation]()
         self.drop1 = nn.Dropout(drop_rate)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc2 = Linear(hidden_dim, dim)
         self.drop2 = nn.Dropout(drop_rate)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
