@@ -8,6 +8,7 @@ import pytest
 from paddle import nn
 
 from ppcls_ext.arch.layers import Linear
+from ppcls_ext.arch.layers.linear import spread
 
 
 def pair(frozen: tuple = ()) -> tuple:
@@ -66,3 +67,24 @@ def test_a_second_derivative():
     (first,) = paddle.grad((output**3).sum(), [layer.bias], create_graph=True)
     (second,) = paddle.grad(first.sum(), [layer.bias])
     np.testing.assert_allclose(second.numpy(), 6 * output.sum(0).numpy(), rtol=1e-12)
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("shape", [[3, 5], [3, 2, 5], [3, 2, 4, 5]])
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_spread_is_a_broadcast(shape, per_sample):
+    random = np.random.default_rng(0)
+    x = random.standard_normal(shape)
+    values = random.standard_normal((3, 5) if per_sample else 5)
+    broadcast = values.reshape([3] + [1] * (len(shape) - 2) + [5]) if per_sample else values
+    given = paddle.to_tensor(values, stop_gradient=False)
+    product = paddle.to_tensor(x) * spread(given, paddle.to_tensor(x))
+    np.testing.assert_array_equal(product.numpy(), x * broadcast)
+    product.sum().backward()
+    axes = tuple(range(1 if per_sample else 0, len(shape) - 1))
+    np.testing.assert_allclose(given.grad.numpy(), x.sum(axis=axes), rtol=1e-12)
+
+
+def test_spread_leaves_other_types_to_autocast():
+    values, x = paddle.ones([3, 5]), paddle.ones([3, 2, 4, 5], dtype="bfloat16")
+    assert spread(values, x).shape == [3, 1, 1, 5] and spread(values, x).dtype == paddle.float32

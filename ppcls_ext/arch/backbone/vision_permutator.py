@@ -36,6 +36,7 @@ from ppcls_ext.arch.layers import (
     init_linear,
 )
 from ppcls_ext.arch.layers.axis_linear import RULES, AxisLinear
+from ppcls_ext.arch.layers.linear import spread
 from ppcls_ext.registry import Accuracy, Family, Preprocessing, Variant, Weights
 from ppcls_ext.utils.key_rules import PADDLE, Rule, Source, unchanged
 from ppcls_ext.utils.validate import (
@@ -127,7 +128,7 @@ class PermuteMlp(nn.Layer):
         if not self.weighted:
             return self.proj(h + w + c)
         weights = self.reweight((h + w + c).mean(axis=[1, 2]))
-        of_h, of_w, of_c = weights.unsqueeze([1, 2]).unbind(axis=-1)  # each (N, 1, 1, C)
+        of_h, of_w, of_c = (spread(weight, h) for weight in weights.unbind(axis=-1))  # each (N, C) before
         return self.proj(h * of_h + w * of_w + c * of_c)
 
     def fold(self, height: int, width: int) -> None:

@@ -1,4 +1,8 @@
-"""A linear layer whose bias costs little on a CPU."""
+"""Linear layers and broadcasts that cost little on a CPU.
+
+Paddle's CPU kernels for sums and products with a broadcast operand, and for their gradients, take many times as long as
+those for operands of one shape; a product of matrices with ones spreads the operand faster, and so is its gradient.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from ppcls_ext.arch.layers.paddle_fixes import is_recording
 
 
 class Linear(nn.Linear):
-    """``nn.Linear``; on a CPU, while a backward pass is recorded, the bias is added by :func:`add_bias`."""
+    """``nn.Linear``; on a CPU, while a backward pass is recorded, the bias is added by :func:`spread`."""
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Take ``[..., in_features]``, return ``[..., out_features]``."""
@@ -18,19 +22,22 @@ class Linear(nn.Linear):
 
 
 def linear(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor | None) -> paddle.Tensor:
-    """Return ``x weight + bias``: ``F.linear``, with the bias by :func:`add_bias` where that is faster."""
-    if bias is None or not is_recording() or bias.stop_gradient or not x.place.is_cpu_place():
+    """Return ``x weight + bias``: ``F.linear``, with the bias by :func:`spread` where that is faster."""
+    if bias is None or not is_recording() or bias.stop_gradient:
         return F.linear(x, weight, bias)
-    return add_bias(paddle.matmul(x, weight), bias)
+    product = paddle.matmul(x, weight)
+    return product + spread(bias, product)
 
 
-def add_bias(x: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
-    """Return ``x + bias`` for ``[..., C]`` and ``[C]``, with a fast gradient of the bias on a CPU.
+def spread(values: paddle.Tensor, x: paddle.Tensor) -> paddle.Tensor:
+    """Return values of channels in a shape that meets ``x`` in a sum or product: that of ``x`` where it is faster.
 
-    Paddle's kernel for the gradient of a broadcast addition takes about as long there as a product. Spread by a product
-    with ones, the bias has another product as its gradient.
+    Args:
+        values: ``[C]``, or ``[N, C]`` for each sample its own.
+        x: ``[N, ..., C]``.
     """
-    if x.dtype != bias.dtype:  # autocast has made one of them half
-        return x + bias
-    ones = paddle.ones([x.size // bias.size, 1], dtype=bias.dtype)
-    return x + paddle.matmul(ones, bias.unsqueeze(0)).reshape(x.shape)
+    # Autocast makes one of two types half, and would do so with the product here.
+    if not paddle.in_dynamic_mode() or not x.place.is_cpu_place() or values.dtype != x.dtype:
+        return values if values.ndim == 1 else values.reshape([-1] + [1] * (x.ndim - 2) + [values.shape[-1]])
+    ones = paddle.ones([x.size // values.size, 1], dtype=values.dtype)
+    return paddle.matmul(ones, values.unsqueeze(-2)).reshape(x.shape)
