@@ -26,6 +26,7 @@ COMMANDS = (
     "launch",
     "export",
     "predict",
+    "serve",
     "convert",
     "prepare-digits",
     "prepare-cifar",
