@@ -28,7 +28,9 @@ from paddle.base import core
 from paddle.nn import functional as F
 
 from ppcls_ext.arch.layers.dilated_attention import DilatedAttention, _attend
-from ppcls_ext.engine.deploy.predictor import Runner, find_graph
+from ppcls_ext.engine.deploy.engines.base import Engine
+from ppcls_ext.engine.deploy.engines.graphs import GraphFiles
+from ppcls_ext.engine.deploy.engines.paddle_engine import PaddleEngine
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "arch"))
 from dilated_attention_forms import unfold_module
@@ -169,13 +171,14 @@ class Traced(nn.Layer):
         return self.form(x, self.weight, self.bias, self.heads)
 
 
-def exported(form, parameters: list, heads: int, folder: Path) -> Runner:
+def exported(form, parameters: list, heads: int, folder: Path) -> Engine:
     """Save a form's graph for the shape of the tokens and open it in the inference engine."""
     spec = [paddle.static.InputSpec(parameters[0].shape, "float32")]
     layer = Traced(form, parameters, heads)
     layer.eval()
     paddle.jit.save(paddle.jit.to_static(layer, input_spec=spec, full_graph=True), str(folder / "inference"))
-    return Runner(find_graph(folder))
+    graph = next(path for path in folder.glob("inference.*") if path.suffix in (".json", ".pdmodel"))
+    return PaddleEngine(GraphFiles(graph, ("output",)))
 
 
 def train(form, parameters: list, heads: int):

@@ -70,6 +70,13 @@ def add_commands(commands) -> None:
     add("--infer_imgs", required=True, help="an image, a folder, or a text file with one image a line")
     add("--topk", type=positive, help="classes per result (default: as exported)")
     add("--batch_size", type=positive, default=1, help="images per run (default: %(default)s)")
+    add(
+        "--engine",
+        choices=("auto", "paddle", "onnxruntime", "openvino"),
+        default="auto",
+        help="what runs the graph; auto: the fastest that is installed and whose graph is in the folder "
+        "(default: %(default)s)",
+    )
     add("--device", default="cpu", help="cpu, gpu or gpu:<number> (default: %(default)s)")
     add("--cpu_threads", type=positive, help="threads on the CPU (default: all cores of this process)")
     add("--workers", type=not_negative, default=2, help="threads that read and preprocess (default: %(default)s)")
@@ -109,11 +116,12 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 def run_predict(arguments: argparse.Namespace) -> int:
     """Classify with an exported model."""
-    import_paddle()
     from ppcls_ext.data.image_files import list_images
+    from ppcls_ext.engine.deploy.engines.choice import check_device, choose_engine
+    from ppcls_ext.engine.deploy.inference_yml import InferenceConfig
     from ppcls_ext.engine.deploy.inputs import Input
     from ppcls_ext.engine.deploy.pipeline import with_progress
-    from ppcls_ext.engine.deploy.predictor import Predictor, check_device
+    from ppcls_ext.engine.deploy.predictor import Predictor
     from ppcls_ext.engine.deploy.result_file import ResultFile
 
     try:
@@ -122,6 +130,10 @@ def run_predict(arguments: argparse.Namespace) -> int:
         file = None if arguments.output is None else ResultFile(arguments.output)
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from None
+    config = InferenceConfig.load_from(arguments.model_dir)
+    engine = choose_engine(arguments.model_dir, config, arguments.engine, arguments.device).engine
+    if engine == "paddle":
+        import_paddle()  # for the others it need not be there
     predictor = Predictor(
         arguments.model_dir,
         device=arguments.device,
@@ -130,6 +142,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
         topk=arguments.topk,
         workers=arguments.workers,
         verify=arguments.verify,
+        engine=engine,
     )
     # A line of a list that names a folder or a list is no image, so the paths are not looked into again.
     inputs = (Input(str(path), path) for path in images)

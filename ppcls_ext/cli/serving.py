@@ -31,6 +31,13 @@ def add_commands(commands) -> None:
     add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all of this machine (default: %(default)s)")
     add("--port", type=not_negative, default=8000, help="0: a free one, which is printed (default: %(default)s)")
     add("--workers", type=positive, default=1, help="processes, each with its own model (default: %(default)s)")
+    add(
+        "--engine",
+        choices=("auto", "paddle", "onnxruntime", "openvino"),
+        default="auto",
+        help="what runs the graph; auto: the fastest that is installed and whose graph is in the folder "
+        "(default: %(default)s)",
+    )
     add("--device", default="cpu", help="cpu, gpu or gpu:<number> (default: %(default)s)")
     add("--cpu_threads", type=positive, help="threads of the model in a process (default: its share of all cores)")
     add("--topk", type=positive, help="classes per result, unless a request says so (default: as exported)")
@@ -60,7 +67,6 @@ def run_serve(arguments: argparse.Namespace) -> int:
     from ppcls_ext.engine.deploy.serving.requirements import check_installed
 
     check_installed()
-    import_paddle()
     from ppcls_ext.engine.deploy.serving.limits import MEBIBYTE, Limits
     from ppcls_ext.engine.deploy.serving.server import serve
     from ppcls_ext.engine.deploy.serving.settings import Settings, share_of_cores
@@ -80,6 +86,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
         )
         settings = Settings(
             model_dir=arguments.model_dir,
+            engine=arguments.engine,
             device=arguments.device,
             threads=share_of_cores(arguments.workers, arguments.cpu_threads),
             topk=arguments.topk,
@@ -88,10 +95,12 @@ def run_serve(arguments: argparse.Namespace) -> int:
             decoders=arguments.decoders,
             limits=limits,
         )
-        settings.check_device()
+        settings.check()
     except ValueError as error:
         raise UsageError(str(error)) from None
-    settings.check_export(arguments.verify)
+    settings = settings.with_engine(arguments.verify)
+    if settings.engine == "paddle":
+        import_paddle()  # for the others it need not be there
     serve(
         settings,
         host=arguments.host,

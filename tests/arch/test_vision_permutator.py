@@ -8,7 +8,7 @@ from paddle.nn import functional as F
 from ppcls_ext import registry
 from ppcls_ext.arch.backbone.vision_permutator import PermuteMlp, VisionPermutator
 from ppcls_ext.arch.layers import DropPath
-from ppcls_ext.engine.deploy import exporter
+from ppcls_ext.engine.deploy import paddle_writing
 
 SMALL = {
     "class_num": 3,
@@ -193,8 +193,8 @@ def test_the_exporter_writes_the_resampled_weights(tmp_path):
     """At 56 x 40 the two stages' grids are 14 x 10 and 7 x 5; S is 2 and 6. No native matrix is left."""
     model = perturbed(VisionPermutator(**SMALL))
     model.fold(56, 40)
-    exporter._write(model, tmp_path, (3, 56, 40))
-    loaded = paddle.jit.load(str(tmp_path / exporter.PREFIX))
+    paddle_writing._write(model, tmp_path, (3, 56, 40))
+    loaded = paddle.jit.load(str(tmp_path / paddle_writing.PREFIX))
     x = images(2, 3, 56, 40)
     np.testing.assert_allclose(loaded(x).numpy(), model(x).numpy(), atol=1e-5)
     sides = sorted(

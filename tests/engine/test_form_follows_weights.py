@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import paddle
 import pytest
+from exported_graphs import run_paddle
 from toy_family import register_toy
 
 from ppcls_ext import registry
@@ -18,7 +19,6 @@ from ppcls_ext.arch.backbone.resnet import ResNet
 from ppcls_ext.arch.backbone.swin_transformer import SwinTransformer
 from ppcls_ext.config import ConfigError, load_config
 from ppcls_ext.engine.deploy.exporter import export
-from ppcls_ext.engine.deploy.predictor import Runner, find_graph
 from ppcls_ext.engine.evaluator import evaluate
 from ppcls_ext.engine.model import load_trained
 from ppcls_ext.engine.train.checkpoint import CheckpointError, CheckpointStore
@@ -96,7 +96,7 @@ def test_the_form_stays_from_training_to_export(runs, published, name):
     np.testing.assert_array_equal(logits(load_trained(load_config(runs.write(), given, mode="eval"), "used")), expected)
     assert evaluate(load_config(runs.write(), given, mode="eval"))["top1"] == trainer.state.best.metric
     folder = export(load_config(runs.write(), [*given, "Arch.infer_add_softmax=False"], mode="export"))
-    np.testing.assert_allclose(Runner(find_graph(folder), "cpu", 1)(IMAGES), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(run_paddle(folder, IMAGES), expected, rtol=0, atol=1e-5)
 
     shutil.copy(best.with_suffix(".pdparams"), runs.folder / "parted.pdparams")
     parted = load_config(runs.write(), [f"Global.pretrained_model={runs.folder / 'parted'}"], mode="eval")

@@ -7,7 +7,6 @@ old, so that a failed export leaves the previous one whole.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
@@ -21,20 +20,24 @@ from typing import Optional, Sequence, Union
 import numpy as np
 import paddle
 from paddle import nn
-from paddle.static import InputSpec
 
 from ppcls_ext.arch.backbone.base import Backbone
 from ppcls_ext.config import Config
 from ppcls_ext.engine.class_names import prediction_labels
-from ppcls_ext.engine.deploy.comparison import CHECKED_BATCH_SIZES, TRACE_ERRORS, difference, last_line
+from ppcls_ext.engine.deploy.comparison import CHECKED_BATCH_SIZES
+from ppcls_ext.engine.deploy.engines.graphs import ONNX_FILE, PADDLE_SUFFIXES, PREFIX
 from ppcls_ext.engine.deploy.errors import ExportError
 from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig, portable_transforms
 from ppcls_ext.engine.deploy.onnx.normalization import Normalization
 from ppcls_ext.engine.deploy.onnx.outputs import check_outputs
 from ppcls_ext.engine.deploy.onnx.requirements import DEFAULT_OPSET, check_installed, check_opset
 from ppcls_ext.engine.deploy.onnx.writing import OnnxWriter, named_outputs
-from ppcls_ext.engine.deploy.pdmodel_format import legacy_tracing
-from ppcls_ext.engine.deploy.predictor import GRAPH_SUFFIXES, PREFIX, Runner, find_graph
+from ppcls_ext.engine.deploy.paddle_writing import (
+    sample_of,
+    samples_at_another_size,
+    uses_pir,
+    write_paddle_graph,
+)
 from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import load_trained, logits_of
 from ppcls_ext.utils.files import flush
@@ -43,11 +46,10 @@ from ppcls_ext.version import __version__
 logger = logging.getLogger("ppcls_ext")
 
 #: Files whose sizes and checksums inference.yml states.
-RECORDED_SUFFIXES = (*GRAPH_SUFFIXES, ".pdiparams", ".onnx", ".data")
+RECORDED_SUFFIXES = (*PADDLE_SUFFIXES, ".pdiparams", ".onnx", ".data")
 FORMATS = ("default", "legacy", "onnx")
 #: Read by Paddle 3 at import: 0 makes it write ``.pdmodel`` instead of ``.json``.
 PIR_FLAG = "FLAGS_enable_pir_api"
-ONNX_FILE = f"{PREFIX}.onnx"
 
 
 class InferenceModel(nn.Layer):
@@ -69,14 +71,6 @@ class InferenceModel(nn.Layer):
         """``[N, C, H, W]`` -> ``[N, class_num]``."""
         output = logits_of(self.backbone(x), self.output_key)
         return nn.functional.softmax(output, axis=-1) if self.softmax else output
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An input and what the dygraph model gives for it."""
-
-    images: np.ndarray
-    output: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -163,22 +157,16 @@ def check_formats(format: Union[str, Sequence[str]], onnx: Optional[OnnxOptions]
     return formats
 
 
-def uses_pir() -> bool:
-    """Return whether this process writes Paddle 3's graph format."""
-    switch = getattr(paddle.framework, "use_pir_api", None)
-    return bool(switch and switch())
-
-
 def _export(cfg: Config, folder: Path, formats: list[str], onnx: Optional[OnnxOptions], random_weights: bool) -> None:
     model = _load(cfg, random_weights)
     channels, height, width = cfg.Global.image_shape
-    native = [_sample(model, n, (channels, height, width)) for n in CHECKED_BATCH_SIZES]
+    native = [sample_of(model, n, (channels, height, width)) for n in CHECKED_BATCH_SIZES]
     labels = _labels(cfg, class_num=native[0].output.shape[-1])
     if all(
         np.array_equal(sample.output, np.broadcast_to(native[0].output[0], sample.output.shape)) for sample in native
     ):
         logger.warning("the model gives the same output for every input, so comparing outputs proves little")
-    other = _samples_at_another_size(model, (channels, height, width))
+    other = samples_at_another_size(model, (channels, height, width))
     description = _describe(cfg, labels)
     if onnx is not None:
         writer = _onnx_writer(model, onnx, description.transform_ops)
@@ -191,8 +179,8 @@ def _export(cfg: Config, folder: Path, formats: list[str], onnx: Optional[OnnxOp
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
         aside = Path(name)
         if "default" in formats or ("legacy" in formats and not uses_pir()):
-            dynamic = _write_paddle(cfg, model, aside, native, other)
-            description.facts.update(graph=find_graph(aside).name, dynamic=_open_axes(dynamic))
+            facts = write_paddle_graph(cfg.Arch.name, model, aside, (channels, height, width), native, other)
+            description.facts.update(facts)
         elif "legacy" in formats:
             description.facts.update(_legacy_from_child(cfg, aside, random_weights))
         if onnx is not None:
@@ -205,25 +193,6 @@ def _export(cfg: Config, folder: Path, formats: list[str], onnx: Optional[OnnxOp
         description.save(aside / FILE_NAME)
         _move_into_place(aside, folder)
     logger.info('Export succeeded! The inference model exported has been saved in "%s".', folder / PREFIX)
-
-
-def _write_paddle(cfg: Config, model: nn.Layer, aside: Path, native: list[Sample], other: list[Sample]) -> bool:
-    """Write the graph of this Paddle, for all sizes if it can be; return whether it is."""
-    channels, height, width = cfg.Global.image_shape
-    reason: Optional[str] = "it takes no other size"
-    if other:
-        reason = _try(model, aside, (channels, None, None), native + other)
-    if reason is None:
-        return True
-    logger.warning("%s is exported for %d×%d only: %s", cfg.Arch.name, height, width, reason)
-    reason = _try(model, aside, (channels, height, width), native)
-    if reason is not None:
-        raise ExportError(f"{cfg.Arch.name} was not exported: {reason}")
-    return False
-
-
-def _open_axes(dynamic: bool) -> list[str]:
-    return ["batch", "height", "width"] if dynamic else ["batch"]
 
 
 def _onnx_writer(model: InferenceModel, onnx: OnnxOptions, transform_ops: list) -> OnnxWriter:
@@ -255,57 +224,11 @@ def _labels(cfg: Config, class_num: int) -> list[str]:
         raise ExportError(str(error)) from error
 
 
-def _sample(model: nn.Layer, batch_size: int, shape: tuple) -> Sample:
-    """Return normal noise, as normalised images are, and the model's output for it."""
-    images = np.random.default_rng(batch_size).standard_normal((batch_size, *shape), dtype=np.float32)
-    with paddle.no_grad():
-        return Sample(images, model(paddle.to_tensor(images)).numpy())
-
-
-def _samples_at_another_size(model: nn.Layer, shape: tuple) -> list[Sample]:
-    """Return samples at a size that the model takes beside its native one, or nothing.
-
-    Multiples of the native size keep what it is divisible by; a non-square one shows exchanged axes.
-    """
-    channels, height, width = shape
-    for new_height, new_width in ((height * 3 / 2, width), (height * 2, width), (height * 2, width * 2)):
-        if new_height % 1:
-            continue
-        try:
-            return [_sample(model, n, (channels, int(new_height), int(new_width))) for n in CHECKED_BATCH_SIZES]
-        except TRACE_ERRORS:  # how a backbone says that it does not take the size is not agreed upon
-            continue
-    return []
-
-
 def _re_parameterize(model: nn.Layer) -> None:
     """Fold the branches of RepVGG-like layers; some have ``is_repped``, others fold once by themselves."""
     for layer in model.sublayers():
         if hasattr(layer, "re_parameterize") and not getattr(layer, "is_repped", False):
             layer.re_parameterize()
-
-
-def _try(model: nn.Layer, folder: Path, shape: tuple, samples: list[Sample]) -> Optional[str]:
-    """Write the graph for inputs ``[None, *shape]``, read it back and compare; return what went wrong, if anything."""
-    try:
-        _write(model, folder, shape)
-    except TRACE_ERRORS as error:
-        return f"tracing failed with {type(error).__name__}: {last_line(error)}"
-    try:
-        runner = Runner(find_graph(folder))
-        for sample in samples:
-            _, problem = difference(sample.images.shape, sample.output, runner(sample.images))
-            if problem:
-                return problem
-    except (RuntimeError, ValueError, OSError) as error:  # how Paddle reports a graph that it cannot run
-        return f"the written graph does not run: {type(error).__name__}: {last_line(error)}"
-    return None
-
-
-def _write(model: nn.Layer, folder: Path, shape: tuple) -> None:
-    # Given a layer that was not converted before, jit.save traces its whole forward and leaves the layer alone.
-    with contextlib.nullcontext() if uses_pir() else legacy_tracing(model):
-        paddle.jit.save(model, str(folder / PREFIX), input_spec=[InputSpec([None, *shape], "float32", "x")])
 
 
 def _describe(cfg: Config, labels: list[str]) -> InferenceConfig:
@@ -349,11 +272,11 @@ def _move_into_place(aside: Path, folder: Path) -> None:
     graph, which go first and come last. Both formats name their weights alike, so an old graph of the other format
     would be wrong beside the new weights.
     """
-    new = sorted(aside.iterdir(), key=lambda path: (path.name == FILE_NAME, path.suffix in (*GRAPH_SUFFIXES, ".onnx")))
+    new = sorted(aside.iterdir(), key=lambda path: (path.name == FILE_NAME, path.suffix in (*PADDLE_SUFFIXES, ".onnx")))
     for path in new:
         flush(path)
     weights = (".pdiparams.info", ".pdiparams", ".onnx.data")
-    old = [FILE_NAME, *(PREFIX + suffix for suffix in (*GRAPH_SUFFIXES, ".onnx", *weights))]
+    old = [FILE_NAME, *(PREFIX + suffix for suffix in (*PADDLE_SUFFIXES, ".onnx", *weights))]
     for name in old:
         (folder / name).unlink(missing_ok=True)
     for path in new:

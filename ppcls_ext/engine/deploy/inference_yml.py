@@ -99,12 +99,28 @@ class InferenceConfig:
             raise InferenceConfigError(f"{path}: PreProcess.transform_ops: {problems[0].message}")
         return config
 
+    @classmethod
+    def load_from(cls, folder: Union[str, Path]) -> InferenceConfig:
+        """Read the file of an export; see :meth:`load`.
+
+        Raises:
+            FileNotFoundError: there is no such folder, or no such file in it.
+        """
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"no such folder: {folder}")
+        return cls.load(Path(folder, FILE_NAME))
+
     def record(self, files: Iterable[Path]) -> None:
         """Note size and checksum of each file of the export, for :meth:`verify`."""
         self.facts["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in files}
 
-    def verify(self, folder: Union[str, Path]) -> None:
-        """Compare the files in ``folder`` with what was noted at export; do nothing if nothing was.
+    def verify(self, folder: Union[str, Path], needed: Iterable[Path]) -> None:
+        """Compare files of an export with what was noted when it was made; do nothing if nothing was.
+
+        Args:
+            folder: of the export.
+            needed: the files that are read; the graph of another engine may be left out of a copy. Files that were
+                noted and belong to them are compared too, such as weights beside an ONNX graph.
 
         Raises:
             FileNotFoundError: a file is missing.
@@ -113,8 +129,13 @@ class InferenceConfig:
         files = self.facts.get("files")
         if not isinstance(files, dict):
             return
+        wanted = {path.name for path in needed}
+        for name in sorted(wanted - {str(name) for name in files}):
+            raise DamagedExportError(f"{folder}/{name} is not part of the export that {FILE_NAME} describes")
         for name, facts in files.items():
             path = Path(folder) / Path(str(name)).name
+            if path.name not in wanted and path.name.removesuffix(".data") not in wanted:
+                continue
             if not isinstance(facts, dict):
                 raise DamagedExportError(f"{folder}/{FILE_NAME}: Export.files.{name} has no bytes and sha256")
             if not path.is_file():

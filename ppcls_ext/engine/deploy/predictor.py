@@ -1,64 +1,29 @@
 """Prediction with an exported model, on files as they come from ``ppcls_ext export``.
 
-The folder holds the graph (``inference.json`` of Paddle 3 or ``inference.pdmodel``), its weights and ``inference.yml``
-with the preprocessing and the labels, so that what was evaluated is what is deployed. Needs neither the training
-config nor PaddleClas.
+The folder holds a graph (``inference.json`` of Paddle 3, ``inference.pdmodel`` or ``inference.onnx``), its weights and
+``inference.yml`` with the preprocessing and the labels, so that what was evaluated is what is deployed. Needs neither
+the training config nor PaddleClas, and Paddle only for Paddle's own graphs.
 """
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
-from typing import Iterable, Iterator, Optional, Union
+from typing import Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
-import paddle
-from paddle import inference
 
 from ppcls_ext.data.preprocess import build_transforms
-from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig
+from ppcls_ext.engine.deploy.engines.base import Engine
+from ppcls_ext.engine.deploy.engines.choice import AUTO, check_device, choose_engine, open_choice
+from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig, InferenceConfigError
 from ppcls_ext.engine.deploy.inputs import Image, inputs_of
 from ppcls_ext.engine.deploy.pipeline import predict_images
 from ppcls_ext.engine.deploy.postprocess import Topk, softmax
 
-PREFIX = "inference"
-#: The graph's file, the one of Paddle 3 first.
-GRAPH_SUFFIXES = (".json", ".pdmodel")
+__all__ = ["Predictor", "check_device"]
 
 #: More than any machine serves; a typo beyond them would exhaust its threads or its memory.
 MAX_THREADS, MAX_BATCH_SIZE, MAX_TOPK = 1024, 65_536, 1_000_000
-
-
-class Runner:
-    """An exported graph, ready to run: one float32 input, the first output counts.
-
-    Threads may share it: they take turns, since Paddle's predictor keeps its input and output in one place.
-    """
-
-    def __init__(self, graph: Path, device: str = "cpu", threads: Optional[int] = None, gpu_memory_mb: int = 500):
-        # The form with two files opens both formats on both versions. Paddle 3 would take a folder's .json only.
-        config = inference.Config(str(graph), str(graph.with_suffix(".pdiparams")))
-        config.disable_glog_info()
-        if device == "cpu":
-            config.disable_gpu()
-            # Paddle 3.3 turns oneDNN on by itself. It writes to standard output, where our JSON goes.
-            config.disable_mkldnn()
-            config.set_cpu_math_library_num_threads(threads or _default_threads())
-        else:
-            config.enable_use_gpu(gpu_memory_mb, int(device.partition(":")[2] or 0))
-        # No enable_memory_optim(): with the old executor it fails on a .json graph.
-        self._predictor = inference.create_predictor(config)
-        self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
-        self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
-        self._turn = threading.Lock()
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Run ``[N, C, H, W]`` float32."""
-        images = np.ascontiguousarray(images, dtype=np.float32)
-        with self._turn:
-            self._input.copy_from_cpu(images)
-            self._predictor.run()
-            return self._output.copy_to_cpu()
 
 
 def _check_count(name: str, value: int, least: int, most: int) -> None:
@@ -66,67 +31,31 @@ def _check_count(name: str, value: int, least: int, most: int) -> None:
         raise ValueError(f"{name} is {value}; expected {least} to {most:,}")
 
 
-def _default_threads() -> int:
-    threads = paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"]
-    return max(1, int(threads))
-
-
-def find_graph(model_dir: Union[str, Path]) -> Path:
-    """Return the graph in ``model_dir``.
-
-    Raises:
-        FileNotFoundError: the folder, the graph or its weights are not there.
-        RuntimeError: the graph is of Paddle 3 and this Paddle cannot read it.
-    """
-    model_dir = Path(model_dir)
-    if not model_dir.is_dir():
-        raise FileNotFoundError(f"no such folder: {model_dir}")
-    graphs = [model_dir / f"{PREFIX}{suffix}" for suffix in GRAPH_SUFFIXES]
-    graph = next((path for path in graphs if path.is_file()), None)
-    if graph is None:
-        raise FileNotFoundError(f"{model_dir} holds no exported model: neither {' nor '.join(p.name for p in graphs)}")
-    if not graph.with_suffix(".pdiparams").is_file():
-        raise FileNotFoundError(f"{graph.with_suffix('.pdiparams')} is not there: {graph.name} has no weights")
-    if graph.suffix == ".json" and not hasattr(inference.Config, "enable_new_ir"):
-        raise RuntimeError(
-            f"{graph} is a graph of Paddle 3, which Paddle {paddle.__version__} cannot read; "
-            "export it with `--format legacy`"
-        )
-    return graph
-
-
-def check_device(device: str) -> str:
-    """Return ``device`` if this Paddle can run on it.
-
-    Raises:
-        ValueError: otherwise.
-    """
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "gpu") or (number and (kind == "cpu" or not number.isdigit())):
-        raise ValueError(f"device is {device!r}; expected cpu, gpu or gpu:<number>")
-    if kind == "gpu" and not paddle.device.is_compiled_with_cuda():
-        raise ValueError(f"device is {device!r}, but this build of Paddle {paddle.__version__} has no CUDA; use cpu")
-    return device
-
-
 class Predictor:
     """Classifies images with an exported model.
 
-    Threads may share one predictor: each gets the results of its own images. They preprocess side by side and take
-    turns in the model.
+    Threads may share one predictor: each gets the results of its own images. They preprocess side by side; in the
+    model they run side by side too, or with Paddle take turns.
 
     Args:
         model_dir: the folder that ``ppcls_ext export`` wrote.
         device: ``cpu``, ``gpu`` or ``gpu:<number>``.
         batch_size: images a run.
-        threads: of the CPU's mathematics library; ``None`` takes Paddle's own setting.
+        threads: of the engine on the CPU; ``None`` takes all cores of this process.
         topk: classes a result; ``None`` takes the number of ``inference.yml``.
         workers: threads that read and preprocess while the model runs; 0: none.
         verify: whether to compare the graph and its weights with the checksums in ``inference.yml``, which reads them
             once; an export that has none, such as PaddleClas's, is taken as it is.
+        engine: ``paddle``, ``onnxruntime``, ``openvino``, or ``auto``: the fastest that is installed and whose graph is
+            in the folder, see :func:`ppcls_ext.engine.deploy.engines.choice.choose_engine`.
+
+    Attributes:
+        config: the content of ``inference.yml``.
+        engine: what runs the graph.
 
     Raises:
         FileNotFoundError: the graph, its weights or ``inference.yml`` are missing.
+        EngineError: the engine is not installed, or cannot read the graph.
         DamagedExportError: a file is not the one that was exported.
         InferenceConfigError: ``inference.yml`` lacks the preprocessing or the labels.
         ValueError: a bad argument.
@@ -141,6 +70,7 @@ class Predictor:
         topk: Optional[int] = None,
         workers: int = 0,
         verify: bool = True,
+        engine: str = AUTO,
     ):
         _check_count("workers", workers, 0, MAX_THREADS)
         for name, value, most in (
@@ -149,14 +79,15 @@ class Predictor:
             ("topk", 1 if topk is None else topk, MAX_TOPK),
         ):
             _check_count(name, value, 1, most)
-        graph = find_graph(model_dir)
-        self.config = InferenceConfig.load(graph.with_name(FILE_NAME))
+        model_dir = Path(model_dir)
+        self.config = InferenceConfig.load_from(model_dir)
+        choice = choose_engine(model_dir, self.config, engine, device)
         if verify:
-            self.config.verify(graph.parent)
+            self.config.verify(model_dir, choice.graph.files)
         self.batch_size = batch_size
         self.workers = workers
-        self._runner = Runner(graph, check_device(device), threads)
-        self._preprocess = build_transforms(self.config.preprocessing)
+        self.engine: Engine = open_choice(choice, device, threads)
+        self._preprocess = build_transforms(outside(self.config, choice.graph.inside))
         self._topk = Topk(topk or self.config.topk, self.config.label_list)
 
     def predict(self, images: Union[Image, Iterable[Image]]) -> list[dict]:
@@ -188,5 +119,25 @@ class Predictor:
         )
 
     def _score(self, images: np.ndarray) -> np.ndarray:
-        output = self._runner(images)
-        return output if self.config.softmax else softmax(output)
+        name, output = next(iter(self.engine(images).items()))
+        return softmax(output) if name == "logits" else output
+
+
+def outside(config: InferenceConfig, inside: Sequence[str]) -> list:
+    """Return the preprocessing that is left to do before a graph that does its last operators by itself.
+
+    Args:
+        config: of the export.
+        inside: names of the operators in the graph.
+
+    Raises:
+        InferenceConfigError: the preprocessing does not end with them.
+    """
+    ops = config.preprocessing
+    kept = len(ops) - len(inside)
+    ends = [next(iter(op)) for op in ops[kept:]]
+    if ends != list(inside):
+        raise InferenceConfigError(
+            f"{FILE_NAME}: Export.onnx.inside is {list(inside)}, but PreProcess.transform_ops ends with {ends}"
+        )
+    return ops[:kept]

@@ -37,8 +37,9 @@ EXPRESSIONS = {
 SCRIPT = """\
 import json, sys
 from pathlib import Path
-from ppcls_ext.engine.deploy.exporter import _write, uses_pir
-from ppcls_ext.engine.deploy.predictor import Runner, find_graph
+from ppcls_ext.engine.deploy.engines.graphs import paddle_graph
+from ppcls_ext.engine.deploy.engines.paddle_engine import PaddleEngine
+from ppcls_ext.engine.deploy.paddle_writing import _write, uses_pir
 import numpy as np, paddle
 import paddle.nn.functional as F
 
@@ -65,9 +66,10 @@ assert not uses_pir()
 net.computed = None
 _write(net, Path(sys.argv[1]), (2, 3, 4))
 assert net.computed == 30
-assert find_graph(sys.argv[1]).suffix == ".pdmodel"
+graph = paddle_graph(sys.argv[1])
+assert graph.path.suffix == ".pdmodel"
 assert type(paddle._C_ops.gelu).__name__ == "builtin_function_or_method"  # put back
-json.dump([eager.tolist(), Runner(find_graph(sys.argv[1]))(x).tolist()], open(sys.argv[1] + "/out.json", "w"))
+json.dump([eager.tolist(), PaddleEngine(graph)(x)["probabilities"].tolist()], open(sys.argv[1] + "/out.json", "w"))
 """
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from ppcls_ext.config import load_config
 from ppcls_ext.data.image_files import list_images
-from ppcls_ext.engine.deploy import predictor as predictor_module
+from ppcls_ext.engine.deploy.engines import paddle_engine
 from ppcls_ext.engine.deploy.exporter import PIR_FLAG, export, uses_pir
 from ppcls_ext.engine.deploy.inference_yml import InferenceConfigError
 from ppcls_ext.engine.deploy.predictor import Predictor
@@ -279,8 +279,8 @@ def test_a_device_that_is_not_there(exported):
 
 def test_a_graph_of_paddle_3_on_paddle_2(editable, monkeypatch):
     (editable.folder / "inference.json").write_text("{}")
-    monkeypatch.setattr(predictor_module, "inference", types.SimpleNamespace(Config=object))
+    monkeypatch.setattr(paddle_engine, "inference", types.SimpleNamespace(Config=object))
     with pytest.raises(
         RuntimeError, match="a graph of Paddle 3, which Paddle .* cannot read; export it with `--format legacy`"
     ):
-        Predictor(editable.folder)
+        Predictor(editable.folder, verify=False)

@@ -8,11 +8,10 @@ import paddle
 from paddle import nn
 
 from ppcls_ext.arch.backbone.base import Backbone
+from ppcls_ext.engine.deploy.engines.graphs import SCORES
 from ppcls_ext.engine.model import logits_of
 from ppcls_ext.utils.spelling import nearest
 
-#: Class scores, before and after the softmax. One of them is the first result, which predictors read.
-SCORES = ("logits", "probabilities")
 FEATURES = "features"
 
 

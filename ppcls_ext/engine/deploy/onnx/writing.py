@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -12,12 +12,16 @@ import paddle
 from paddle import nn
 
 from ppcls_ext.engine.deploy.comparison import TRACE_ERRORS, difference, last_line
+from ppcls_ext.engine.deploy.engines.choice import Choice, open_choice
+from ppcls_ext.engine.deploy.engines.graphs import GraphFiles, GraphInput
 from ppcls_ext.engine.deploy.onnx.conversion import convert
 from ppcls_ext.engine.deploy.onnx.errors import OnnxExportError, UnsupportedOperatorError
 from ppcls_ext.engine.deploy.onnx.normalization import INSIDE, Normalization
 from ppcls_ext.engine.deploy.onnx.outputs import NamedOutputs
-from ppcls_ext.engine.deploy.onnx.runtime import OnnxRunner
 from ppcls_ext.engine.deploy.onnx.serialization import save, to_model
+
+#: ONNX's operators that run over time; engines differ in how well.
+RECURRENT = ("LSTM", "GRU", "RNN")
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -43,6 +47,7 @@ class OnnxWriter:
         self.model = model
         self.opset = opset
         self.normalization = normalization
+        self.recurrent = False
         self.worst = 0.0  # the largest difference found, relative to the largest value of the result
 
     def sample(self, batch_size: int, shape: Sequence[int]) -> OnnxSample:
@@ -84,14 +89,14 @@ class OnnxWriter:
                 path.unlink(missing_ok=True)
                 raise OnnxExportError(reason)
         logger.info("The ONNX graph and dygraph differ by %.1e of the largest value at most", self.worst)
-        of_uint8 = self.normalization is not None
         return {
             "graph": path.name,
             "opset": self.opset,
-            "input": {"dtype": "uint8", "layout": "NHWC"} if of_uint8 else {"dtype": "float32", "layout": "NCHW"},
-            "inside": list(INSIDE) if of_uint8 else [],
+            "input": asdict(self._input()),
+            "inside": [] if self.normalization is None else list(INSIDE),
             "outputs": self.model.names,
             "dynamic": ["batch", "height", "width"] if dynamic else ["batch"],
+            "recurrent": self.recurrent,
             "difference": float(f"{self.worst:.2g}"),
         }
 
@@ -104,19 +109,23 @@ class OnnxWriter:
             return str(error)
         except TRACE_ERRORS as error:
             return f"tracing failed with {type(error).__name__}: {last_line(error)}"
+        self.recurrent = any(node.operator in RECURRENT for node in graph.nodes)
         save(to_model(graph), path)
         try:
-            runner = OnnxRunner(path)
+            engine = open_choice(Choice("onnxruntime", GraphFiles(path, tuple(self.model.names), self._input())))
             for sample in samples:
-                problem = self._compare(sample, runner(sample.images))
+                problem = self._compare(sample, engine(sample.images))
                 if problem:
                     return problem
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no other public base
             return f"ONNX Runtime cannot run the graph: {type(error).__name__}: {last_line(error)}"
         return None
 
-    def _compare(self, sample: OnnxSample, outputs: list) -> Optional[str]:
-        for name, expected, output in zip(self.model.names, sample.outputs, outputs):
+    def _input(self) -> GraphInput:
+        return GraphInput() if self.normalization is None else GraphInput("uint8", "NHWC")
+
+    def _compare(self, sample: OnnxSample, outputs: dict) -> Optional[str]:
+        for expected, (name, output) in zip(sample.outputs, outputs.items()):
             found, problem = difference(sample.images.shape, expected, output, f"the ONNX graph's {name}")
             if problem:
                 return problem

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Callable, Optional, Union
+import signal
+import threading
+from typing import Callable, Iterator, Optional, Union
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -45,7 +47,8 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI):
-        model = classifier if classifier is not None else await run_in_threadpool(_load, settings)
+        with _same_signal_handlers():
+            model = classifier if classifier is not None else await run_in_threadpool(_load, settings)
         batcher = Batcher(model, settings.batch_size, settings.window, limits.queue, metrics.batch)
         app.state.model, app.state.batcher = model, batcher
         if on_ready is not None:
@@ -114,6 +117,20 @@ def _load(settings: Settings) -> Classifier:
     except Exception as error:
         logger.error("the model cannot be loaded: %s", error)
         raise
+
+
+@contextlib.contextmanager
+def _same_signal_handlers() -> Iterator[None]:
+    """Put back what a signal calls: Paddle, when it is imported, takes SIGTERM from the server."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _result(name: str, outcome: Union[dict, Exception, Unreadable]) -> dict:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
-from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig
-from ppcls_ext.engine.deploy.predictor import Predictor, check_device
+from ppcls_ext.engine.deploy.engines.choice import AUTO, check_device, check_engine, choose_engine
+from ppcls_ext.engine.deploy.inference_yml import InferenceConfig
+from ppcls_ext.engine.deploy.predictor import Predictor
 from ppcls_ext.engine.deploy.serving.limits import Limits
 from ppcls_ext.utils.cpu_settings import usable_cores
 
@@ -23,6 +23,7 @@ class Settings:
 
     Attributes:
         model_dir: the folder that ``ppcls_ext export`` wrote.
+        engine: what runs the graph, see :class:`Predictor`.
         device: ``cpu``, ``gpu`` or ``gpu:<number>``.
         threads: of the model, in this process.
         topk: classes a result, unless the request says so; None means as exported.
@@ -33,6 +34,7 @@ class Settings:
     """
 
     model_dir: str
+    engine: str = AUTO
     device: str = "cpu"
     threads: Optional[int] = None
     topk: Optional[int] = None
@@ -45,6 +47,7 @@ class Settings:
         """Open the model; its files were compared with their checksums before."""
         return Predictor(
             self.model_dir,
+            engine=self.engine,
             device=self.device,
             batch_size=self.batch_size,
             threads=self.threads,
@@ -53,16 +56,17 @@ class Settings:
             verify=False,
         )
 
-    def check_device(self) -> None:
-        """Check the device.
+    def check(self) -> None:
+        """Check what can be checked without the export.
 
         Raises:
-            ValueError: this Paddle does not have it.
+            ValueError: there is no such engine or device.
         """
+        check_engine(self.engine)
         check_device(self.device)
 
-    def check_export(self, verify: bool = True) -> None:
-        """Check the export.
+    def with_engine(self, verify: bool = True) -> Settings:
+        """Return these settings with the engine that they choose, after checking the export.
 
         Args:
             verify: whether to compare the files with the checksums in ``inference.yml``.
@@ -70,18 +74,19 @@ class Settings:
         Raises:
             FileNotFoundError: the folder, ``inference.yml`` or a file that it names is missing.
             InferenceConfigError: ``inference.yml`` cannot be used.
+            EngineError: the engine is not installed.
             DamagedExportError: a file is not the one that was exported.
         """
         config = self.config
+        choice = choose_engine(self.model_dir, config, self.engine, self.device)
         if verify:
-            config.verify(self.model_dir)
+            config.verify(self.model_dir, choice.graph.files)
+        return replace(self, engine=choice.engine)
 
     @property
     def config(self) -> InferenceConfig:
         """Read ``inference.yml``."""
-        if not Path(self.model_dir).is_dir():
-            raise FileNotFoundError(f"no such folder: {self.model_dir}")
-        return InferenceConfig.load(Path(self.model_dir) / FILE_NAME)
+        return InferenceConfig.load_from(self.model_dir)
 
     @property
     def classes(self) -> int:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -36,6 +37,9 @@ class Server:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
         )
         first = self.process.stdout.readline()
+        self.lines = []
+        self._reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
+        self._reader.start()
         self.url = re.match(r"http://[\d.]+:\d+", first)[0]
         self.port = int(self.url.rpartition(":")[2])
         self.wait_for(lambda: self.health() == 200)
@@ -63,7 +67,7 @@ class Server:
         for _ in range(1200):
             if condition():
                 return
-            assert self.process.poll() is None, self.process.stdout.read()
+            assert self.process.poll() is None, self.output()
             time.sleep(0.1)
         raise AssertionError("waited for two minutes")
 
@@ -71,12 +75,17 @@ class Server:
         """Return a connection that the test drives byte by byte."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
+    def output(self) -> str:
+        """Return what was printed after the first line."""
+        return "".join(self.lines)
+
     def stop(self) -> tuple:
         """Send SIGTERM; return the exit code and what was printed."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        output, _ = self.process.communicate(timeout=120)
-        return self.process.returncode, output
+        self.process.wait(timeout=120)
+        self._reader.join(timeout=60)
+        return self.process.returncode, self.output()
 
 
 @pytest.fixture(scope="session")

@@ -39,12 +39,13 @@ def test_a_killed_process_is_replaced_while_the_other_goes_on(start, photos, exp
         while Path(f"/proc/{first[0]}/task").is_dir() and first[0] in workers_of(server.process.pid):
             assert False not in clients.map(ask, range(64))
         assert list(clients.map(ask, range(64))).count(True) == 64  # the other one answers meanwhile
-        server.wait_for(lambda: len(workers_of(server.process.pid)) == 2)
+        server.wait_for(lambda: server.output().count("Application startup complete") == 3)
     replaced = workers_of(server.process.pid)
-    assert first[0] not in replaced and first[1] in replaced
+    assert len(replaced) == 2 and first[0] not in replaced and first[1] in replaced
     assert server.figure("ppcls_ext_images_total") >= 128  # of all processes, the dead one too
     code, output = server.stop()
     assert code == -signal.SIGTERM and "Traceback" not in output
+    assert output.count("Finished server process") == 2
 
 
 def test_a_model_that_no_process_can_load_ends_the_service(exported, tmp_path):
