@@ -204,6 +204,8 @@ def _onnx_writer(model: InferenceModel, onnx: OnnxOptions, transform_ops: list) 
 
 def _load(cfg: Config, random_weights: bool = False) -> InferenceModel:
     """Build the model with its weights, in evaluation mode."""
+    if random_weights:
+        paddle.seed(cfg.Global.seed or 0)  # the process that writes the legacy format must get the same ones
     model = InferenceModel(
         load_trained(cfg, "exported", random_weights),
         output_key=cfg.Arch.infer_output_key or "logits",
@@ -238,7 +240,7 @@ def _describe(cfg: Config, labels: list[str]) -> InferenceConfig:
     post_process = cfg.Infer.PostProcess if cfg.Infer is not None else None
     topk = post_process.topk if post_process is not None else 5
     return InferenceConfig(
-        model_name=cfg.Arch.name,
+        model_name=cfg.Global.pdx_model_name or cfg.Arch.name.rpartition(".")[2],
         transform_ops=transform_ops,
         topk=min(topk, len(labels)),
         label_list=labels,
