@@ -46,9 +46,7 @@ class Server:
 
     def __init__(self, model_dir: str, options: list):
         command = [sys.executable, "-m", "ppcls_ext", "serve", "--model_dir", model_dir, "--port", "0", *options]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.port = int(re.search(r":(\d+) ", self.process.stdout.readline())[1])
         while True:
             try:
@@ -110,7 +108,7 @@ def main() -> None:
     more = arguments.options.split()
     servers = {name: Server(arguments.model_dir, [*options, *more]) for name, options in SETTINGS.items()}
     print(f"a JPEG of {len(data):,} bytes, {arguments.seconds:g} s a measurement, median of {arguments.rounds} rounds")
-    print("| connections | batches | images/s | p50 ms | p95 ms | p99 ms | images a batch |\n|---|---|---|---|---|---|---|")
+    print("| connections | batches | images/s | p50 ms | p95 ms | p99 ms | images a batch |\n|" + "---|" * 7)
     try:
         for server in servers.values():
             load(server, 4, 2, body, kind)  # warm up
@@ -126,7 +124,10 @@ def main() -> None:
                     rows[name].append((len(latencies) / arguments.seconds, p50, p95, p99, images / batches))
             for name, measured in rows.items():
                 rate, p50, p95, p99, size = (statistics.median(column) for column in zip(*measured))
-                print(f"| {connections} | {name} | {rate:.1f} | {p50:.0f} | {p95:.0f} | {p99:.0f} | {size:.1f} |", flush=True)
+                print(
+                    f"| {connections} | {name} | {rate:.1f} | {p50:.0f} | {p95:.0f} | {p99:.0f} | {size:.1f} |",
+                    flush=True,
+                )
     finally:
         for server in servers.values():
             server.stop()

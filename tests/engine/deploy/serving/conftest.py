@@ -40,13 +40,15 @@ class Server:
         self.lines = []
         self._reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
         self._reader.start()
+        # Each request has a connection of its own: one that is kept may lead to a process that was killed.
+        self.client = httpx.Client(verify=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
         self.url = re.match(r"http://[\d.]+:\d+", first)[0]
         self.port = int(self.url.rpartition(":")[2])
         self.wait_for(lambda: self.health() == 200)
 
     def health(self):
         try:
-            return httpx.get(f"{self.url}/health", timeout=60).status_code
+            return self.get("/health").status_code
         except httpx.TransportError:  # not yet
             return None
 
@@ -54,11 +56,14 @@ class Server:
         """Post images, given as (name, bytes) pairs, or what ``arguments`` say."""
         if images is not None:
             arguments["files"] = [("images", image) for image in images]
-        return httpx.post(f"{self.url}/predict", timeout=60, **arguments)
+        return self.client.post(f"{self.url}/predict", **arguments)
+
+    def get(self, path):
+        return self.client.get(f"{self.url}{path}")
 
     def figure(self, name) -> float:
         """Return a figure of /metrics, summed over its labels unless ``name`` holds them."""
-        text = httpx.get(f"{self.url}/metrics", timeout=60).text
+        text = self.get("/metrics").text
         lines = [line for line in text.splitlines() if line.startswith(name) and not line.startswith("#")]
         return sum(float(line.rpartition(" ")[2]) for line in lines if re.split(r"[{ ]", line)[0] == name.split("{")[0])
 
