@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import io
+import os
 import re
 import statistics
 import subprocess
@@ -64,6 +65,11 @@ class Server:
     def figure(self, name: str) -> float:
         return float(re.search(rf"^{name} (\S+)$", self.get("/metrics")[1], re.MULTILINE)[1])
 
+    def cpu_seconds(self) -> float:
+        """Return the processor time that the server has used (Linux)."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
@@ -108,7 +114,10 @@ def main() -> None:
     more = arguments.options.split()
     servers = {name: Server(arguments.model_dir, [*options, *more]) for name, options in SETTINGS.items()}
     print(f"a JPEG of {len(data):,} bytes, {arguments.seconds:g} s a measurement, median of {arguments.rounds} rounds")
-    print("| connections | batches | images/s | p50 ms | p95 ms | p99 ms | images a batch |\n|" + "---|" * 7)
+    print(
+        "| connections | batches | images/s | p50 ms | p95 ms | p99 ms | images a batch | CPU ms an image |\n|"
+        + "---|" * 8
+    )
     try:
         for server in servers.values():
             load(server, 4, 2, body, kind)  # warm up
@@ -118,14 +127,17 @@ def main() -> None:
                 for name, server in servers.items():
                     names = ("ppcls_ext_batch_images_sum", "ppcls_ext_batch_images_count")
                     before = [server.figure(figure) for figure in names]
+                    cpu = server.cpu_seconds()
                     latencies = load(server, connections, arguments.seconds, body, kind)
+                    cpu = 1000 * (server.cpu_seconds() - cpu) / len(latencies)
                     images, batches = (server.figure(figure) - old for figure, old in zip(names, before))
                     p50, p95, p99 = (1000 * np.percentile(latencies, share) for share in (50, 95, 99))
-                    rows[name].append((len(latencies) / arguments.seconds, p50, p95, p99, images / batches))
+                    rows[name].append((len(latencies) / arguments.seconds, p50, p95, p99, images / batches, cpu))
             for name, measured in rows.items():
-                rate, p50, p95, p99, size = (statistics.median(column) for column in zip(*measured))
+                rate, p50, p95, p99, size, cpu = (statistics.median(column) for column in zip(*measured))
                 print(
-                    f"| {connections} | {name} | {rate:.1f} | {p50:.0f} | {p95:.0f} | {p99:.0f} | {size:.1f} |",
+                    f"| {connections} | {name} | {rate:.1f} | {p50:.0f} | {p95:.0f} | {p99:.0f} | {size:.1f} "
+                    f"| {cpu:.1f} |",
                     flush=True,
                 )
     finally:
