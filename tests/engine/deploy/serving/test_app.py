@@ -1,5 +1,6 @@
 """The application around a model that fails, the limits, and what keeps the service from starting."""
 
+import asyncio
 import socket
 
 import numpy as np
@@ -104,6 +105,26 @@ def test_a_port_in_use_is_named():
         port = taken.getsockname()[1]
         with pytest.raises(ServingError, match=f"cannot listen at 127.0.0.1, port {port}: Address already in use"):
             listen("127.0.0.1", port)
+
+
+def test_answers_are_not_held_back():
+    """Answers leave in two parts; with Nagle's algorithm the second would wait for the client's acknowledgement."""
+
+    async def accepted():
+        found = asyncio.get_running_loop().create_future()
+
+        def connected(reader, writer):
+            connection = writer.get_extra_info("socket")
+            found.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        sock = listen("127.0.0.1", 0)
+        async with await asyncio.start_server(connected, sock=sock):
+            _, writer = await asyncio.open_connection(*sock.getsockname())
+            writer.close()
+            return await found
+
+    assert asyncio.run(accepted())
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
