@@ -129,6 +129,8 @@ def _decoded(number: int, item: Any) -> Union[Upload, Unreadable]:
         name, data = item.get("name", name), item.get("data")
         if not isinstance(name, str):
             raise RequestError(400, "bad_json", f"{IMAGES}[{number}].name is a {_kind(name)}; expected a string")
+        # JSON may hold halves of surrogate pairs, which are no text in the answer's encoding.
+        name = name.encode("utf-8", "backslashreplace").decode()
     if not isinstance(data, str):
         place = f"{IMAGES}[{number}]" + (".data" if isinstance(item, dict) else "")
         raise RequestError(400, "bad_json", f"{place} is a {_kind(data)}; expected a string, a file in base64")

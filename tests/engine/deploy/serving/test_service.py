@@ -97,6 +97,13 @@ def test_topk_of_a_request(server, photos, expected):
         assert {**by_json, "file_name": photos[0][0]} == by_form
 
 
+def test_a_name_that_is_no_text_is_escaped(server, photos, expected):
+    body = json.dumps({"images": [{"name": "a\ud800b", "data": in_base64(photos[0][1])}]})
+    response = server.post(content=body, headers={"Content-Type": "application/json"})
+    assert response.json()["results"][0]["file_name"] == "a\\ud800b"
+    assert same(response.json()["results"][0], expected[photos[0][0]])
+
+
 def test_base64_may_be_wrapped(server, photos, expected):
     text = in_base64(photos[0][1])
     wrapped = "\n".join(text[place : place + 76] for place in range(0, len(text), 76))
