@@ -98,7 +98,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Supervisor(Multiprocess):
-    """Uvicorn's, which remembers why it ended, and gives up if a process ends before any was ready.
+    """Uvicorn's; remembers why it ended, gives up if a process ends before any was ready, and sees a death at once.
 
     Attributes:
         mark: a file that is there once a process is ready.
@@ -109,6 +109,10 @@ class _Supervisor(Multiprocess):
     received: Optional[signal.Signals] = None
 
     def keep_subprocess_alive(self) -> None:
+        for one in self.processes:
+            # The end of the pipe that the process has inherited; with a copy of it here, a question to a process that
+            # was killed meanwhile would wait for its answer all the time that a busy one is given.
+            one.child_conn.close()
         if not self.mark.exists() and any(one.process.exitcode is not None for one in self.processes):
             self.should_exit.set()
         else:

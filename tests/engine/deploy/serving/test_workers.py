@@ -21,6 +21,7 @@ def workers_of(parent: int) -> list:
 
 def test_a_killed_process_is_replaced_while_the_other_goes_on(start, photos, expected):
     server = start("--workers", "2", "--cpu_threads", "1")
+    server.wait_for(lambda: server.output().count("Application startup complete") == 2)
     first = workers_of(server.process.pid)
     assert len(first) == 2
 
