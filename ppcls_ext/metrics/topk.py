@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Sequence, Union
+from typing import TYPE_CHECKING, Sequence, Union
 
 import numpy as np
-import paddle
 
 from ppcls_ext.metrics.classes import class_ids, finite_logits
+
+if TYPE_CHECKING:
+    import paddle
 
 
 class TopkAcc:
@@ -51,6 +53,8 @@ class TopkAcc:
             ValueError: if shapes do not fit or a label is no class.
             InvalidLogitsError: if a logit is NaN or infinite; nothing is counted then.
         """
+        import paddle
+
         logits = finite_logits(logits, self.class_num, "TopkAcc")
         samples = logits.shape[0]
         if samples == 0:
