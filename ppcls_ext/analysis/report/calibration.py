@@ -127,7 +127,7 @@ def best_temperature(logits: np.ndarray, labels: np.ndarray) -> Optional[float]:
 
     ends = np.log([LOWEST, HIGHEST])
     found = minimize_scalar(cross_entropy, bounds=tuple(ends), method="bounded", options={"xatol": 1e-6})
-    if min(abs(found.x - ends)) < 1e-3:
+    if min(map(cross_entropy, ends)) <= found.fun + 1e-9:
         return None
     return float(np.exp(found.x))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Iterator, Sequence, Union
 
@@ -65,12 +67,16 @@ def _check(predictions: Predictions, path: Path) -> None:
 
 def _read_npz(path: Path) -> Predictions:
     try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile("it is no archive")
         with np.load(path, allow_pickle=False) as archive:
             header = Header.from_json(str(archive["header"]), path)
             ids = archive["class_ids"].astype(np.int64) if header.kind == TOPK else None
             scores = archive[scores_name(header.kind)].astype(np.float32)
             return Predictions(archive["files"].tolist(), archive["labels"].astype(np.int64), scores, header, ids)
-    except (zipfile.BadZipFile, KeyError, OSError, EOFError) as error:
+    except PredictionsFileError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, OSError, EOFError) as error:
         raise PredictionsFileError(f"{path} is no file of predictions: {error}") from None
 
 
@@ -85,7 +91,9 @@ def _read_parquet(path: Path) -> Predictions:
         scores = _array(table.column(scores_name(header.kind)), np.float32)
         labels = table.column("label").to_numpy().astype(np.int64)
         return Predictions(table.column("file").to_pylist(), labels, scores, header, ids)
-    except (pa.ArrowException, KeyError) as error:
+    except PredictionsFileError:
+        raise
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise PredictionsFileError(f"{path} is no file of predictions: {error}") from None
 
 
@@ -96,6 +104,10 @@ def _array(column: Any, dtype: type) -> np.ndarray:
 
 
 def _read_csv(path: Path) -> Predictions:
+    with path.open("rb") as content:
+        content.seek(-min(1, path.stat().st_size), os.SEEK_END)
+        if content.read() not in (b"", b"\n"):  # a number that is cut off is a number still
+            raise PredictionsFileError(f"{path} is cut off: its last line has no end")
     with path.open(encoding="utf-8-sig", newline="") as stream:
         lines = csv.reader(stream)
         try:
