@@ -61,8 +61,17 @@ class TopkAcc:
             return
         _, ranked = paddle.topk(logits, max(self.topk), axis=1)
         classes = class_ids(labels.numpy(), samples, self.class_num, "TopkAcc")
-        hits = ranked.numpy() == classes[:, None]
-        self._sums += [samples] + [hits[:, :k].any(axis=1).sum() for k in self.topk]
+        self.count(ranked.numpy(), classes)
+
+    def count(self, ranked: np.ndarray, classes: np.ndarray) -> None:
+        """Count samples whose classes are ranked already.
+
+        Args:
+            ranked: the best classes of each, best first, ``[N, max(topk)]``.
+            classes: the right ones, ``[N]``.
+        """
+        hits = ranked == classes[:, None]
+        self._sums += [len(ranked)] + [hits[:, :k].any(axis=1).sum() for k in self.topk]
 
     def state(self) -> np.ndarray:
         """Return the sums; those of several processes may be added."""

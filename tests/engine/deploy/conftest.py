@@ -18,8 +18,20 @@ def exported(trained, tmp_path_factory):
     config["Global"]["save_inference_dir"] = str(folder / "inference")
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    export(load_config(path, mode="export"), "legacy")
+    export(load_config(path, mode="export"), "legacy", onednn=False)
     return types.SimpleNamespace(folder=folder / "inference", config=path, digits=trained.digits)
+
+
+@pytest.fixture(scope="session")
+def exported_onnx(exported, tmp_path_factory):
+    """The same model as graphs of Paddle and of ONNX."""
+    folder = tmp_path_factory.mktemp("exported_onnx") / "inference"
+    export(
+        load_config(exported.config, [f"Global.save_inference_dir={folder}"], mode="export"),
+        ["default", "onnx"],
+        onednn=False,
+    )
+    return types.SimpleNamespace(folder=folder, config=exported.config, digits=exported.digits)
 
 
 @pytest.fixture

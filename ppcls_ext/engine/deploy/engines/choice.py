@@ -116,13 +116,15 @@ def choose_engine(folder: Union[str, Path], config: InferenceConfig, engine: str
                 f"write it with `ppcls_ext export --format {format}`"
             )
         _check_installed([engine])
-        return Choice(engine, graph)
+        return Choice(engine, graph, _options(engine, config))
     if not any(graphs.values()):
         raise FileNotFoundError(
             f"{folder} holds no exported model: neither inference.json nor inference.pdmodel nor {ONNX_FILE}"
         )
     fitting = [
-        Choice(name, graph) for name in _order(config, device) if (graph := graphs[ENGINES[name].onnx]) is not None
+        Choice(name, graph, _options(name, config))
+        for name in _order(config, device)
+        if (graph := graphs[ENGINES[name].onnx]) is not None
     ]
     _check_installed([choice.engine for choice in fitting])
     return next(choice for choice in fitting if ENGINES[choice.engine].installed())
@@ -154,6 +156,10 @@ def open_choice(choice: Choice, device: str = "cpu", threads: Optional[int] = No
     return engine(choice.graph, device, threads, **choice.options)
 
 
+def _options(engine: str, config: InferenceConfig) -> dict:
+    return {"onednn": config.facts.get("onednn")} if engine == "paddle" else {}
+
+
 def _order(config: InferenceConfig, device: str) -> tuple[str, ...]:
     if device != "cpu":
         return ON_GPU
@@ -166,5 +172,5 @@ def _check_installed(engines: list) -> None:
     if any(ENGINES[name].installed() for name in engines):
         return
     hints = " or ".join(f'pip install "ppcls_ext[{ENGINES[name].extra}]"' for name in engines)
-    names = " nor ".join(engines)
-    raise EngineError(f"{'neither ' if len(engines) > 1 else ''}{names} is installed; install with: {hints}")
+    which = f"{engines[0]} is not" if len(engines) == 1 else f"neither {' nor '.join(engines)} is"
+    raise EngineError(f"{which} installed; install with: {hints}")
