@@ -26,6 +26,7 @@ COMMANDS = (
     "launch",
     "export",
     "predict",
+    "report",
     "convert",
     "prepare-digits",
     "prepare-cifar",

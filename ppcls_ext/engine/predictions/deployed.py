@@ -7,25 +7,11 @@ from typing import Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 
-from ppcls_ext.data.image_files import LIST_SUFFIXES
-from ppcls_ext.data.label_list import read_label_list
 from ppcls_ext.engine.predictions.content import PROBABILITIES, UNKNOWN, Header
 from ppcls_ext.engine.predictions.writing import PredictionsWriter
 
 ROWS_AT_ONCE = 256
 ALL_SCORES = "all_scores"
-
-
-def labels_of_list(path: Union[str, Path]) -> Optional[np.ndarray]:
-    """Return the class id of each image of a list, int64 ``[N]``; None where ``path`` is an image or a folder.
-
-    Raises:
-        LabelFileError: if a line of the list has no class id.
-    """
-    path = Path(path)
-    if path.is_dir() or path.suffix.lower() not in LIST_SUFFIXES:
-        return None
-    return read_label_list(path, image_root=path.parent)[1]
 
 
 class DeployedRecorder:
