@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from ppcls_ext.data import LabelFileError
+from ppcls_ext.data import LabelFileError, build_dataset
 from ppcls_ext.data.class_subset import read_class_subset
 from ppcls_ext.data.label_names import read_class_id_map
 from ppcls_ext.data.real_labels import RealLabels, find_real_labels
@@ -122,3 +123,21 @@ def test_classes_that_are_not_there(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(LabelFileError, match=message):
         read_class_subset(path, 3, ["cat", "dog", "cow"])
+
+
+@pytest.mark.parametrize(
+    "folders, numbers, ids",
+    [
+        (["n01531178", "n01498041"], "imagenet1k_wnids", [6, 11]),  # as in ImageNet-A, -R, -Sketch and -C
+        (["0", "1", "10", "2"], "seq.txt", [0, 1, 10, 2]),  # as in ImageNet-V2, whose names do not sort as numbers
+    ],
+)
+def test_folders_of_the_robustness_sets(tmp_path, monkeypatch, folders, numbers, ids):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seq.txt").write_text("".join(f"{number}\n" for number in range(1000)))
+    for folder in folders:
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "images" / folder / "0.jpg")
+    section = {"name": "ImageFolder", "image_root": "images", "class_id_map_file": numbers}
+    dataset = build_dataset({**section, "transform_ops": [{"DecodeImage": {}}]}, "Eval")
+    assert dataset.labels.tolist() == ids
