@@ -18,9 +18,10 @@ def import_pyarrow() -> Any:
     try:
         import pyarrow
         import pyarrow.parquet  # a part that may be missing by itself
-    except ImportError:
+    except ImportError as error:
+        # It may be there and too new: pyarrow 26 refuses the NumPy that PaddleClas pins.
         raise PredictionsFileError(
-            'Parquet needs pyarrow: pip install "ppcls_ext[parquet]" together with the extras you have; '
+            f'Parquet needs pyarrow ({error}): pip install "ppcls_ext[parquet]" together with the extras you have; '
             ".npz and .csv need nothing"
         ) from None
     return pyarrow

@@ -3,9 +3,12 @@
 import csv
 import json
 import logging
+import re
+import shlex
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ from ppcls_ext.engine.predictions import read_predictions
 from ppcls_ext.metrics.corruption import ALEXNET_ERRORS, SEVERITIES
 
 pytest.importorskip("matplotlib", reason="matplotlib, the extra `plot`, is not installed")
+ROOT = Path(__file__).parents[3]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -110,14 +114,14 @@ def test_the_page_in_a_browser(reported, tmp_path):
     probe = """<script>
     document.querySelectorAll("th.sortable")[4].click();
     document.body.dataset.first = document.querySelectorAll("tbody")[1].rows[0].cells[1].textContent;
-    Promise.all(Array.from(document.images).map(function (image) { return image.decode(); })).then(
-      function () { document.body.dataset.loaded = document.images.length; },
-      function (error) { document.body.dataset.loaded = error; });
+    window.addEventListener("load", function () {
+      document.body.dataset.loaded = Array.from(document.images).filter(function (i) { return i.naturalWidth; }).length;
+    });
     </script></body>"""
     copy = tmp_path / "probe.html"
     copy.write_text(page.replace("</body>", probe), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000"]
+    command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}"]
     done = subprocess.run([*command, "--dump-dom", copy.as_uri()], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert 'data-ready="1"' in done.stdout
@@ -254,6 +258,14 @@ def test_bad_input_has_a_name(capsys, one, tmp_path, arguments, code, message):
     found, _, err = run(capsys, "report", *words, "--output", tmp_path / "out")
     assert found == code and message in err
     assert not (tmp_path / "out" / "index.html").exists()
+
+
+@pytest.mark.parametrize("language", ["en", "zh_CN"])
+def test_commands_of_the_page_parse(language):
+    page = (ROOT / "docs" / language / "report.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^ppcls_ext .*$", page, re.MULTILINE)
+    commands = [cli.build_parser().parse_args(shlex.split(line)[1:]).command for line in lines]
+    assert len(commands) >= 12 and {"eval", "predict", "report"} <= set(commands)
 
 
 # ---- fonts --------------------------------------------------------------------------------------------------------
