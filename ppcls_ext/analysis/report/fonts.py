@@ -66,18 +66,16 @@ def choose_fonts(texts: Iterable[str]) -> Fonts:
         if not wanted:
             break
     if wanted:
-        sample = "".join(sorted(wanted)[:10])
-        _tell_missing(sample)
+        _tell_missing()
     return Fonts(families, frozenset(wanted))
 
 
-@lru_cache(maxsize=16)
-def _tell_missing(sample: str) -> None:
+@lru_cache(maxsize=1)
+def _tell_missing() -> None:
     logger.warning(
-        "no installed font has the characters %s, so pictures show class ids for such names (the page shows them). "
-        "Install a font such as Noto Sans CJK (Debian, Ubuntu: apt-get install fonts-noto-cjk), Source Han Sans or "
-        "WenQuanYi Micro Hei",
-        sample,
+        "no installed font has some characters of the class names, so pictures show class ids for them (the page shows "
+        "the names). Install a font such as Noto Sans CJK (Debian, Ubuntu: apt-get install fonts-noto-cjk), Source Han Sans or "
+        "WenQuanYi Micro Hei"
     )
 
 

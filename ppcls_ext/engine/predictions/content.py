@@ -52,10 +52,12 @@ class Header:
         try:
             content = json.loads(text)
             header = cls(content["kind"], int(content["class_num"]), content["class_names"], dict(content["source"]))
-            version = int(content["version"])
+            version, names = int(content["version"]), header.class_names
+            if header.kind not in KINDS or not (names is None or all(isinstance(name, str) for name in names)):
+                raise ValueError(f"kind {header.kind!r}, class_names {names!r:.60}")
         except (ValueError, KeyError, TypeError) as error:
             raise PredictionsFileError(f"{path}: its header is damaged ({error!r})") from None
-        if version > VERSION or header.kind not in KINDS:
+        if version > VERSION:
             raise PredictionsFileError(f"{path} is of version {version}; this program reads up to {VERSION}")
         return header
 

@@ -33,17 +33,18 @@ def read_predictions(path: Union[str, Path]) -> Predictions:
 
 
 def _check(predictions: Predictions, path: Path) -> None:
-    header, count = predictions.header, len(predictions)
-    ids = predictions.class_ids
+    header, count, ids = predictions.header, len(predictions), predictions.class_ids
     if not count:
         raise PredictionsFileError(f"{path} holds no image")
-    width = predictions.scores.shape[1:] if ids is None else (predictions.scores.shape[1],)
-    if ids is None and width != (header.class_num,):
+    expected = (count, header.class_num) if ids is None else ids.shape
+    shapes = predictions.labels.shape, predictions.scores.shape
+    if shapes != ((count,), expected) or len(expected) != 2 or expected[0] != count or not expected[1]:
         raise PredictionsFileError(
-            f"{path} holds {width} scores an image; its header tells of {header.class_num} classes"
+            f"{path} is damaged: {count} images, {header.class_num} classes, labels {list(shapes[0])}, scores "
+            f"{list(shapes[1])}"
         )
-    if len(predictions.labels) != count or len(predictions.scores) != count or (ids is not None and len(ids) != count):
-        raise PredictionsFileError(f"{path} is damaged: its columns have different lengths")
+    if ids is not None and not (0 <= ids.min() and ids.max() < header.class_num):
+        raise PredictionsFileError(f"{path} holds class ids that are not from 0 to {header.class_num - 1}")
     if header.class_names is not None and len(header.class_names) != header.class_num:
         raise PredictionsFileError(f"{path} names {len(header.class_names)} of {header.class_num} classes")
     finite = np.isfinite(predictions.scores).all(axis=1)

@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import classification_report, log_loss, top_k_accuracy_score
 
 from ppcls_ext.analysis.report.calibration import best_temperature, calibrate, expected_calibration_error, reliability
+from ppcls_ext.analysis.report.comparison import compare
 from ppcls_ext.analysis.report.errors import ReportError
 from ppcls_ext.analysis.report.figures import compute_figures, real_accuracy
 from ppcls_ext.analysis.report.scored import scored
@@ -87,6 +88,17 @@ def test_reassessed_labels(tmp_path):
     files = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (3, 1, 2)]
     images = scored(predictions([2, 0, 1], np.eye(3)[[0, 1, 1]], files=files), "out")
     assert real_accuracy(images, RealLabels(path)) == {"top1": 0.5, "samples": 2, "left_out": 1}
+
+
+def test_two_models_by_reassessed_labels(tmp_path):
+    """Of three images with labels, the first model has two right, the second one; the fourth does not count."""
+    path = tmp_path / "real.json"
+    path.write_text(json.dumps([[0, 1], [2], [], [1]]))
+    files = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, 5)]
+    first, second = (predictions([0, 2, 0, 1], np.eye(3)[best], files=files) for best in ([1, 2, 0, 0], [0, 1, 1, 0]))
+    found = compare(first, second, RealLabels(path))
+    assert (found.samples, found.accuracy) == (3, (pytest.approx(2 / 3), pytest.approx(1 / 3)))
+    assert found.agreement == pytest.approx(1 / 3) and found.mcnemar.only_first == 1
 
 
 # ---- calibration --------------------------------------------------------------------------------------------------

@@ -138,6 +138,35 @@ def test_content_that_cannot_be(tmp_path, change, message):
 
 
 @pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"logits": np.zeros(5)}, "is damaged: 5 images, 3 classes, labels .5., scores .5."),
+        ({"logits": np.zeros((5, 4))}, "is damaged"),
+        ({"labels": np.zeros(4, int)}, "is damaged"),
+        (
+            {"header": '{"version": 2, "kind": "logits", "class_num": 3, "class_names": null, "source": {}}'},
+            "version 2",
+        ),
+        ({"header": '{"version": 1, "kind": "odds", "class_num": 3, "class_names": null, "source": {}}'}, "odds"),
+        (
+            {"header": '{"version": 1, "kind": "logits", "class_num": 3, "class_names": [1], "source": {}}'},
+            "class_names",
+        ),
+        ({"header": "[]"}, "its header is damaged"),
+    ],
+    ids=["flat", "wide", "short", "later", "kind", "names", "list"],
+)
+def test_arrays_that_cannot_be(tmp_path, change, message):
+    path = tmp_path / "out.npz"
+    write(path)
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez(path, **{**arrays, **change})
+    with pytest.raises(PredictionsFileError, match=message):
+        read_predictions(path)
+
+
+@pytest.mark.parametrize(
     "text, message",
     [
         ("file,label,logit_0,logit_1\na,0,1,nan\n", "1 of 1 images have NaN or infinite scores, the first is a"),
@@ -146,6 +175,7 @@ def test_content_that_cannot_be(tmp_path, change, message):
         ("file,label,logit_1,logit_0\na,0,1,2\n", "expected the columns file, label, logit_0"),
         ("file,label,logit_0,logit_1\n", "holds no image"),
         ("", "expected the columns"),
+        ("file,label,class_1,score_1\na,0,-1,0.5\n", "holds class ids that are not from 0 to 0"),
     ],
 )
 def test_lines_that_cannot_be(tmp_path, text, message):
