@@ -74,8 +74,8 @@ def choose_fonts(texts: Iterable[str]) -> Fonts:
 def _tell_missing() -> None:
     logger.warning(
         "no installed font has some characters of the class names, so pictures show class ids for them (the page shows "
-        "the names). Install a font such as Noto Sans CJK (Debian, Ubuntu: apt-get install fonts-noto-cjk), Source Han Sans or "
-        "WenQuanYi Micro Hei"
+        "the names). Install a font such as Noto Sans CJK (Debian, Ubuntu: apt-get install fonts-noto-cjk), Source Han "
+        "Sans or WenQuanYi Micro Hei"
     )
 
 
