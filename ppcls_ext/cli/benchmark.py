@@ -76,7 +76,7 @@ def add_commands(commands) -> None:
     add("--runs", type=positive, default=3, help="least runs of a turn (default: %(default)s)")
     add("--warmup", type=not_negative, default=3, help="runs before the first turn (default: %(default)s)")
     add("--timeout", type=seconds, default=1800.0, help="seconds until a combination is given up (default: 1800)")
-    add("--at_once", type=positive, default=12, help="processes open side by side, about (default: %(default)s)")
+    add("--at_once", type=positive, default=4, help="processes open side by side, about (default: %(default)s)")
     add(
         "--gemm",
         action=Switch,

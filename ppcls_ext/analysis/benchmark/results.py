@@ -235,7 +235,7 @@ class Settings(BaseModel):
     runs: int = 3
     warmup: int = 3
     timeout: float = 1800.0
-    at_once: int = 12
+    at_once: int = 4
     command: str = ""
 
 

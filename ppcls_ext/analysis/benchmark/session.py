@@ -174,7 +174,7 @@ class Session:
             if not rows[id(job)].error:
                 by_target.setdefault(job.target, []).append(job)
         for target, wanted in by_target.items():
-            if f"{target.source} {wanted[0].case.engine}" in self.subjects:
+            if any(key.startswith(f"{target.source} ") for key in self.subjects):
                 continue  # they prepare themselves
             if target.folder is not None:
                 self._prepare_export(target, wanted, rows)

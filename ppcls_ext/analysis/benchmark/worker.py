@@ -21,6 +21,9 @@ from typing import Callable, Optional, TextIO
 from ppcls_ext.analysis.benchmark.memory import peak_bytes, resident_bytes
 from ppcls_ext.analysis.benchmark.results import Case
 
+#: Characters of a reason that a table shows.
+LONGEST_REASON = 240
+
 
 @dataclass
 class Runs:
@@ -90,6 +93,7 @@ def reason(error: BaseException) -> str:
         return type(error).__name__
     ours = type(error).__module__.startswith("ppcls_ext") or len(lines) == 1
     line = " ".join(lines) if ours else lines[-1]
+    line = line if len(line) <= LONGEST_REASON else line[:LONGEST_REASON].rstrip() + " …"
     plain = isinstance(error, (ValueError, RuntimeError, KeyError)) or (isinstance(error, OSError) and not error.errno)
     return line if plain else f"{type(error).__name__}: {line}"
 
