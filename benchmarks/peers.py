@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 import numpy as np
+from benchmark_page import configurations, fastest, find
 
 from ppcls_ext.analysis.benchmark.child import Child, ChildError
 from ppcls_ext.analysis.benchmark.gemm import MACS, matrices
 from ppcls_ext.analysis.benchmark.images import normalised_noise
 from ppcls_ext.analysis.benchmark.plan import Job, Options, plan
-from ppcls_ext.analysis.benchmark.results import FORWARD, TRAIN, Case, Ratio, Report, Row, Settings
+from ppcls_ext.analysis.benchmark.results import FORWARD, TRAIN, Case, Ratio, Report, Settings
 from ppcls_ext.analysis.benchmark.session import Session
 from ppcls_ext.analysis.benchmark.tables import progress_bar, to_json
 from ppcls_ext.analysis.benchmark.targets import Target, find_targets
@@ -262,41 +263,21 @@ def export(case: Case, options: dict, settings: Settings) -> Optional[str]:
     return None
 
 
-def best_of(report: Report, model: str, batch: int, ours: bool, engines: Sequence[str]) -> Optional[Row]:
-    """Return the fastest forward pass of one side."""
-    rows = [
-        row
-        for row in report.rows
-        if (row.case.model, row.case.batch, row.case.mode) == (model, batch, FORWARD)
-        and (row.case.source == "ppcls_ext") == ours
-        and row.case.engine in engines
-        and row.error is None
-    ]
-    return min(rows, key=lambda row: row.p50_ms or float("inf"), default=None)
-
-
 def ratios(report: Report) -> list[Ratio]:
-    """Return ours over theirs: best engine, eager forward and step of training, for each model and batch size."""
-    found = []
-    for model, batch in dict.fromkeys((row.case.model, row.case.batch) for row in report.rows):
-        best = [best_of(report, model, batch, ours, (*OURS, *THEIRS)) for ours in (True, False)]
-        if best[0] is not None and best[1] is not None:
-            found.append(Ratio.of(best[0], best[1]))
-        for mode in (FORWARD, TRAIN):
-            sides = [
-                next(
-                    (
-                        row
-                        for row in report.rows
-                        if (row.case.model, row.case.batch, row.case.mode, row.case.engine)
-                        == (model, batch, mode, engine)
-                    ),
-                    None,
-                )
-                for engine in ("eager", "torch")
-            ]
-            if sides[0] is not None and sides[1] is not None:
-                found.append(Ratio.of(sides[0], sides[1]))
+    """Return ours over theirs for each model and batch size: best engine, eager forward and step of training."""
+    found: list[Ratio] = []
+    for model, batch in configurations(report):
+        best = [
+            fastest([find(report, model, batch, FORWARD, ours, engine) for engine in {*OURS, *THEIRS}])
+            for ours in (True, False)
+        ]
+        eager = [
+            [find(report, model, batch, mode, ours, engine) for ours, engine in ((True, "eager"), (False, "torch"))]
+            for mode in (FORWARD, TRAIN)
+        ]
+        for here, there in (best, *eager):
+            if here is not None and there is not None:
+                found.append(Ratio.of(here, there))
     return list({(ratio.a, ratio.b): ratio for ratio in found}.values())
 
 

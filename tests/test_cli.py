@@ -26,6 +26,7 @@ COMMANDS = (
     "launch",
     "export",
     "predict",
+    "benchmark",
     "convert",
     "prepare-digits",
     "prepare-cifar",

@@ -180,7 +180,10 @@ def pairs(cases: Sequence[Case], sides: Sequence[Selector]) -> list[tuple[Case, 
             raise ValueError(f"--compare: {case} has several partners; name more fields on both sides")
         found += [(case, partner) for partner in partners]
     if not found:
-        raise ValueError("--compare: no two configurations differ in nothing else than what it names")
+        raise ValueError(
+            "--compare: no two configurations differ in nothing else than what it names; models of different sizes "
+            "need --resolution"
+        )
     return found
 
 
