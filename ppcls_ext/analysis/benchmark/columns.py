@@ -68,7 +68,7 @@ def _engine(report: Report, row: Row) -> str:
 
 
 def _stage(stage: str) -> Column:
-    titles = {"read": "读取", "decode": "解码", "preprocess": "预处理", "infer": "推理"}
+    titles = {"read": "读取", "decode": "解码", "preprocess": "预处理", "infer": "运行模型"}
     return Column(
         (f"{stage}, ms", f"{titles[stage]}，ms"), lambda report, row: row.stage_ms(stage), milliseconds, figure=True
     )
