@@ -14,7 +14,7 @@ from ppcls_ext.cli.parser import (
     not_negative,
     positive,
 )
-from ppcls_ext.cli.results import OK, UsageError, print_predictions
+from ppcls_ext.cli.results import OK, UsageError, keep_output_clean, print_predictions
 from ppcls_ext.cli.training import load
 
 
@@ -40,6 +40,12 @@ def add_commands(commands) -> None:
         default=["default"],
         help="one or several. default: what this Paddle writes (3.x inference.json, 2.6 inference.pdmodel); "
         "legacy: inference.pdmodel on both, as PaddleClas's own predictor needs it; onnx: inference.onnx",
+    )
+    add(
+        "--onednn",
+        action=Switch,
+        default=True,
+        help="try whether Paddle Inference may use oneDNN, in a process of its own (default: yes)",
     )
     add("--opset", type=int, help="of the ONNX graph, 17 to 21 (default: 20)")
     add(
@@ -110,7 +116,7 @@ def run_export(arguments: argparse.Namespace) -> int:
             check_opset(onnx.opset)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    export(cfg, arguments.format, onnx, arguments.random_weights)
+    export(cfg, arguments.format, onnx, arguments.random_weights, arguments.onednn)
     return OK
 
 
@@ -134,6 +140,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     engine = choose_engine(arguments.model_dir, config, arguments.engine, arguments.device).engine
     if engine == "paddle":
         import_paddle()  # for the others it need not be there
+    keep_output_clean()
     predictor = Predictor(
         arguments.model_dir,
         device=arguments.device,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Iterable, Sequence
 
@@ -20,6 +21,24 @@ exit codes:
 
 class UsageError(ValueError):
     """The command line is wrong."""
+
+
+def keep_output_clean() -> None:
+    """Let what native libraries print go to standard error, so that standard output holds results alone.
+
+    Paddle prints from C++ when oneDNN lacks an operator. Does nothing if Python's standard output is not the process's.
+    """
+    try:
+        if sys.stdout.fileno() != 1:
+            return
+    except (AttributeError, OSError, ValueError):  # replaced by a stream that is no file
+        return
+    sys.stdout.flush()
+    results = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = open(
+        results, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, buffering=1
+    )
 
 
 def print_json(value: object) -> None:

@@ -25,14 +25,16 @@ from ppcls_ext.arch.backbone.base import Backbone
 from ppcls_ext.config import Config
 from ppcls_ext.engine.class_names import prediction_labels
 from ppcls_ext.engine.deploy.comparison import CHECKED_BATCH_SIZES
-from ppcls_ext.engine.deploy.engines.graphs import ONNX_FILE, PADDLE_SUFFIXES, PREFIX
+from ppcls_ext.engine.deploy.engines.graphs import ONNX_FILE, PADDLE_SUFFIXES, PREFIX, paddle_graph
 from ppcls_ext.engine.deploy.errors import ExportError
 from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig, portable_transforms
+from ppcls_ext.engine.deploy.onednn import try_onednn
 from ppcls_ext.engine.deploy.onnx.normalization import Normalization
 from ppcls_ext.engine.deploy.onnx.outputs import check_outputs
 from ppcls_ext.engine.deploy.onnx.requirements import DEFAULT_OPSET, check_installed, check_opset
 from ppcls_ext.engine.deploy.onnx.writing import OnnxWriter, named_outputs
 from ppcls_ext.engine.deploy.paddle_writing import (
+    PIR_FLAG,
     sample_of,
     samples_at_another_size,
     uses_pir,
@@ -48,8 +50,6 @@ logger = logging.getLogger("ppcls_ext")
 #: Files whose sizes and checksums inference.yml states.
 RECORDED_SUFFIXES = (*PADDLE_SUFFIXES, ".pdiparams", ".onnx", ".data")
 FORMATS = ("default", "legacy", "onnx")
-#: Read by Paddle 3 at import: 0 makes it write ``.pdmodel`` instead of ``.json``.
-PIR_FLAG = "FLAGS_enable_pir_api"
 
 
 class InferenceModel(nn.Layer):
@@ -93,6 +93,7 @@ def export(
     format: Union[str, Sequence[str]] = "default",
     onnx: Optional[OnnxOptions] = None,
     random_weights: bool = False,
+    onednn: bool = True,
 ) -> Path:
     """Export the model that ``cfg`` describes into ``Global.save_inference_dir``.
 
@@ -103,6 +104,8 @@ def export(
             2.6 reads. ``onnx`` is ``inference.onnx``.
         onnx: options of the ONNX graph.
         random_weights: accept a config that names no weights; the model then has its initial ones.
+        onednn: whether to find out if Paddle Inference may use oneDNN, see
+            :mod:`ppcls_ext.engine.deploy.onednn`; otherwise it will not.
 
     Returns:
         The folder.
@@ -125,12 +128,12 @@ def export(
         return folder
     start_logging(True, Path(cfg.Global.output_dir) / "export.log")
     if formats == ["legacy"] and uses_pir():
-        return _export_in_child(cfg, folder, random_weights)
+        return _export_in_child(cfg, folder, random_weights, onednn)
     log_config(cfg)
     device = paddle.get_device()
     paddle.set_device("cpu")  # the files know no device
     try:
-        _export(cfg, folder, formats, onnx, random_weights)
+        _export(cfg, folder, formats, onnx, random_weights, onednn)
     finally:
         paddle.set_device(device)
     return folder
@@ -157,7 +160,14 @@ def check_formats(format: Union[str, Sequence[str]], onnx: Optional[OnnxOptions]
     return formats
 
 
-def _export(cfg: Config, folder: Path, formats: list[str], onnx: Optional[OnnxOptions], random_weights: bool) -> None:
+def _export(
+    cfg: Config,
+    folder: Path,
+    formats: list[str],
+    onnx: Optional[OnnxOptions],
+    random_weights: bool,
+    onednn: bool,
+) -> None:
     model = _load(cfg, random_weights)
     channels, height, width = cfg.Global.image_shape
     native = [sample_of(model, n, (channels, height, width)) for n in CHECKED_BATCH_SIZES]
@@ -181,8 +191,12 @@ def _export(cfg: Config, folder: Path, formats: list[str], onnx: Optional[OnnxOp
         if "default" in formats or ("legacy" in formats and not uses_pir()):
             facts = write_paddle_graph(cfg.Arch.name, model, aside, (channels, height, width), native, other)
             description.facts.update(facts)
+            graph = paddle_graph(aside) if onednn else None
+            if graph is not None:
+                tried = native + other if "height" in facts["dynamic"] else native
+                description.facts["onednn"] = try_onednn(graph, tried)
         elif "legacy" in formats:
-            description.facts.update(_legacy_from_child(cfg, aside, random_weights))
+            description.facts.update(_legacy_from_child(cfg, aside, random_weights, onednn))
         if onnx is not None:
             facts = writer.write(aside / ONNX_FILE, channels, (height, width), *for_onnx)
             if formats == ["onnx"]:
@@ -283,7 +297,7 @@ def _move_into_place(aside: Path, folder: Path) -> None:
         os.replace(path, folder / path.name)
 
 
-def _export_in_child(cfg: Config, folder: Path, random_weights: bool, *overrides: str) -> Path:
+def _export_in_child(cfg: Config, folder: Path, random_weights: bool, onednn: bool, *overrides: str) -> Path:
     """Export in a process of its own: Paddle 3 reads the switch for the old format at import only."""
     environment = {**os.environ, PIR_FLAG: "0"}
     paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]
@@ -293,6 +307,7 @@ def _export_in_child(cfg: Config, folder: Path, random_weights: bool, *overrides
         cfg.save(config)
         command = [sys.executable, "-m", "ppcls_ext.cli", "export", "-c", str(config)]
         command += ["--random_weights"] if random_weights else []
+        command += [] if onednn else ["--no_onednn"]
         command += ["-o", *overrides] if overrides else []
         child = subprocess.run(command, env=environment, check=False)
     if child.returncode != 0:
@@ -300,14 +315,16 @@ def _export_in_child(cfg: Config, folder: Path, random_weights: bool, *overrides
     return folder
 
 
-def _legacy_from_child(cfg: Config, aside: Path, random_weights: bool) -> dict:
+def _legacy_from_child(cfg: Config, aside: Path, random_weights: bool, onednn: bool) -> dict:
     """Put the legacy format beside other files of this export and return what is known of it."""
     made = aside.parent / f"{aside.name}-legacy"
     try:
-        _export_in_child(cfg, made, random_weights, f"Global.save_inference_dir={made}", f"Global.output_dir={made}")
+        _export_in_child(
+            cfg, made, random_weights, onednn, f"Global.save_inference_dir={made}", f"Global.output_dir={made}"
+        )
         facts = InferenceConfig.load(made / FILE_NAME).facts
         for path in made.glob(f"{PREFIX}.pd*"):
             os.replace(path, aside / path.name)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return {name: facts[name] for name in ("graph", "dynamic")}
+    return {name: facts[name] for name in ("graph", "dynamic", "onednn") if name in facts}

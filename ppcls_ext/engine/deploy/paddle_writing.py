@@ -19,6 +19,9 @@ from ppcls_ext.engine.deploy.engines.paddle_engine import PaddleEngine
 from ppcls_ext.engine.deploy.errors import ExportError
 from ppcls_ext.engine.deploy.pdmodel_format import legacy_tracing
 
+#: Read by Paddle 3 at import: 0 makes it write ``.pdmodel`` instead of ``.json``.
+PIR_FLAG = "FLAGS_enable_pir_api"
+
 logger = logging.getLogger("ppcls_ext")
 
 

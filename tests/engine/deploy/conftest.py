@@ -18,7 +18,7 @@ def exported(trained, tmp_path_factory):
     config["Global"]["save_inference_dir"] = str(folder / "inference")
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    export(load_config(path, mode="export"), "legacy")
+    export(load_config(path, mode="export"), "legacy", onednn=False)
     return types.SimpleNamespace(folder=folder / "inference", config=path, digits=trained.digits)
 
 

@@ -38,7 +38,7 @@ class Exports:
         return load_config(path, mode="export")
 
     def export(self, format="default", **options) -> Path:
-        return export(self.cfg(), format, **options)
+        return export(self.cfg(), format, **{"onednn": False, **options})
 
     def log(self) -> str:
         return (self.folder / "output" / "export.log").read_text()
@@ -390,7 +390,7 @@ def test_a_failing_child_is_an_error(exports, monkeypatch):
     cfg = exports.cfg()
     object.__setattr__(cfg.Global, "pretrained_model", str(exports.folder / "gone"))
     with pytest.raises(ExportError, match="writes the legacy format ended with exit code 2"):
-        export(cfg, "legacy")
+        export(cfg, "legacy", onednn=False)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("paddleclas") is None, reason="PaddleClas is not installed")

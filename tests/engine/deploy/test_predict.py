@@ -105,7 +105,7 @@ def read_pairs(path) -> list:
 @pytest.mark.compat
 def test_the_default_format_gives_what_the_legacy_format_gives(exported, tmp_path):
     overrides = [f"Global.save_inference_dir={tmp_path}"]
-    folder = export(load_config(exported.config, overrides, mode="export"))
+    folder = export(load_config(exported.config, overrides, mode="export"), onednn=False)
     assert (folder / "inference.json").exists() == uses_pir()
     images = list_images(exported.digits / "val_small.txt")
     for ours, theirs in zip(Predictor(folder).predict(images), Predictor(exported.folder).predict(images)):

@@ -74,7 +74,7 @@ def test_from_the_configuration_to_the_exported_model(labelled, name):
     path = labelled.write()
     result = evaluate(load_config(path, [weights], mode="eval"))
     assert result["top1"] == pytest.approx(summary["history"][-1]["eval_top1"])
-    folder = export(load_config(path, [weights], mode="export"))
+    folder = export(load_config(path, [weights], mode="export"), onednn=False)
     predicted = Predictor(folder, device="cpu").predict(list_images(labelled.digits / "val_small.txt"))
     _, labels = read_label_list(labelled.digits / "val_small.txt")
     hits = np.mean([item["class_ids"][0] == label for item, label in zip(predicted, labels)])

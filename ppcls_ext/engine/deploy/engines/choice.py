@@ -116,13 +116,15 @@ def choose_engine(folder: Union[str, Path], config: InferenceConfig, engine: str
                 f"write it with `ppcls_ext export --format {format}`"
             )
         _check_installed([engine])
-        return Choice(engine, graph)
+        return Choice(engine, graph, _options(engine, config))
     if not any(graphs.values()):
         raise FileNotFoundError(
             f"{folder} holds no exported model: neither inference.json nor inference.pdmodel nor {ONNX_FILE}"
         )
     fitting = [
-        Choice(name, graph) for name in _order(config, device) if (graph := graphs[ENGINES[name].onnx]) is not None
+        Choice(name, graph, _options(name, config))
+        for name in _order(config, device)
+        if (graph := graphs[ENGINES[name].onnx]) is not None
     ]
     _check_installed([choice.engine for choice in fitting])
     return next(choice for choice in fitting if ENGINES[choice.engine].installed())
@@ -152,6 +154,10 @@ def open_choice(choice: Choice, device: str = "cpu", threads: Optional[int] = No
     kind = ENGINES[choice.engine]
     engine = getattr(importlib.import_module(kind.module), kind.class_name)
     return engine(choice.graph, device, threads, **choice.options)
+
+
+def _options(engine: str, config: InferenceConfig) -> dict:
+    return {"onednn": config.facts.get("onednn")} if engine == "paddle" else {}
 
 
 def _order(config: InferenceConfig, device: str) -> tuple[str, ...]:

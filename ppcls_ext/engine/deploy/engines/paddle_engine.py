@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Union
 
 import numpy as np
 import paddle
@@ -11,6 +12,9 @@ from paddle import inference
 
 from ppcls_ext.engine.deploy.engines.base import Engine, EngineError
 from ppcls_ext.engine.deploy.engines.graphs import GraphFiles
+from ppcls_ext.utils.cpu_features import cpu_features
+
+logger = logging.getLogger("ppcls_ext")
 
 
 class PaddleEngine(Engine):
@@ -22,7 +26,8 @@ class PaddleEngine(Engine):
         graph: in either of Paddle's formats.
         device: ``cpu``, ``gpu`` or ``gpu:<number>``.
         threads: of the CPU's mathematics library; None takes Paddle's own setting.
-        onednn: whether operators may run in oneDNN, which is faster on a CPU and wrong for some graphs.
+        onednn: whether operators may run in oneDNN, which is faster on a CPU and wrong for some graphs; or what an
+            export found out about it (``Export.onednn``), which holds for the same Paddle and processor.
         gpu_memory_mb: reserved at the start.
 
     Raises:
@@ -37,12 +42,12 @@ class PaddleEngine(Engine):
         graph: GraphFiles,
         device: str = "cpu",
         threads: Optional[int] = None,
-        onednn: bool = False,
+        onednn: Union[bool, dict, None] = False,
         gpu_memory_mb: int = 500,
     ):
         super().__init__(graph.outputs, graph.input)
         self.version = paddle.__version__
-        self.onednn = onednn and device == "cpu"
+        self.onednn = device == "cpu" and (_holds_here(onednn) if isinstance(onednn, dict) else bool(onednn))
         _check_device(device)
         if graph.path.suffix == ".json" and not hasattr(inference.Config, "enable_new_ir"):
             raise EngineError(
@@ -54,7 +59,7 @@ class PaddleEngine(Engine):
         config.disable_glog_info()
         if device == "cpu":
             config.disable_gpu()
-            if onednn:
+            if self.onednn:
                 config.enable_mkldnn()
             else:
                 # Paddle 3.3 turns oneDNN on by itself. It writes to standard output, where our JSON goes.
@@ -79,6 +84,16 @@ class PaddleEngine(Engine):
 def _check_device(device: str) -> None:
     if device != "cpu" and not paddle.device.is_compiled_with_cuda():
         raise ValueError(f"device is {device!r}, but this build of Paddle {paddle.__version__} has no CUDA; use cpu")
+
+
+def _holds_here(found: dict) -> bool:
+    if found.get("use") is not True:
+        return False
+    here = {"paddle": paddle.__version__, "cpu": cpu_features()}
+    changed = [name for name, value in here.items() if found.get(name) != value]
+    if changed:
+        logger.info("oneDNN is off: it was tried with another %s; export again to try it here", " and ".join(changed))
+    return not changed
 
 
 def _default_threads() -> int:

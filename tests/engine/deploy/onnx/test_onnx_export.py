@@ -41,7 +41,7 @@ class Exports:
         return load_config(self.path(), mode="export")
 
     def export(self, *formats, **options) -> Path:
-        return export(self.cfg(), formats or ("onnx",), OnnxOptions(**options) if options else None)
+        return export(self.cfg(), formats or ("onnx",), OnnxOptions(**options) if options else None, onednn=False)
 
     def model(self) -> nn.Layer:
         return exporter._load(self.cfg())
