@@ -36,9 +36,7 @@ def keep_output_clean() -> None:
     sys.stdout.flush()
     results = os.dup(1)
     os.dup2(2, 1)
-    sys.stdout = open(
-        results, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, buffering=1
-    )
+    sys.stdout = open(results, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, buffering=1)
 
 
 def print_json(value: object) -> None:

@@ -45,7 +45,8 @@ class Exported:
         else:
             self.images = self._noise()
         place = "CPU" if case.device == "cpu" else case.device
-        return {"library": f"{self.engine.name} {self.engine.version}", "place": place}
+        with_onednn = " with oneDNN" if getattr(self.engine, "onednn", False) else ""
+        return {"library": f"{self.engine.name} {self.engine.version}{with_onednn}", "place": place}
 
     def _noise(self) -> np.ndarray:
         case = self.case

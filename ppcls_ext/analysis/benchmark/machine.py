@@ -11,14 +11,10 @@ from pathlib import Path
 from typing import Optional
 
 from ppcls_ext.analysis.benchmark.results import Machine
+from ppcls_ext.utils.cpu_features import cpu_features
 from ppcls_ext.utils.cpu_settings import THREAD_VARIABLES, usable_cores
 from ppcls_ext.version import __version__
 
-#: Instruction sets for products of matrices, as Linux names them.
-FLAGS = (
-    "avx avx2 fma avx512f avx512bw avx512vl avx_vnni avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_int8 amx_bf16 "
-    "asimd asimddp i8mm bf16 sve sve2"
-).split()
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "paddleclas", "onnxruntime", "openvino", "torch", "timm", "numpy")
 #: Beginnings of the names of variables that choose kernels and threads.
 VARIABLES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "FLAGS_", "DNNL_", "ONEDNN_", "CUDA_VISIBLE_DEVICES")
@@ -30,11 +26,10 @@ OTHERS = (*THREAD_VARIABLES, "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
 def describe() -> Machine:
     """Return what decides the speed of this machine and of this installation."""
     cpuinfo = _read(Path("/proc/cpuinfo"))
-    present = set((_field(cpuinfo, "flags") or _field(cpuinfo, "Features") or "").split())
     memory = re.search(r"^MemTotal:\s+(\d+) kB", _read(Path("/proc/meminfo")), re.MULTILINE)
     return Machine(
         cpu=_field(cpuinfo, "model name") or platform.processor() or platform.machine(),
-        flags=[flag for flag in FLAGS if flag in present],
+        flags=cpu_features(),
         cores=usable_cores(),
         memory_bytes=1024 * int(memory[1]) if memory else None,
         system=f"{platform.system()} {platform.machine()}",

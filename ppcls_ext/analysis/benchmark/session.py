@@ -24,7 +24,6 @@ from ppcls_ext.engine.deploy.engines.graphs import ONNX_FILE
 _SUBJECTS = "ppcls_ext.analysis.benchmark"
 #: Idle threads of some libraries spin for this long before they sleep, and would disturb the next process.
 SETTLING_SECONDS = 0.25
-#: Beside a model's engine; another engine's library needs none.
 Progress = Callable[[str, int], None]
 
 
@@ -64,9 +63,9 @@ class Measured:
             if self.child is None:
                 raise ChildError("its process was not started")
             answer = self.child.round(self.settings.runs, self.settings.seconds)
-            self.row.seconds.append(answer["seconds"])
+            self.row.seconds.append(_rounded(answer["seconds"]))
             for stage, seconds in answer["stages"].items():
-                self.row.stages.setdefault(stage, []).append(seconds)
+                self.row.stages.setdefault(stage, []).append(_rounded(seconds))
             self.row.peak_bytes = answer["peak_bytes"]
             self.row.device_bytes = answer.get("device_bytes")
 
@@ -224,6 +223,11 @@ class Session:
             if format is not None:
                 export = facts["exports"][format][number]
                 job.options["folder"], row.error = export.get("folder"), export.get("error")
+
+
+def _rounded(seconds: Sequence[float]) -> list[float]:
+    """Return times to a tenth of a microsecond, which is more than clocks hold."""
+    return [round(value, 7) for value in seconds]
 
 
 def _row(job: Job) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import sys
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -23,8 +24,13 @@ FACTS = ("loaded_bytes", "peak_bytes", "device_bytes", "params", "macs", "gmacs_
 
 
 def to_json(report: Report) -> str:
-    """Return everything; :meth:`Report.model_validate_json` reads it."""
-    return report.model_dump_json(indent=1)
+    """Return everything, a line for each row; :meth:`Report.model_validate_json` reads it."""
+    parts = []
+    for key, value in report.model_dump(mode="json").items():
+        lines = [json.dumps(item, ensure_ascii=False) for item in value] if isinstance(value, list) else []
+        text = "[\n" + ",\n".join(lines) + "\n]" if lines else json.dumps(value, ensure_ascii=False)
+        parts.append(f"{json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def to_csv(report: Report) -> str:
