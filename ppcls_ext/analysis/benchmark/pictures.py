@@ -65,7 +65,9 @@ def _draw_accuracy(report: Report, path: Path) -> Path:
         label = f"{row.case.engine}, batch {row.case.batch}" if first else None
         axes.scatter(row.images_per_second, row.top1, color=color, marker=marker, label=label)
         axes.annotate(row.case.model, (row.images_per_second, row.top1), (4, 4), textcoords="offset points", fontsize=7)
+    axes.margins(x=0.15)
     axes.set_xscale("log")
+    _mark_decades(axes.xaxis)
     axes.set_xlabel("images/s")
     axes.set_ylabel("published top-1 on ImageNet-1k, %")
     return _finish(figure, [axes], report, path)
@@ -82,6 +84,8 @@ def _draw_resolution(report: Report, path: Path) -> Path:
         if known:
             memory.plot(*zip(*known), marker="o", label=label)
     speed.set_yscale("log")
+    _mark_decades(speed.yaxis)
+    memory.set_ylim(0, 1.1 * memory.get_ylim()[1])
     speed.set_ylabel("images/s")
     memory.set_ylabel("peak memory of the process, MB")
     for axes in (speed, memory):
@@ -96,6 +100,15 @@ def _figure(width: float, height: float) -> Any:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot, which would look for a display
     return figure
+
+
+def _mark_decades(axis: Any) -> None:
+    """Write 1, 2, 5, 10 and so on at a logarithmic axis, as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _finish(figure: Any, all_axes: list, report: Report, path: Path) -> Path:

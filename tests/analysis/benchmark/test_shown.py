@@ -97,7 +97,10 @@ def at_sizes(model, *sizes, **given):
 def test_what_pictures_show():
     """Accuracy only where it is published; a line only where there are two sizes, by growing size."""
     found = report(
-        row("P", top1=80.0), row("Q"), Row(case=Case(model="R"), top1=70.0, error="x"), *at_sizes("S", 64, 32)
+        row("P", top1=80.0),
+        row("Q"),
+        Row(case=Case(model="R", threads=2), top1=70.0, error="x"),
+        *at_sizes("S", 64, 32),
     )
     assert [point.case.model for point in pictures.accuracy_points(found)] == ["P"]
     lines = pictures.resolution_lines(found)
