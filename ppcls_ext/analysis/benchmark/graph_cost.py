@@ -20,6 +20,9 @@ from ppcls_ext.analysis.benchmark.worker import reason
 from ppcls_ext.engine.deploy.engines.graphs import onnx_graph
 from ppcls_ext.engine.deploy.inference_yml import InferenceConfig
 
+#: Parts of the names of operators that multiply matrices and have no rule below.
+UNCOUNTED = ("QLinear", "Conv", "MatMul", "Gemm", "Einsum", "Attention", "GRU", "RNN")
+
 
 class GraphCost:
     """A subject whose ``open`` is all that is wanted of it: multiply-adds of the graph in ``options["folder"]``."""
@@ -86,16 +89,19 @@ def operator_macs(name: str, inputs: list[list[int]], outputs: list[list[int]]) 
     Raises:
         ValueError: it multiplies matrices and there is no rule to count them.
     """
-    if name.startswith("QLinear") or name in ("ConvInteger", "MatMulInteger", "Einsum", "GRU", "RNN", "Attention"):
-        raise ValueError(f"no rule to count the multiply-adds of {name}")
-    if name == "Conv":
+    if name in ("Conv", "ConvInteger"):
         return math.prod(outputs[0]) * math.prod(inputs[1][1:])
-    if name == "MatMul":
+    if name in ("MatMul", "MatMulInteger", "DynamicQuantizeMatMul"):
         return math.prod(outputs[0]) * inputs[0][-1]
     if name == "Gemm":  # [M, K] or [K, M], times [K, N]; the output is [M, N]
         return math.prod(inputs[0]) * outputs[0][-1]
-    if name == "LSTM":  # [steps, batch, input]; weights [directions, 4 * hidden, input or hidden]
+    if name in (
+        "LSTM",
+        "DynamicQuantizeLSTM",
+    ):  # [steps, batch, input]; weights [directions, 4 * hidden, input or hidden]
         return math.prod(inputs[0][:2]) * (math.prod(inputs[1]) + math.prod(inputs[2]))
+    if any(part in name for part in UNCOUNTED):
+        raise ValueError(f"no rule to count the multiply-adds of {name}")
     return 0
 
 

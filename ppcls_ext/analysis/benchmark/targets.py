@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,12 @@ from ppcls_ext import plugin, registry
 from ppcls_ext.engine.deploy.engines.graphs import ONNX_FILE, PADDLE_SUFFIXES, PREFIX
 from ppcls_ext.engine.deploy.inference_yml import FILE_NAME, InferenceConfig
 from ppcls_ext.registry import NAMESPACE, Preprocessing
+from ppcls_ext.utils.files import open_regular
 from ppcls_ext.utils.spelling import nearest
 
 PADDLECLAS, FOLDER = "paddleclas", "folder"
+#: In the names of ONNX's operators on whole numbers.
+_QUANTISATION = (b"QuantizeLinear", b"DynamicQuantize", b"MatMulInteger", b"ConvInteger")
 #: Shell patterns hold one of these.
 _PATTERN = re.compile(r"[*?\[]")
 
@@ -150,5 +154,13 @@ def _export(word: str) -> Target:
         FOLDER,
         (shape[1], shape[2]),
         folder=folder,
-        precision="int8" if "quantization" in config.facts else "fp32",
+        precision="int8" if _is_quantised(folder / ONNX_FILE) else "fp32",
     )
+
+
+def _is_quantised(graph: Path) -> bool:
+    """Return whether an ONNX file holds an operator of quantisation, by its name among the bytes."""
+    if not graph.is_file() or not graph.stat().st_size:
+        return False
+    with open_regular(graph) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(name) >= 0 for name in _QUANTISATION)

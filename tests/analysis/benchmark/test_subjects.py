@@ -137,7 +137,9 @@ def test_every_library_multiplies_these_matrices(library):
         ("Gemm", [[4, 5], [3, 5], [3]], [[4, 3]], 4 * 5 * 3),
         # 10 steps of 2 sequences, 2 directions, 4 gates of 3 units that see 5 inputs and 3 units
         ("LSTM", [[10, 2, 5], [2, 12, 5], [2, 12, 3], [2, 24]], [[10, 2, 2, 3]], 10 * 2 * 2 * 4 * 3 * (5 + 3)),
+        ("DynamicQuantizeLSTM", [[10, 1, 5], [1, 5, 12], [1, 3, 12]], [[10, 1, 1, 3]], 10 * 4 * 3 * (5 + 3)),
         ("Add", [[4], [4]], [[4]], 0),
+        ("DequantizeLinear", [[4], [1]], [[4]], 0),
     ],
 )
 def test_multiply_adds_of_operators(operator, inputs, outputs, macs):

@@ -42,6 +42,17 @@ def test_an_exported_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "operator, precision", [("QuantizeLinear", "int8"), ("DynamicQuantizeLSTM", "int8"), ("LSTM", "fp32")]
+)
+def test_the_precision_of_an_export_is_that_of_its_operators(tmp_path, operator, precision):
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node(operator, ["x", "scale"], ["y"])
+    folder = export(tmp_path / "inference")
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [])), str(folder / "inference.onnx"))
+    assert find_targets([str(folder)])[0].precision == precision
+
+
+@pytest.mark.parametrize(
     "word, message",
     [
         ("ResNet5O", "no such backbone or exported folder: ResNet5O; did you mean .*ResNet50"),
