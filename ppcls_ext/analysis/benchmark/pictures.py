@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from ppcls_ext.analysis.benchmark.results import Report, Row
+from ppcls_ext.analysis.benchmark.results import TRAIN, Report, Row
 
 ACCURACY, RESOLUTION = "accuracy.png", "resolution.png"
 #: What tells lines of one picture apart, the resolution being its axis.
@@ -29,8 +29,8 @@ def check_installed() -> None:
 
 
 def accuracy_points(report: Report) -> list[Row]:
-    """Return the rows that have a throughput and a published accuracy."""
-    return [row for row in report.rows if row.images_per_second and row.top1 is not None]
+    """Return the rows that have a throughput, not of training, and a published accuracy."""
+    return [row for row in report.rows if row.images_per_second and row.top1 is not None and row.case.mode != TRAIN]
 
 
 def resolution_lines(report: Report) -> dict[str, list[Row]]:
@@ -55,22 +55,41 @@ def draw_all(report: Report, folder: Path) -> list[Path]:
 
 
 def _draw_accuracy(report: Report, path: Path) -> Path:
-    figure = _figure(7, 5)
+    figure = _figure(8, 5)
     axes = figure.subplots()
-    markers: dict = {}
-    for row in accuracy_points(report):
+    points = accuracy_points(report)
+    styles: dict = {}
+    for row in points:
         key = (row.case.engine, row.case.batch)
-        first = key not in markers
-        color, marker = markers.setdefault(key, (f"C{len(markers)}", "osD^vP*X"[len(markers) % 8]))
-        label = f"{row.case.engine}, batch {row.case.batch}" if first else None
-        axes.scatter(row.images_per_second, row.top1, color=color, marker=marker, label=label)
-        axes.annotate(row.case.model, (row.images_per_second, row.top1), (4, 4), textcoords="offset points", fontsize=7)
-    axes.margins(x=0.15)
+        label = f"{row.case.engine}, batch {row.case.batch}" if key not in styles else None
+        color, marker = styles.setdefault(key, (f"C{len(styles)}", "osD^vP*X"[len(styles) % 8]))
+        axes.scatter(row.images_per_second, row.top1, color=color, marker=marker, label=label, zorder=2)
     axes.set_xscale("log")
     _mark_decades(axes.xaxis)
     axes.set_xlabel("images/s")
     axes.set_ylabel("published top-1 on ImageNet-1k, %")
+    fastest = {row.case.model: row for row in sorted(points, key=lambda row: row.images_per_second or 0.0)}
+    rows = sorted(fastest.values(), key=lambda row: row.top1 or 0.0)
+    low, high = axes.get_ylim()
+    for row, height in zip(rows, spread([row.top1 or 0.0 for row in rows], gap=(high - low) / 25)):
+        axes.annotate(
+            row.case.model,
+            (row.images_per_second, row.top1),
+            (1.02, height),
+            textcoords=axes.get_yaxis_transform(),
+            arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.6},
+            fontsize=7,
+            va="center",
+        )
     return _finish(figure, [axes], report, path)
+
+
+def spread(heights: list[float], gap: float) -> list[float]:
+    """Return growing heights, moved up so far that no two are nearer than ``gap``."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(height if not moved else max(height, moved[-1] + gap))
+    return moved
 
 
 def _draw_resolution(report: Report, path: Path) -> Path:

@@ -98,13 +98,14 @@ def test_what_pictures_show():
     """Accuracy only where it is published; a line only where there are two sizes, by growing size."""
     found = report(
         row("P", top1=80.0),
+        row("T", top1=80.0, case={"mode": "train"}),
         row("Q"),
         Row(case=Case(model="R", threads=2), top1=70.0, error="x"),
         *at_sizes("S", 64, 32),
     )
     assert [point.case.model for point in pictures.accuracy_points(found)] == ["P"]
     lines = pictures.resolution_lines(found)
-    assert {name: [point.case.height for point in line] for name, line in lines.items()} == {"S, eager": [32, 64]}
+    assert {name: [point.case.height for point in line] for name, line in lines.items()} == {"S, eager, forward": [32, 64]}
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,11 @@ def test_pictures_are_drawn_where_there_are_figures(tmp_path, rows, names):
     for name in names:
         with Image.open(tmp_path / name) as image:
             assert len(image.convert("RGB").getcolors(10**6)) > 10, "not blank"
+
+
+def test_labels_do_not_overlap():
+    assert pictures.spread([1.0, 1.5, 3.0, 3.0, 9.0], 1.0) == [1.0, 2.0, 3.0, 4.0, 9.0]
+    assert pictures.spread([], 1.0) == []
 
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
