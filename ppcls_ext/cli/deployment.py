@@ -1,20 +1,15 @@
-"""Commands about deployed models: export, predict."""
+"""The command that writes what is deployed: export."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from ppcls_ext.cli.paddle_import import import_paddle
 from ppcls_ext.cli.parser import (
     Switch,
-    add_command,
     add_config_command,
     add_random_weights,
-    not_negative,
-    positive,
 )
-from ppcls_ext.cli.results import OK, UsageError, keep_output_clean, print_predictions
+from ppcls_ext.cli.results import OK, UsageError
 from ppcls_ext.cli.training import load
 
 
@@ -61,45 +56,6 @@ def add_commands(commands) -> None:
         help="let the ONNX graph take decoded images [N, H, W, 3] of uint8, resized and cropped, and normalise them",
     )
 
-    add = add_command(
-        commands,
-        "predict",
-        run_predict,
-        "Classify images with an exported model, with the preprocessing and labels that were exported with it. An "
-        "image that cannot be read is named, the others are done, and the exit code is 1.",
-        [
-            "predict --model_dir inference --infer_imgs photo.jpg",
-            "predict --model_dir inference --infer_imgs dataset/digits/val_list.txt --batch_size 32 --output out.json",
-        ],
-    )
-    add("--model_dir", required=True, help="folder that `export` wrote")
-    add("--infer_imgs", required=True, help="an image, a folder, or a text file with one image a line")
-    add("--topk", type=positive, help="classes per result (default: as exported)")
-    add("--batch_size", type=positive, default=1, help="images per run (default: %(default)s)")
-    add(
-        "--engine",
-        choices=("auto", "paddle", "onnxruntime", "openvino"),
-        default="auto",
-        help="what runs the graph; auto: the fastest that is installed and whose graph is in the folder "
-        "(default: %(default)s)",
-    )
-    add("--device", default="cpu", help="cpu, gpu or gpu:<number> (default: %(default)s)")
-    add("--cpu_threads", type=positive, help="threads on the CPU (default: all cores of this process)")
-    add("--workers", type=not_negative, default=2, help="threads that read and preprocess (default: %(default)s)")
-    add("--verify", action=Switch, default=True, help="compare the export with its checksums first (default: yes)")
-    add(
-        "--format",
-        choices=("table", "json", "jsonl"),
-        default="table",
-        help="what to print: a table, a JSON list, or a result a line as they come (default: %(default)s)",
-    )
-    add(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="also write the results into this file as they come: a JSON list, or lines if it ends in .jsonl",
-    )
-
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Export."""
@@ -118,40 +74,3 @@ def run_export(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     export(cfg, arguments.format, onnx, arguments.random_weights, arguments.onednn)
     return OK
-
-
-def run_predict(arguments: argparse.Namespace) -> int:
-    """Classify with an exported model."""
-    from ppcls_ext.data.image_files import list_images
-    from ppcls_ext.engine.deploy.engines.choice import check_device, choose_engine
-    from ppcls_ext.engine.deploy.inference_yml import InferenceConfig
-    from ppcls_ext.engine.deploy.inputs import Input
-    from ppcls_ext.engine.deploy.pipeline import with_progress
-    from ppcls_ext.engine.deploy.predictor import Predictor
-    from ppcls_ext.engine.deploy.result_file import ResultFile
-
-    try:
-        check_device(arguments.device)
-        images = list_images(arguments.infer_imgs)
-        file = None if arguments.output is None else ResultFile(arguments.output)
-    except (ValueError, OSError) as error:
-        raise UsageError(str(error)) from None
-    config = InferenceConfig.load_from(arguments.model_dir)
-    engine = choose_engine(arguments.model_dir, config, arguments.engine, arguments.device).engine
-    if engine == "paddle":
-        import_paddle()  # for the others it need not be there
-    keep_output_clean()
-    predictor = Predictor(
-        arguments.model_dir,
-        device=arguments.device,
-        batch_size=arguments.batch_size,
-        threads=arguments.cpu_threads,
-        topk=arguments.topk,
-        workers=arguments.workers,
-        verify=arguments.verify,
-        engine=engine,
-    )
-    # A line of a list that names a folder or a list is no image, so the paths are not looked into again.
-    inputs = (Input(str(path), path) for path in images)
-    results = with_progress(predictor.stream(inputs), len(images))
-    return print_predictions(results if file is None else file.through(results), arguments.format)

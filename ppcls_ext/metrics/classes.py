@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import paddle
+
+if TYPE_CHECKING:
+    import paddle
 
 
 class InvalidLogitsError(ValueError):
@@ -17,6 +21,8 @@ def finite_logits(logits: paddle.Tensor, class_num: int, metric: str) -> paddle.
         ValueError: if the shape is wrong.
         InvalidLogitsError: if one of them is NaN or infinite.
     """
+    import paddle
+
     if logits.ndim != 2 or logits.shape[1] != class_num:
         raise ValueError(f"{metric}: logits must be [N, {class_num}], got {list(logits.shape)}")
     with paddle.no_grad(), paddle.amp.auto_cast(enable=False):

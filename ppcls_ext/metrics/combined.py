@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence, Union
+from typing import TYPE_CHECKING, Mapping, Sequence, Union
 
 import numpy as np
-import paddle
 
 from ppcls_ext.metrics.topk import TopkAcc
 from ppcls_ext.metrics.tpr_at_fpr import TprAtFpr
 from ppcls_ext.utils.spelling import nearest
+
+if TYPE_CHECKING:
+    import paddle
 
 METRICS = {"TopkAcc": TopkAcc, "TprAtFpr": TprAtFpr}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Sequence, Union
+from typing import TYPE_CHECKING, Sequence, Union
 
 import numpy as np
-import paddle
 
 from ppcls_ext.metrics.classes import class_ids, finite_logits
+
+if TYPE_CHECKING:
+    import paddle
 
 
 class TopkAcc:
@@ -51,14 +53,25 @@ class TopkAcc:
             ValueError: if shapes do not fit or a label is no class.
             InvalidLogitsError: if a logit is NaN or infinite; nothing is counted then.
         """
+        import paddle
+
         logits = finite_logits(logits, self.class_num, "TopkAcc")
         samples = logits.shape[0]
         if samples == 0:
             return
         _, ranked = paddle.topk(logits, max(self.topk), axis=1)
         classes = class_ids(labels.numpy(), samples, self.class_num, "TopkAcc")
-        hits = ranked.numpy() == classes[:, None]
-        self._sums += [samples] + [hits[:, :k].any(axis=1).sum() for k in self.topk]
+        self.count(ranked.numpy(), classes)
+
+    def count(self, ranked: np.ndarray, classes: np.ndarray) -> None:
+        """Count samples whose classes are ranked already.
+
+        Args:
+            ranked: the best classes of each, best first, ``[N, max(topk)]``.
+            classes: the right ones, ``[N]``.
+        """
+        hits = ranked == classes[:, None]
+        self._sums += [len(ranked)] + [hits[:, :k].any(axis=1).sum() for k in self.topk]
 
     def state(self) -> np.ndarray:
         """Return the sums; those of several processes may be added."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import paddle
 
 from ppcls_ext.metrics.classes import class_ids, finite_logits
+
+if TYPE_CHECKING:
+    import paddle
 
 #: PaddleClas tries the thresholds 0, 0.0001, …, 0.9999, and compares them with scores in float32.
 THRESHOLDS = (np.arange(10_000) / 10_000).astype(np.float32)
@@ -55,6 +59,8 @@ class TprAtFpr:
             ValueError: if shapes do not fit or a label is no class.
             InvalidLogitsError: if a logit is NaN or infinite; nothing is counted then.
         """
+        import paddle
+
         logits = finite_logits(logits, self.class_num, "TprAtFpr")
         if not len(logits):
             return

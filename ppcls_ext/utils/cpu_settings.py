@@ -81,3 +81,12 @@ def set_cpu_defaults() -> dict:
     os.environ.update(chosen)
     os.environ[MARK] = ",".join(chosen)
     return chosen
+
+
+def default_threads() -> int:
+    """Return how many threads this process is to compute with: as the user or :func:`set_cpu_defaults` has set."""
+    for name in reversed(THREAD_VARIABLES):
+        value = os.environ.get(name, "")
+        if value.isdecimal() and int(value) > 0:
+            return int(value)
+    return max(1, usable_cores() // local_processes())

@@ -105,7 +105,10 @@ def test_what_pictures_show():
     )
     assert [point.case.model for point in pictures.accuracy_points(found)] == ["P"]
     lines = pictures.resolution_lines(found)
-    assert {name: [point.case.height for point in line] for name, line in lines.items()} == {"S, eager, forward": [32, 64]}
+    heights = {name: [point.case.height for point in line] for name, line in lines.items()}
+    assert heights == {"S, eager, forward": [32, 64]}
+        "S, eager, forward": [32, 64]
+    }
 
 
 @pytest.mark.parametrize(

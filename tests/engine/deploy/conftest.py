@@ -22,6 +22,18 @@ def exported(trained, tmp_path_factory):
     return types.SimpleNamespace(folder=folder / "inference", config=path, digits=trained.digits)
 
 
+@pytest.fixture(scope="session")
+def exported_onnx(exported, tmp_path_factory):
+    """The same model as graphs of Paddle and of ONNX."""
+    folder = tmp_path_factory.mktemp("exported_onnx") / "inference"
+    export(
+        load_config(exported.config, [f"Global.save_inference_dir={folder}"], mode="export"),
+        ["default", "onnx"],
+        onednn=False,
+    )
+    return types.SimpleNamespace(folder=folder, config=exported.config, digits=exported.digits)
+
+
 @pytest.fixture
 def editable(exported, tmp_path):
     """A copy of the export with its inference.yml as a dict; ``write`` puts the dict back."""

@@ -172,5 +172,5 @@ def _check_installed(engines: list) -> None:
     if any(ENGINES[name].installed() for name in engines):
         return
     hints = " or ".join(f'pip install "ppcls_ext[{ENGINES[name].extra}]"' for name in engines)
-    names = " nor ".join(engines)
-    raise EngineError(f"{'neither ' if len(engines) > 1 else ''}{names} is installed; install with: {hints}")
+    which = f"{engines[0]} is not" if len(engines) == 1 else f"neither {' nor '.join(engines)} is"
+    raise EngineError(f"{which} installed; install with: {hints}")

@@ -9,7 +9,7 @@ import onnxruntime
 
 from ppcls_ext.engine.deploy.engines.base import Engine, EngineError
 from ppcls_ext.engine.deploy.engines.graphs import GraphFiles
-from ppcls_ext.utils.cpu_settings import usable_cores
+from ppcls_ext.utils.cpu_settings import default_threads
 
 _ERRORS_ONLY = 3  # of its log's severities
 _CUDA = "CUDAExecutionProvider"
@@ -23,7 +23,7 @@ class OnnxRuntimeEngine(Engine):
     Args:
         graph: an ONNX file.
         device: ``cpu``, ``gpu`` or ``gpu:<number>``.
-        threads: of one operator; None takes all cores of this process.
+        threads: of one operator; None takes this process's share of the cores.
 
     Raises:
         EngineError: ONNX Runtime cannot read the graph.
@@ -37,9 +37,10 @@ class OnnxRuntimeEngine(Engine):
         super().__init__(graph.outputs, graph.input)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
-        options.intra_op_num_threads = threads or usable_cores()
+        options.intra_op_num_threads = threads or default_threads()
+        providers = _providers(device)
         try:
-            self._session = onnxruntime.InferenceSession(str(graph.path), options, providers=_providers(device))
+            self._session = onnxruntime.InferenceSession(str(graph.path), options, providers=providers)
         except Exception as error:
             raise EngineError(f"{graph.path}: ONNX Runtime {self.version} cannot read it: {error}") from error
         self._input = self._session.get_inputs()[0].name

@@ -11,7 +11,7 @@ import openvino
 
 from ppcls_ext.engine.deploy.engines.base import Engine, EngineError
 from ppcls_ext.engine.deploy.engines.graphs import GraphFiles
-from ppcls_ext.utils.cpu_settings import usable_cores
+from ppcls_ext.utils.cpu_settings import default_threads
 
 #: Shapes that get a compiled model of their own.
 MAX_SHAPES = 4
@@ -28,7 +28,7 @@ class OpenVinoEngine(Engine):
     Args:
         graph: an ONNX file.
         device: ``cpu``.
-        threads: of one request; None takes all cores of this process.
+        threads: of one request; None takes this process's share of the cores.
 
     Raises:
         EngineError: OpenVINO cannot read the graph.
@@ -45,7 +45,7 @@ class OpenVinoEngine(Engine):
         self._core = openvino.Core()
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads or usable_cores(),
+            "INFERENCE_NUM_THREADS": threads or default_threads(),
             "INFERENCE_PRECISION_HINT": "f32",  # by itself it takes bfloat16 where the processor has it
         }
         try:
