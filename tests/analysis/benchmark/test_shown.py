@@ -107,8 +107,6 @@ def test_what_pictures_show():
     lines = pictures.resolution_lines(found)
     heights = {name: [point.case.height for point in line] for name, line in lines.items()}
     assert heights == {"S, eager, forward": [32, 64]}
-        "S, eager, forward": [32, 64]
-    }
 
 
 @pytest.mark.parametrize(
