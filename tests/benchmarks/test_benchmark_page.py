@@ -1,5 +1,7 @@
 """The page on the benchmark holds what the committed results say, and its tables the right figures."""
 
+import re
+import shlex
 from pathlib import Path
 
 import benchmark_page
@@ -7,6 +9,7 @@ import peers
 import pytest
 from benchmark_page import blocks, eager_table, engines_table, filled
 
+from ppcls_ext import cli
 from ppcls_ext.analysis.benchmark.results import Case, Machine, Report, Row, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +19,16 @@ ROOT = Path(__file__).parents[2]
 def test_the_page_holds_the_tables_of_the_results(language):
     page = (ROOT / "docs" / language / "benchmark.md").read_text(encoding="utf-8")
     assert filled(page, blocks(language)) == page, "run python benchmarks/benchmark_page.py"
+
+
+def test_the_commands_of_the_page_are_commands():
+    """The same ones in both languages."""
+    pages = [(ROOT / "docs" / language / "benchmark.md").read_text(encoding="utf-8") for language in ("en", "zh_CN")]
+    english, chinese = (re.findall(r"```bash\n(.*?)```", page, re.DOTALL) for page in pages)
+    assert english == chinese
+    for line in "".join(english).splitlines():
+        program, *words = shlex.split(line)
+        assert program == "ppcls_ext" and cli.build_parser().parse_args(words).command == "benchmark"
 
 
 def test_blocks_are_filled_again_and_again():

@@ -91,14 +91,14 @@ def find_targets(words: Sequence[str]) -> list[Target]:
 
 
 def _targets(word: str) -> list[Target]:
-    if Path(word).is_dir():
+    bare = registry.bare_name(word)
+    if Path(word).is_dir() and (Path(word, FILE_NAME).is_file() or bare not in registry.list_backbones()):
         return [_export(word)]
     if _PATTERN.search(word):
         names = registry.list_backbones(registry.bare_name(word))
         if not names:
             raise KeyError(f"no backbone matches {word!r}; `ppcls_ext list` shows all")
         return [_ours(name) for name in names]
-    bare = registry.bare_name(word)
     if bare in registry.list_backbones():
         return [_ours(bare, shown=word)]
     return [_from_factories(word)]

@@ -10,7 +10,8 @@ import pytest
 
 from ppcls_ext import cli, registry
 from ppcls_ext.analysis.benchmark import pictures
-from ppcls_ext.analysis.benchmark.results import Report
+from ppcls_ext.analysis.benchmark.results import Machine, Report, Row
+from ppcls_ext.analysis.benchmark.session import Session
 
 ROOT = Path(__file__).parents[3]
 
@@ -75,13 +76,12 @@ def test_a_missing_matplotlib_is_found_before_anything_runs(capsys, tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
-def test_a_device_that_is_not_there_is_the_reason_of_every_row(capsys):
-    """Exit code 1: nothing was measured. The child says so, which alone imports Paddle."""
-    code = cli.main(["benchmark", "ResNet18", "--device", "gpu", "--resolution", "32", "--no_gemm", "--format", "csv"])
-    import paddle
+@pytest.mark.parametrize("errors, code", [(["a", "b"], 1), (["a", None], 0)])
+def test_the_exit_code_says_whether_anything_was_measured(capsys, monkeypatch, errors, code):
+    def measure(self, jobs):
+        rows = [Row(case=job.case, error=error, seconds=[[0.1]]) for job, error in zip(jobs, errors)]
+        return Report(machine=Machine(), settings=self.settings, rows=rows)
 
-    if paddle.device.is_compiled_with_cuda():
-        pytest.skip("this Paddle has CUDA")
-    assert code == 1
-    assert "has no CUDA; use cpu" in capsys.readouterr().out
+    monkeypatch.setattr(Session, "run", measure)
+    assert cli.main(["benchmark", "ResNet18", "--batch_size", "1", "8", "--format", "csv"]) == code
+    assert capsys.readouterr().out.count(",a,") == errors.count("a")

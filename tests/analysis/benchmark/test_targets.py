@@ -41,6 +41,15 @@ def test_an_exported_folder(tmp_path):
     assert (found.name, found.source, found.size, found.precision) == (str(folder), "folder", (32, 48), "fp32")
 
 
+def test_a_folder_that_is_no_export_does_not_hide_a_backbone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ResNet50").mkdir()
+    assert find_targets(["ResNet50"])[0].source == "ppcls_ext"
+    export(tmp_path / "ResNet18")
+    (tmp_path / "ResNet18" / "inference.json").touch()
+    assert find_targets(["ResNet18"])[0].source == "folder"
+
+
 @pytest.mark.parametrize(
     "operator, precision", [("QuantizeLinear", "int8"), ("DynamicQuantizeLSTM", "int8"), ("LSTM", "fp32")]
 )
