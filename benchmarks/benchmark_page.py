@@ -32,6 +32,7 @@ WORDS = {
     "train": ("training step", "训练步"),
     "ratio": ("ratio", "比值"),
     "official": ("official", "官方"),
+    "colon": (": ", "："),
 }
 ENGINES = {"paddle": "Paddle", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
@@ -73,12 +74,13 @@ def peers_tables(report: Report, language: str) -> str:
 
 def engines_table(report: Report, language: str) -> str:
     """Return the forward pass in every engine of both sides, the limit, and the ratio of the fastest."""
-    there = [f"{word('peer', language)}: {ENGINES[name]}" for name in ("onnxruntime", "openvino")]
+    colon = word("colon", language)
+    there = [f"{word('peer', language)}{colon}{ENGINES[name]}" for name in ("onnxruntime", "openvino")]
     head = [
         word("model", language),
         word("batch", language),
         word("gemm", language),
-        *(f"{word('here', language)}: {name}" for name in ENGINES.values()),
+        *(f"{word('here', language)}{colon}{name}" for name in ENGINES.values()),
         word("peer", language),
         *there,
         word("best", language),
@@ -110,7 +112,9 @@ def eager_table(report: Report, language: str) -> str:
     """Return eager mode beside PyTorch's: forward, and a step of training."""
     head = [word("model", language), word("batch", language)]
     for mode in ("forward", "train"):
-        head += [f"{word('here', language)}: {word(mode, language)}", f"PyTorch: {word(mode, language)}"]
+        head += [
+            f"{side}{word('colon', language)}{word(mode, language)}" for side in (word("here", language), "PyTorch")
+        ]
         head.append(word("ratio", language))
     rows = []
     for model, batch in configurations(report):

@@ -17,9 +17,9 @@ def caption(report: Report, language: str = "en") -> list[str]:
         _two(
             language,
             f"Machine: {machine.cpu}, {machine.cores} cores ({' '.join(machine.flags)}), {machine.system}"
-            + _joined(_places(report), "; "),
+            + _joined(_places(report, language), "; "),
             f"机器：{machine.cpu}，{machine.cores} 核（{' '.join(machine.flags)}），{machine.system}"
-            + _joined(_places(report), "；"),
+            + _joined(_places(report, language), "；"),
         ),
         _two(language, "Versions: Python ", "版本：Python ")
         + _two(language, ", ", "、").join([machine.python, *(f"{k} {v}" for k, v in machine.versions.items())]),
@@ -84,9 +84,9 @@ def ratio_table(report: Report, language: str = "en") -> list[list[str]]:
     return [head, *rows]
 
 
-def _places(report: Report) -> list[str]:
+def _places(report: Report, language: str) -> list[str]:
     found = dict.fromkeys(row.place for row in report.rows if row.place)
-    return ["CPU only"] if list(found) == ["CPU"] else list(found)
+    return [_two(language, "CPU only", "仅 CPU")] if list(found) == ["CPU"] else list(found)
 
 
 def _joined(items: Sequence[str], separator: str) -> str:
