@@ -27,6 +27,7 @@ COMMANDS = (
     "export",
     "predict",
     "report",
+    "benchmark",
     "convert",
     "prepare-digits",
     "prepare-cifar",

@@ -51,6 +51,8 @@ def test_the_registry_answers():
 @pytest.mark.parametrize(
     "module",
     [
+        "ppcls_ext.analysis.benchmark.exported",
+        "ppcls_ext.analysis.benchmark.session",
         "ppcls_ext.cli",
         "ppcls_ext.analysis.report.paired",
         "ppcls_ext.analysis.report.single",
