@@ -27,6 +27,8 @@ COMMANDS = (
     "export",
     "predict",
     "serve",
+    "report",
+    "benchmark",
     "convert",
     "prepare-digits",
     "prepare-cifar",

@@ -49,7 +49,6 @@ ENGINES = {
 }
 #: The order in which ``auto`` tries them; see :func:`choose_engine`.
 ON_CPU = ("openvino", "onnxruntime", "paddle")
-RECURRENT_ON_CPU = ("onnxruntime", "openvino", "paddle")
 ON_GPU = ("paddle", "onnxruntime")
 
 
@@ -92,8 +91,7 @@ def choose_engine(folder: Union[str, Path], config: InferenceConfig, engine: str
     """Return the engine for an export: the one that is asked for, or the fastest that is installed and fits.
 
     ``auto`` takes, of those whose graph is in the folder and whose package is installed: on a CPU OpenVINO, then ONNX
-    Runtime, then Paddle; ONNX Runtime before OpenVINO if the graph holds an LSTM (``Export.onnx.recurrent``); on a GPU
-    Paddle, then ONNX Runtime.
+    Runtime, then Paddle; on a GPU Paddle, then ONNX Runtime.
 
     Raises:
         FileNotFoundError: the folder or the graph is not there.
@@ -123,7 +121,7 @@ def choose_engine(folder: Union[str, Path], config: InferenceConfig, engine: str
         )
     fitting = [
         Choice(name, graph, _options(name, config))
-        for name in _order(config, device)
+        for name in (ON_CPU if device == "cpu" else ON_GPU)
         if (graph := graphs[ENGINES[name].onnx]) is not None
     ]
     _check_installed([choice.engine for choice in fitting])
@@ -158,14 +156,6 @@ def open_choice(choice: Choice, device: str = "cpu", threads: Optional[int] = No
 
 def _options(engine: str, config: InferenceConfig) -> dict:
     return {"onednn": config.facts.get("onednn")} if engine == "paddle" else {}
-
-
-def _order(config: InferenceConfig, device: str) -> tuple[str, ...]:
-    if device != "cpu":
-        return ON_GPU
-    facts = config.facts.get("onnx")
-    recurrent = isinstance(facts, dict) and facts.get("recurrent") is True
-    return RECURRENT_ON_CPU if recurrent else ON_CPU
 
 
 def _check_installed(engines: list) -> None:

@@ -20,9 +20,6 @@ from ppcls_ext.engine.deploy.onnx.normalization import INSIDE, Normalization
 from ppcls_ext.engine.deploy.onnx.outputs import NamedOutputs
 from ppcls_ext.engine.deploy.onnx.serialization import save, to_model
 
-#: ONNX's operators that run over time; engines differ in how well.
-RECURRENT = ("LSTM", "GRU", "RNN")
-
 logger = logging.getLogger("ppcls_ext")
 
 
@@ -47,7 +44,6 @@ class OnnxWriter:
         self.model = model
         self.opset = opset
         self.normalization = normalization
-        self.recurrent = False
         self.worst = 0.0  # the largest difference found, relative to the largest value of the result
 
     def sample(self, batch_size: int, shape: Sequence[int]) -> OnnxSample:
@@ -96,7 +92,6 @@ class OnnxWriter:
             "inside": [] if self.normalization is None else list(INSIDE),
             "outputs": self.model.names,
             "dynamic": ["batch", "height", "width"] if dynamic else ["batch"],
-            "recurrent": self.recurrent,
             "difference": float(f"{self.worst:.2g}"),
         }
 
@@ -109,7 +104,6 @@ class OnnxWriter:
             return str(error)
         except TRACE_ERRORS as error:
             return f"tracing failed with {type(error).__name__}: {last_line(error)}"
-        self.recurrent = any(node.operator in RECURRENT for node in graph.nodes)
         save(to_model(graph), path)
         try:
             engine = open_choice(Choice("onnxruntime", GraphFiles(path, tuple(self.model.names), self._input())))

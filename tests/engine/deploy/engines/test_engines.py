@@ -147,32 +147,21 @@ ALL = ["paddle", "onnxruntime", "openvino"]
 
 
 @pytest.mark.parametrize(
-    ("installed", "recurrent", "without", "device", "expected"),
+    ("installed", "without", "device", "expected"),
     [
-        (ALL, False, "", "cpu", "openvino"),
-        (ALL, True, "", "cpu", "onnxruntime"),
-        (["paddle", "onnxruntime"], False, "", "cpu", "onnxruntime"),
-        (["paddle", "openvino"], True, "", "cpu", "openvino"),
-        (["paddle"], True, "", "cpu", "paddle"),
-        (ALL, True, "inference.onnx", "cpu", "paddle"),
-        (ALL, False, "", "gpu", "paddle"),
-        (["onnxruntime", "openvino"], False, "", "gpu:1", "onnxruntime"),
+        (ALL, "", "cpu", "openvino"),
+        (["paddle", "onnxruntime"], "", "cpu", "onnxruntime"),
+        (["paddle"], "", "cpu", "paddle"),
+        (ALL, "inference.onnx", "cpu", "paddle"),
+        (ALL, "", "gpu", "paddle"),
+        (["onnxruntime", "openvino"], "", "gpu:1", "onnxruntime"),
     ],
 )
-def test_auto_takes_the_fastest_that_is_installed_and_fits(
-    copied, monkeypatch, installed, recurrent, without, device, expected
-):
+def test_auto_takes_the_fastest_that_is_installed_and_fits(copied, monkeypatch, installed, without, device, expected):
     monkeypatch.setattr(choice.EngineKind, "installed", lambda kind: kind.package in installed)
     if without:
         (copied / without).unlink()
-    config = InferenceConfig.load_from(copied)
-    config.facts["onnx"]["recurrent"] = recurrent
-    assert choose_engine(copied, config, device=device).engine == expected
-
-
-def test_the_export_says_whether_the_graph_is_recurrent(exported_onnx):
-    facts = yaml.safe_load((exported_onnx.folder / "inference.yml").read_text())["Export"]["onnx"]
-    assert facts["recurrent"] is True  # a Sequencer: LSTMs
+    assert choose_engine(copied, InferenceConfig.load_from(copied), device=device).engine == expected
 
 
 @pytest.mark.parametrize(
@@ -193,7 +182,7 @@ def test_an_engine_that_is_not_installed_is_named_with_the_command(exported_onnx
     monkeypatch.setattr(choice.EngineKind, "installed", lambda kind: False)
     with pytest.raises(EngineError, match=r'openvino is not installed; .*"ppcls_ext\[openvino\]"'):
         Predictor(exported_onnx.folder, engine="openvino")
-    with pytest.raises(EngineError, match=r"neither onnxruntime nor openvino nor paddle is inst.*\[onnxruntime\]"):
+    with pytest.raises(EngineError, match=r"neither openvino nor onnxruntime nor paddle is inst.*\[onnxruntime\]"):
         Predictor(exported_onnx.folder)
 
 

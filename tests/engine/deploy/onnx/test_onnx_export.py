@@ -114,7 +114,6 @@ def test_onnx_beside_the_graph_of_paddle(exports):
         "opset": 20,
         "input": {"dtype": "float32", "layout": "NCHW"},
         "inside": [],
-        "recurrent": True,
         "outputs": ["probabilities"],
         "dynamic": ["batch", "height", "width"],
     }

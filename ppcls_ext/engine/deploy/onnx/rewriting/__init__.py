@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ppcls_ext.engine.deploy.onnx.graph import Graph
+from ppcls_ext.engine.deploy.onnx.rewriting.channels_last import flatten_before_transposes
 from ppcls_ext.engine.deploy.onnx.rewriting.constants import merge_factors
 from ppcls_ext.engine.deploy.onnx.rewriting.convolutions import fold_into_convolutions
 from ppcls_ext.engine.deploy.onnx.rewriting.duplicates import merge_duplicates
@@ -24,4 +25,5 @@ def rewrite(graph: Graph) -> None:
     merge_factors(graph)
     fold_into_linears(graph)
     merge_layouts(graph)
+    flatten_before_transposes(graph)
     merge_duplicates(graph)
