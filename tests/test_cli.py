@@ -39,6 +39,7 @@ COMMANDS = (
     "recipes",
     "paddleclas",
     "quick-start",
+    "doctor",
 )
 #: Scripts in tools/ that are not named after their command.
 TOOLS = {

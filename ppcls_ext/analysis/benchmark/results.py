@@ -7,6 +7,8 @@ from typing import Optional, Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from ppcls_ext.analysis.machine import Machine
+
 FORWARD, TRAIN, PREDICT, GEMM = "forward", "train", "predict", "gemm"
 #: What ``--mode`` offers; a ``gemm`` stands beside them as the limit.
 MODES = (FORWARD, TRAIN, PREDICT)
@@ -187,34 +189,6 @@ class Ratio(BaseModel):
         ratios = [mine / other for mine, other in zip(a.round_medians(), b.round_medians())]
         low, median, high = (float(value) for value in np.percentile(ratios, (25, 50, 75)))
         return cls(a=a.case, b=b.case, median=median, low=low, high=high)
-
-
-class Machine(BaseModel):
-    """Where a benchmark ran.
-
-    Attributes:
-        cpu: its name.
-        flags: instruction sets that the speed of networks depends on.
-        cores: that the process may use.
-        memory_bytes: of the machine.
-        system: operating system and architecture.
-        python: version.
-        versions: of the packages that matter.
-        environment: variables that decide speed and were set.
-        load: average number of running processes in the minute before.
-        date: in UTC.
-    """
-
-    cpu: str = ""
-    flags: list[str] = []
-    cores: int = 1
-    memory_bytes: Optional[int] = None
-    system: str = ""
-    python: str = ""
-    versions: dict[str, str] = {}
-    environment: dict[str, str] = {}
-    load: Optional[float] = None
-    date: str = ""
 
 
 class Settings(BaseModel):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Iterator, Optional, Sequence
 
-from ppcls_ext.analysis.benchmark import machine
+from ppcls_ext.analysis import machine
 from ppcls_ext.analysis.benchmark.child import Child, ChildError
 from ppcls_ext.analysis.benchmark.gemm import LIBRARIES, LIBRARY_OF, gemm_case
 from ppcls_ext.analysis.benchmark.images import write_photograph

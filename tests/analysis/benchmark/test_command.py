@@ -10,8 +10,9 @@ import pytest
 
 from ppcls_ext import cli, registry
 from ppcls_ext.analysis.benchmark import pictures
-from ppcls_ext.analysis.benchmark.results import Machine, Report, Row
+from ppcls_ext.analysis.benchmark.results import Report, Row
 from ppcls_ext.analysis.benchmark.session import Session
+from ppcls_ext.analysis.machine import Machine
 
 ROOT = Path(__file__).parents[3]
 

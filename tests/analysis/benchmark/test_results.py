@@ -5,8 +5,9 @@ import io
 
 import pytest
 
-from ppcls_ext.analysis.benchmark.results import Case, Machine, Ratio, Report, Row, Settings
+from ppcls_ext.analysis.benchmark.results import Case, Ratio, Report, Row, Settings
 from ppcls_ext.analysis.benchmark.tables import to_csv, to_json, write_all
+from ppcls_ext.analysis.machine import Machine
 
 CASE = Case(model="ResNet50", batch=8, threads=2)
 #: Of 11 runs sorted: percentiles fall on the runs 5, 9 and, for p99, nine tenths of the way from 9 to 10.

@@ -7,8 +7,9 @@ from PIL import Image
 
 from ppcls_ext.analysis.benchmark import pictures
 from ppcls_ext.analysis.benchmark.columns import milliseconds
-from ppcls_ext.analysis.benchmark.results import Case, Machine, Ratio, Report, Row, Settings
+from ppcls_ext.analysis.benchmark.results import Case, Ratio, Report, Row, Settings
 from ppcls_ext.analysis.benchmark.tables import show, to_markdown
+from ppcls_ext.analysis.machine import Machine
 
 MACHINE = Machine(
     cpu="AMD EPYC", flags=["avx2", "avx512_vnni"], cores=2, versions={"onnxruntime": "1.2"}, environment={"MKL_X": "5"}

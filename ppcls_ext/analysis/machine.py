@@ -10,17 +10,49 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional
 
-from ppcls_ext.analysis.benchmark.results import Machine
+from pydantic import BaseModel
+
 from ppcls_ext.utils.cpu_features import cpu_features
 from ppcls_ext.utils.cpu_settings import THREAD_VARIABLES, usable_cores
 from ppcls_ext.version import __version__
 
-PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "paddleclas", "onnxruntime", "openvino", "torch", "timm", "numpy")
+PACKAGES = (
+    "paddlepaddle paddlepaddle-gpu paddleclas numpy opencv-python opencv-python-headless pillow simplejpeg onnx "
+    "onnxruntime onnxruntime-gpu openvino torch timm"
+).split()
 #: Beginnings of the names of variables that choose kernels and threads.
 VARIABLES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "FLAGS_", "DNNL_", "ONEDNN_", "CUDA_VISIBLE_DEVICES")
 
 #: Of these names, but no matter of speed, or in each row, as threads are.
 OTHERS = (*THREAD_VARIABLES, "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
+
+
+class Machine(BaseModel):
+    """What decides the speed of a machine and of an installation.
+
+    Attributes:
+        cpu: its name.
+        flags: instruction sets that the speed of networks depends on.
+        cores: that the process may use.
+        memory_bytes: of the machine.
+        system: operating system and architecture.
+        python: version.
+        versions: of the packages that matter.
+        environment: variables that decide speed and were set.
+        load: average number of running processes in the minute before.
+        date: in UTC.
+    """
+
+    cpu: str = ""
+    flags: list[str] = []
+    cores: int = 1
+    memory_bytes: Optional[int] = None
+    system: str = ""
+    python: str = ""
+    versions: dict[str, str] = {}
+    environment: dict[str, str] = {}
+    load: Optional[float] = None
+    date: str = ""
 
 
 def describe() -> Machine:
