@@ -415,7 +415,7 @@ def test_weights_that_are_not_finite_are_not_exported(exports):
 
 
 def test_the_format_is_checked(exports):
-    with pytest.raises(ValueError, match="format is 'tensorrt'; expected default, legacy or onnx"):
+    with pytest.raises(ValueError, match="format is 'tensorrt'; expected default, legacy, onnx or triton"):
         exports.export("tensorrt")
 
 
