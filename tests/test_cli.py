@@ -26,6 +26,9 @@ COMMANDS = (
     "launch",
     "export",
     "predict",
+    "serve",
+    "report",
+    "benchmark",
     "convert",
     "prepare-digits",
     "prepare-cifar",
@@ -36,6 +39,7 @@ COMMANDS = (
     "recipes",
     "paddleclas",
     "quick-start",
+    "doctor",
 )
 #: Scripts in tools/ that are not named after their command.
 TOOLS = {
