@@ -94,6 +94,7 @@ class QuantizableGraph:
             extra_options={"OpTypesToExcludeOutputQuantization": list(PRESETS[self.preset].float_results)},
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()
         return quantizer.model.model
 
 

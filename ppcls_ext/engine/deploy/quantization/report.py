@@ -82,7 +82,7 @@ class QuantizationReport:
     def rows(self) -> list[tuple[str, str, str]]:
         """Return what is shown: a figure, its value for the float model, and for the int8 model."""
         found, engine = self.comparison, self.engine
-        rows = [
+        rows: list = [
             ("size", *(f"{self.bytes[kind] / 1e6:.2f} MB" for kind in ("float", "int8"))),
             ("operators in int8", "", _counted(self.operators["int8"])),
             ("operators in float", "", _counted(self.operators["float"])),
