@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("onnxruntime")
-
 from ppcls_ext.engine.deploy.quantization import quantizer
 from ppcls_ext.engine.deploy.quantization.errors import QuantizationError
 from ppcls_ext.engine.deploy.quantization.evaluation import damage
@@ -86,7 +84,7 @@ def test_nodes_are_grouped_by_block(node, group):
         ("aarch64", ["asimd"], False),
     ],
 )
-def test_weights_lose_a_bit_where_sums_would_overflow_and_that_is_said(monkeypatch, caplog, machine, features, expected):
+def test_weights_lose_a_bit_where_sums_overflow_and_that_is_said(monkeypatch, caplog, machine, features, expected):
     monkeypatch.setattr(quantizer.platform, "machine", lambda: machine)
     monkeypatch.setattr(quantizer, "cpu_features", lambda: features)
     monkeypatch.setattr(quantizer.logger, "propagate", True)

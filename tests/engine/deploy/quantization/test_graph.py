@@ -1,11 +1,9 @@
 """An int8 graph of convolutions, made by hand, beside its float graph."""
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
-
-onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
-
 from onnx import TensorProto, helper, numpy_helper
 
 from ppcls_ext.engine.deploy.quantization.errors import QuantizationError

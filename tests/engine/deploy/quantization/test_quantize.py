@@ -5,14 +5,11 @@ import json
 import types
 
 import numpy as np
+import onnx
 import pytest
 import yaml
-from PIL import Image
-
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-
 from onnx import numpy_helper
+from PIL import Image
 
 from ppcls_ext.cli import main
 from ppcls_ext.engine.deploy.engines import choice
@@ -53,7 +50,7 @@ def test_the_folder_predicts_with_the_accuracy_of_the_report(quantized):
     assert found["accuracy"] == [pytest.approx((ids == labels).mean()) for ids in classes]
     assert found["agreement"] == pytest.approx((classes[0] == classes[1]).mean())
     assert found["mcnemar"]["only_first"] == ((classes[0] == labels) & (classes[1] != labels)).sum()
-    assert found["accuracy"][1] > 0.9
+    assert found["accuracy"][0] - found["accuracy"][1] <= 0.02
 
 
 def test_lstms_and_linear_layers_are_in_int8_and_weights_are_near(quantized):
