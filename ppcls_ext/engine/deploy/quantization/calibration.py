@@ -79,9 +79,9 @@ def prepare(paths: Sequence[Path], config: InferenceConfig, graph: GraphFiles) -
     return CalibrationImages(read, len(paths) - len(read), batches)
 
 
-class _One(CalibrationDataReader):
-    def __init__(self, name: str, images: np.ndarray):
-        self._batches: Iterator[dict] = iter([{name: images}])
+class _Reader(CalibrationDataReader):
+    def __init__(self, name: str, batches: Sequence[np.ndarray]):
+        self._batches: Iterator[dict] = iter([{name: images} for images in batches])
 
     def get_next(self) -> Optional[dict]:  # type: ignore[override]
         return next(self._batches, None)
@@ -103,6 +103,7 @@ def tensor_ranges(path: Path, operators: Sequence[str], method: str, batches: Se
         augmented = str(Path(folder, "augmented.onnx"))
         calibrator = create_calibrator(path, list(operators), augmented, METHODS[method])
         (name, *_) = [tensor.name for tensor in calibrator.infer_session.get_inputs()]
-        for images in batches:
-            calibrator.collect_data(_One(name, images))
+        # MinMax keeps two numbers a tensor and batch; the others keep every value until a collection ends.
+        for part in [batches] if method == "minmax" else [[images] for images in batches]:
+            calibrator.collect_data(_Reader(name, part))
         return calibrator.compute_data()

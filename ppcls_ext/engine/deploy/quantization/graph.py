@@ -54,7 +54,8 @@ class QuantizableGraph:
         """Find the ranges; ``folder`` is for temporary files."""
         path = folder / "named.onnx"
         onnx.save(self._model, str(path))
-        self._ranges = tensor_ranges(path, self._operators, method, batches)
+        # The quantiser of ONNX Runtime 1.19 asks for the range of every softmax, though it stays float.
+        self._ranges = tensor_ranges(path, [*self._operators, "Softmax"], method, batches)
 
     def write(self, path: Path, in_float: Collection[str] = ()) -> dict:
         """Write the graph in int8 but for some groups.
