@@ -22,7 +22,7 @@ def without_code(text: str) -> str:
     """Return a page, of fenced code only the comments; a code span becomes one Latin letter, a link its text."""
     text = re.sub(r"^```.*?^```", comments, text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"`[^`\n]*`", "x", text)
-    text = re.sub(r"\[([^\]\n]*)\]\([^)\n]*\)", r"\1", text)
+    text = re.sub(r"!?\[([^\]\n]*)\]\([^)\n]*\)", r"\1", text)
     return re.sub(r"<[^>\n]*>", "\n", text).replace("*", "")
 
 

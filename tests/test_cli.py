@@ -27,6 +27,8 @@ COMMANDS = (
     "export",
     "quantize",
     "predict",
+    "report",
+    "benchmark",
     "convert",
     "prepare-digits",
     "prepare-cifar",
@@ -37,6 +39,7 @@ COMMANDS = (
     "recipes",
     "paddleclas",
     "quick-start",
+    "doctor",
 )
 #: Scripts in tools/ that are not named after their command.
 TOOLS = {

@@ -51,13 +51,19 @@ def test_the_registry_answers():
 @pytest.mark.parametrize(
     "module",
     [
+        "ppcls_ext.analysis.benchmark.exported",
+        "ppcls_ext.analysis.benchmark.session",
         "ppcls_ext.cli",
+        "ppcls_ext.analysis.report.paired",
+        "ppcls_ext.analysis.report.single",
         "ppcls_ext.config",
         "ppcls_ext.config.schema",
         "ppcls_ext.data.preprocess",
         "ppcls_ext.engine.deploy.pipeline",
         "ppcls_ext.engine.deploy.postprocess",
         "ppcls_ext.engine.deploy.quantization.quantizer",
+        "ppcls_ext.engine.predictions.deployed",
+        "ppcls_ext.metrics.agreement",
         "ppcls_ext.plugin",
     ],
 )

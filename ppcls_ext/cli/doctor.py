@@ -34,7 +34,8 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     """Run the checks and print a table."""
     import_paddle()
     from ppcls_ext.analysis.doctor.checks import CHECKS
-    from ppcls_ext.analysis.doctor.diagnosis import FAIL, diagnose, machine
+    from ppcls_ext.analysis.doctor.diagnosis import FAIL, diagnose
+    from ppcls_ext.analysis.machine import describe
     from ppcls_ext.engine.deploy.engines.choice import check_device
 
     device = arguments.device or _default_device()
@@ -48,7 +49,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
             raise ValueError(f"--seconds is {arguments.seconds:g}; expected more than 0")
     except ValueError as error:
         raise UsageError(str(error)) from None
-    facts = {**machine(), "device": device}
+    facts = {**describe().model_dump(), "device": device}
     findings = []
     for finding in diagnose(device, names, arguments.seconds):
         findings.append(finding)

@@ -6,10 +6,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Optional, Sequence
 
 from ppcls_ext.cli.paddle_import import import_paddle
-from ppcls_ext.cli.parser import Switch, add_command, not_negative, positive
+from ppcls_ext.cli.parser import PROGRAM, Switch, add_command, not_negative, positive
 from ppcls_ext.cli.results import FAILED, OK, UsageError, keep_output_clean, print_predictions
+
+if TYPE_CHECKING:
+    from ppcls_ext.engine.deploy.accuracy import LabelledImages
+    from ppcls_ext.engine.predictions.deployed import DeployedRecorder
 
 
 def add_commands(commands) -> None:
@@ -26,6 +31,7 @@ def add_commands(commands) -> None:
             "predict --model_dir inference --infer_imgs photo.jpg",
             "predict --model_dir inference --infer_imgs dataset/digits/val_list.txt --batch_size 32 --output out.json",
             "predict --model_dir inference --infer_imgs dataset/digits/val_list.txt --batch_size 32 --metrics",
+            "predict --model_dir inference --infer_imgs dataset/digits/val_list.txt --save_predictions out.parquet",
         ],
     )
     add("--model_dir", required=True, help="folder that `export` wrote")
@@ -52,6 +58,14 @@ def add_commands(commands) -> None:
         "write them into the file if one is given",
     )
     add(
+        "--save_predictions",
+        type=Path,
+        metavar="FILE",
+        help="also write file, label and probabilities of each image into this .parquet, .npz or .csv, with the class "
+        f"ids of a list as labels; `{PROGRAM} report` shows them",
+    )
+    add("--save_topk", type=positive, metavar="K", help="write the K best classes alone")
+    add(
         "--format",
         choices=("table", "json", "jsonl"),
         default="table",
@@ -67,7 +81,7 @@ def add_commands(commands) -> None:
 
 def run_predict(arguments: argparse.Namespace) -> int:
     """Classify with an exported model."""
-    from ppcls_ext.data.image_files import list_images
+    from ppcls_ext.data.image_files import is_list, list_images
     from ppcls_ext.engine.deploy.accuracy import LabelledImages
     from ppcls_ext.engine.deploy.engines.choice import check_device, choose_engine
     from ppcls_ext.engine.deploy.inference_yml import InferenceConfig
@@ -76,14 +90,20 @@ def run_predict(arguments: argparse.Namespace) -> int:
     from ppcls_ext.engine.deploy.predictor import Predictor
     from ppcls_ext.engine.deploy.result_file import ResultFile
     from ppcls_ext.engine.deploy.shares import Share
+    from ppcls_ext.engine.predictions import check_suffix
 
     share = Share.from_environment()
     config = InferenceConfig.load_from(arguments.model_dir)
     topk = arguments.topk or config.topk
     labelled = None
+    counts, saves = arguments.metrics is not None, arguments.save_predictions is not None
+    if arguments.save_topk is not None and not saves:
+        raise UsageError("--save_topk needs --save_predictions")
     try:
         check_device(arguments.device)
-        if arguments.metrics is not None:
+        if saves:
+            check_suffix(arguments.save_predictions)
+        if counts or (saves and is_list(arguments.infer_imgs)):
             labelled = LabelledImages.read(arguments.infer_imgs, len(config.label_list))
         images = list_images(arguments.infer_imgs) if labelled is None else labelled.paths
         if share.nodes > 1 and arguments.output is None:
@@ -94,16 +114,18 @@ def run_predict(arguments: argparse.Namespace) -> int:
     engine = choose_engine(arguments.model_dir, config, arguments.engine, arguments.device).engine
     if engine == "paddle":
         import_paddle()  # the other engines do without
+    recorder = _recorder(arguments, config.label_list, labelled, engine) if saves and share.is_first else None
     keep_output_clean()
     predictor = Predictor(
         arguments.model_dir,
         device=arguments.device,
         batch_size=arguments.batch_size,
         threads=arguments.cpu_threads,
-        topk=topk if labelled is None else max(topk, labelled.accuracy.largest),
+        topk=max(topk, labelled.accuracy.largest) if counts and labelled is not None else topk,
         workers=arguments.workers,
         verify=arguments.verify,
         engine=engine,
+        all_scores=saves,
     )
     # A line of a list that names a folder or a list is no image, so the paths are not looked into again.
     inputs = [Input(str(path), path) for path in share.of(images)]
@@ -113,12 +135,27 @@ def run_predict(arguments: argparse.Namespace) -> int:
         share.leave(results, parts)
         return OK  # the first process tells what could not be read
     results = with_progress(share.merge(results, parts), len(images))
-    if labelled is not None:
+    if recorder is not None:
+        results = recorder.through(results)
+    if counts and labelled is not None:
         results = labelled.counted(results, topk)
     code = print_predictions(results if file is None else file.through(results), arguments.format)
-    if labelled is not None:
+    if counts and labelled is not None:
         return _tell_accuracy(labelled.accuracy.figures(), arguments.metrics) or code
     return code
+
+
+def _recorder(
+    arguments: argparse.Namespace, class_names: Sequence[str], labelled: Optional[LabelledImages], engine: str
+) -> DeployedRecorder:
+    from ppcls_ext.engine.predictions.deployed import DeployedRecorder
+
+    source = {"model": str(arguments.model_dir), "engine": engine}
+    labels = None if labelled is None else labelled.labels
+    try:
+        return DeployedRecorder(arguments.save_predictions, class_names, labels, source, arguments.save_topk)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"--save_predictions: {error}") from None
 
 
 def _tell_accuracy(figures: dict, path: str) -> int:

@@ -7,13 +7,37 @@ import sys
 import traceback
 from typing import Optional, Sequence
 
-from ppcls_ext.cli import data, deployment, doctor, foreign, models, prediction, quantization, recipes, training
+from ppcls_ext.cli import (
+    analysis,
+    benchmark,
+    data,
+    deployment,
+    doctor,
+    foreign,
+    models,
+    prediction,
+    quantization,
+    recipes,
+    training,
+)
 from ppcls_ext.cli.parser import PROGRAM, Parser
 from ppcls_ext.cli.results import EXIT_CODES, FAILED, INTERRUPTED, OK, USAGE, UsageError
 from ppcls_ext.version import __version__
 
 #: Each adds its commands, in the order in which help lists them.
-GROUPS = (models, training, deployment, quantization, prediction, data, recipes, doctor, foreign)
+GROUPS = (
+    models,
+    training,
+    deployment,
+    quantization,
+    prediction,
+    analysis,
+    benchmark,
+    data,
+    recipes,
+    doctor,
+    foreign,
+)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

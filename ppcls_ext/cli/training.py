@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Callable
 
 from ppcls_ext.cli.paddle_import import import_paddle
-from ppcls_ext.cli.parser import PROGRAM, add_config_command, add_foreign_command, add_random_weights
+from ppcls_ext.cli.parser import PROGRAM, add_config_command, add_foreign_command, add_random_weights, positive
 from ppcls_ext.cli.results import OK, UsageError, print_predictions
 
 #: What the launcher starts in each process.
@@ -36,9 +37,30 @@ def add_commands(commands) -> None:
         "eval",
         run_eval,
         "Evaluate weights on DataLoader.Eval; every image counts exactly once.",
-        ["eval -c my.yaml -o Global.pretrained_model=output/best_model"],
+        [
+            "eval -c my.yaml -o Global.pretrained_model=output/best_model",
+            "eval -c my.yaml -o Global.pretrained_model=output/best_model --save_predictions out.parquet",
+            "eval -c my.yaml -o Global.pretrained_model=output/best_model --labels real",
+            "eval -c my.yaml -o Global.pretrained_model=output/best_model --imagenet_c dataset/ImageNet-C",
+        ],
     )
     add_random_weights(add)
+    add(
+        "--save_predictions",
+        type=Path,
+        metavar="FILE",
+        help="also write file, label and logits of each image into this .parquet, .npz or .csv; "
+        f"`{PROGRAM} report` shows them",
+    )
+    add("--save_topk", type=positive, metavar="K", help="write the K best classes with their scores in place of logits")
+    add_label_sets(add, "the folder of the images")
+    add(
+        "--imagenet_c",
+        type=Path,
+        metavar="DIR",
+        help="evaluate on ImageNet-C, <corruption>/<severity>/<class>/<image> in this folder: 15 corruptions at 5 "
+        "severities, and mCE",
+    )
     add = add_config_command(
         commands,
         "infer",
@@ -61,6 +83,23 @@ def add_commands(commands) -> None:
             "launch --nproc_per_node 2 --backend gloo train -c my.yaml -o Global.device=cpu   # two processes on CPUs",
         ],
     ).verbatim = True
+
+
+def add_label_sets(add: Callable, folder: str) -> None:
+    """Add ``--labels`` and ``--classes``; ``folder`` is where ``real`` is looked for."""
+    add(
+        "--labels",
+        metavar="FILE",
+        help="reassessed labels (ImageNet-ReaL), where several classes of an image may be right: the path of "
+        f"real.json, or `real` if it is in {folder}",
+    )
+    add(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="score among these classes alone, as on ImageNet-A and -R: a text file with a class (id or name) a line, "
+        "or a folder of class folders",
+    )
 
 
 def load(arguments: argparse.Namespace, mode: str):
@@ -93,10 +132,29 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 def run_eval(arguments: argparse.Namespace) -> int:
     """Evaluate."""
-    cfg = load(arguments, "eval")
-    from ppcls_ext.engine.evaluator import evaluate
+    from ppcls_ext.engine.predictions import PredictionsFileError, check_suffix
 
-    evaluate(cfg, arguments.random_weights)
+    if arguments.save_topk is not None and arguments.save_predictions is None:
+        raise UsageError("--save_topk needs --save_predictions")
+    if arguments.imagenet_c is not None:
+        given = [name for name in ("save_predictions", "labels") if getattr(arguments, name) is not None]
+        if given:
+            raise UsageError(f"--imagenet_c evaluates 75 sets of images; it does not go with --{given[0]}")
+    try:
+        if arguments.save_predictions is not None:
+            check_suffix(arguments.save_predictions)
+    except PredictionsFileError as error:
+        raise UsageError(f"--save_predictions: {error}") from None
+    cfg = load(arguments, "eval")
+    from ppcls_ext.engine.evaluator import EvaluationOptions, evaluate
+
+    if arguments.imagenet_c is not None:
+        from ppcls_ext.engine.imagenet_c import evaluate_imagenet_c
+
+        evaluate_imagenet_c(cfg, arguments.imagenet_c, arguments.random_weights, arguments.classes)
+        return OK
+    options = EvaluationOptions(arguments.save_predictions, arguments.save_topk, arguments.labels, arguments.classes)
+    evaluate(cfg, arguments.random_weights, options)
     return OK
 
 

@@ -31,6 +31,11 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
+def is_list(path: Union[str, Path]) -> bool:
+    """Return whether a path names a list of images rather than an image or a folder."""
+    return str(path).lower().endswith(LIST_SUFFIXES) and not os.path.isdir(path)
+
+
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder of this name is hidden: ``.ipynb_checkpoints``, ``._0.jpg``, ``.cache``."""
     return name.startswith(".")

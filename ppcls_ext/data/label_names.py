@@ -15,7 +15,7 @@ from ppcls_ext.data.text_files import Line, TextFile, read_text_file, shown
 logger = logging.getLogger("ppcls_ext")
 
 #: Label files that come with the package, by the word that stands for one in place of a path.
-BUNDLED = {"imagenet1k": Path(__file__).with_name("labels") / "imagenet1k.txt"}
+BUNDLED = {name: Path(__file__).with_name("labels") / f"{name}.txt" for name in ("imagenet1k", "imagenet1k_wnids")}
 MAX_BYTES = 64 << 20
 SHOWN_IDS = 10
 #: ``0 cat``, ``0<tab>cat``, ``0,cat``, ``0: cat``

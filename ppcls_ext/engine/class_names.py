@@ -67,6 +67,15 @@ def prediction_labels(cfg: Config, class_num: int) -> list[str]:
     return names
 
 
+def table_names(cfg: Config) -> list[str]:
+    """Return the name of each class for tables; the ids where :func:`prediction_labels` finds a fault."""
+    try:
+        return prediction_labels(cfg, cfg.Arch.class_num)
+    except (OSError, ValueError) as error:
+        logger.warning("tables name the classes by their ids: %s", error)
+        return [str(number) for number in range(cfg.Arch.class_num)]
+
+
 def _recorded(weights: object) -> Optional[list[str]]:
     if not isinstance(weights, str):
         return None

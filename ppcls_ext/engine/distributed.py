@@ -49,3 +49,18 @@ class Session:
         values = np.zeros(self.world_size)
         values[self.rank] = value
         return self.sum(values)
+
+    def gather_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows of all processes, those of rank 0 first; every process must call it.
+
+        Args:
+            rows: int64 or float32 ``[n, ...]``; n may differ from process to process, the rest must not.
+        """
+        if self.world_size == 1:
+            return rows
+        counts = self.gather(len(rows)).astype(np.int64)
+        padded = np.zeros((max(1, int(counts.max())), *rows.shape[1:]), rows.dtype)
+        padded[: len(rows)] = rows
+        parts: list = []
+        dist.all_gather(parts, paddle.to_tensor(padded))
+        return np.concatenate([part.numpy()[:count] for part, count in zip(parts, counts)])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Mapping, Sequence, Union
+from typing import TYPE_CHECKING, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
+from ppcls_ext.metrics.confusion import ConfusionMatrix
+from ppcls_ext.metrics.per_class import F1, PerClass, Precision, Recall
 from ppcls_ext.metrics.topk import TopkAcc
 from ppcls_ext.metrics.tpr_at_fpr import TprAtFpr
 from ppcls_ext.utils.spelling import nearest
@@ -13,14 +15,22 @@ from ppcls_ext.utils.spelling import nearest
 if TYPE_CHECKING:
     import paddle
 
-METRICS = {"TopkAcc": TopkAcc, "TprAtFpr": TprAtFpr}
+METRICS = {
+    "TopkAcc": TopkAcc,
+    "TprAtFpr": TprAtFpr,
+    "Precision": Precision,
+    "Recall": Recall,
+    "F1": F1,
+    "PerClass": PerClass,
+    "ConfusionMatrix": ConfusionMatrix,
+}
 
 
 class Metrics:
     """Several metrics as one.
 
     Attributes:
-        criterion: name of the figure that "best" is judged by: the first of the first metric.
+        criterion: name of the figure that "best" is judged by: the first one; None where no metric has a figure.
         names: names of all figures, in the order of the YAML.
     """
 
@@ -30,7 +40,7 @@ class Metrics:
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
         if repeated:
             raise ValueError(f"Metric: {', '.join(repeated)} is asked for more than once")
-        self.criterion = self.names[0]
+        self.criterion: Optional[str] = self.names[0] if self.names else None
 
     def update(self, logits: Union[paddle.Tensor, Mapping], labels: paddle.Tensor) -> None:
         """Count a batch; ``logits`` may be a mapping that holds them under ``logits``."""
@@ -55,6 +65,20 @@ class Metrics:
     def compute(self) -> dict:
         """Return the figures by name, for example ``{"top1": 0.5, "top5": 0.8}``."""
         return {name: value for metric in self._metrics for name, value in metric.compute().items()}
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether one of the metrics is a table."""
+        return any(hasattr(metric, "table") for metric in self._metrics)
+
+    def tables(self, class_names: Optional[Sequence[str]] = None) -> dict:
+        """Return what is too much for a line of the log, by name: ``{"per_class": [header, row, ...]}``.
+
+        Args:
+            class_names: names of the classes by id, ``[class_num]``; by default the ids.
+        """
+        with_tables = [metric for metric in self._metrics if hasattr(metric, "table")]
+        return {metric.table_name: metric.table(class_names) for metric in with_tables}
 
     def reset(self) -> None:
         """Discard all samples."""

@@ -119,7 +119,7 @@ def test_the_command_writes_a_table_and_json(tmp_path, capsys):
     assert "computes on Place(cpu)" in capsys.readouterr().out
     report = json.loads(output.read_text())
     assert report["findings"][0]["outcome"] == "pass"
-    assert report["machine"]["device"] == "cpu" and "numpy" in report["machine"]["packages"]
+    assert report["machine"]["device"] == "cpu" and "numpy" in report["machine"]["versions"]
 
 
 def test_the_exit_code_says_whether_a_check_failed(monkeypatch, capsys):

@@ -11,6 +11,7 @@ from ppcls_ext import plugin
 from ppcls_ext.config import ConfigError
 from ppcls_ext.config.checks.backbone import factory_arguments
 from ppcls_ext.data.shards import write_shards
+from ppcls_ext.metrics import build_metrics
 
 pytestmark = pytest.mark.compat
 
@@ -314,6 +315,30 @@ def test_k_above_the_number_of_classes(sample):
     problem = sample.problem("Metric.Eval.0.TopkAcc.topk=[1, 5]")
     assert "Metric.Eval.0.TopkAcc.topk: got 5; expected at most the number of classes, Arch.class_num = 3" in problem
     assert "Infer.PostProcess.topk: got 5" in sample.problem("Infer.PostProcess.topk=5", mode="infer")
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        (
+            "Metric.Train=[{PerClass: }]",
+            "Metric.Train.0.PerClass: a table of a whole evaluation; expected in Metric.Eval",
+        ),
+        ("Metric.Eval=[{F1: }, {F1: {average: macro}}]", "Metric.Eval.1.F1: macro is asked for more than once"),
+        ("Metric.Eval=[{PerClass: }, {PerClass: }]", "Metric.Eval.1.PerClass: the table is asked for more than once"),
+        ("Metric.Eval=[{ConfusionMatrix: }]", "Metric.Eval: ConfusionMatrix has no figure to choose the best model by"),
+        ("Metric.Eval=[{Recall: {average: median}}]", "median"),
+        ("Metric.Eval=[{Precison: }]", "did you mean Metric.Eval.0.Precision?"),
+    ],
+)
+def test_metrics_of_classes_that_cannot_be(sample, override, message):
+    assert message in sample.problem(override)
+
+
+def test_metrics_of_classes(sample):
+    config = sample.load("Metric.Eval=[{F1: {average: weighted}}, {Recall: }, {PerClass: }, {ConfusionMatrix: }]")
+    metrics = build_metrics(config.section("Metric.Eval"), 3)
+    assert metrics.names == ["f1_weighted", "recall_macro", "mean_class_accuracy"] and metrics.has_tables
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -14,15 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Iterator, Mapping, Optional, Sequence
 
-from ppcls_ext.utils.cpu_features import cpu_features
-from ppcls_ext.utils.cpu_settings import VARIABLES, usable_cores
-from ppcls_ext.version import __version__
-
 PASS, FAIL, SKIPPED = "pass", "fail", "skipped"
-PACKAGES = (
-    "paddlepaddle paddlepaddle-gpu paddleclas numpy opencv-python opencv-python-headless pillow simplejpeg onnx "
-    "onnxruntime onnxruntime-gpu openvino"
-).split()
 #: Seconds for a check beside those that it is asked to measure.
 TIMEOUT = 600
 
@@ -44,25 +34,6 @@ class Finding:
     def to_dict(self) -> dict:
         """Return all fields as plain data."""
         return asdict(self)
-
-
-def machine() -> dict:
-    """Return what an issue should say of the machine; Paddle is not imported."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "ppcls_ext": __version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cores": usable_cores(),
-        "cpu": cpu_features(),
-        "packages": versions,
-        "environment": {name: os.environ[name] for name in sorted(os.environ) if name in VARIABLES},
-    }
 
 
 def with_this_package(environment: Mapping[str, str]) -> dict:

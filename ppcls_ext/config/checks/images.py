@@ -11,7 +11,7 @@ from ppcls_ext.data.batch_ops.pipeline import label_smoothing
 from ppcls_ext.data.build import DATASETS, dataset_arguments, sampler_problems
 from ppcls_ext.data.cifar import ARCHIVES
 from ppcls_ext.data.image_folder import class_names_of, label_file_problem
-from ppcls_ext.data.label_names import read_class_id_map
+from ppcls_ext.data.label_names import label_file, read_class_id_map
 from ppcls_ext.data.loader import device_normalization_problem
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops
 from ppcls_ext.data.summary import LabelSummary, inspect_labels, relabel_problem
@@ -122,7 +122,7 @@ def _labels(report: Report, key: str, section: dict) -> Optional[LabelSummary]:
         report.wrong(f"{key}.image_root", f"got {section['image_root']!r}; there is no such folder")
     for name in ("cls_label_path", "class_id_map_file"):
         path = section.get(name)
-        if path is not None and not os.path.exists(path):
+        if path is not None and not os.path.exists(label_file(path) if name == "class_id_map_file" else path):
             absent = True
             report.wrong(f"{key}.{name}", f"got {path!r}; there is no such file")
     archive = ARCHIVES.get(section["name"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 from ppcls_ext.config.report import Report
 from ppcls_ext.losses import build_loss
@@ -74,13 +75,15 @@ def check_losses(report: Report) -> None:
 
 
 def check_metrics(report: Report) -> None:
-    """Check the values of k against the number of classes."""
+    """Check the metrics against the number of classes and against each other."""
     if report.mode not in ("train", "eval") or report.config.Metric is None:
         return
     class_num = report.config.Arch.class_num
     for split in ("Train", "Eval") if report.mode == "train" else ("Eval",):
         seen: list = []
-        for index, item in enumerate(getattr(report.config.Metric, split) or []):
+        items = getattr(report.config.Metric, split) or []
+        _check_tables(report, split, items)
+        for index, item in enumerate(items):
             if item.TprAtFpr is not None and class_num < 2:
                 report.wrong(
                     f"Metric.{split}.{index}.TprAtFpr", f"needs two classes or more, Arch.class_num is {class_num}"
@@ -92,6 +95,30 @@ def check_metrics(report: Report) -> None:
                 if k in seen:
                     report.wrong(key, f"top{k} is asked for more than once")
                 seen.append(k)
+
+
+def _check_tables(report: Report, split: str, items: list) -> None:
+    """Check the metrics that are tables: of a whole evaluation, once each, beside one with a figure."""
+    figures: set = set()
+    for index, item in enumerate(items):
+        for name in ("PerClass", "ConfusionMatrix"):
+            if getattr(item, name) is not None and split == "Train":
+                report.wrong(f"Metric.Train.{index}.{name}", "a table of a whole evaluation; expected in Metric.Eval")
+        for name, averages in _averages(item):
+            for average in averages:
+                if (name, average) in figures:
+                    report.wrong(f"Metric.{split}.{index}.{name}", f"{average} is asked for more than once")
+                figures.add((name, average))
+    if report.mode == "train" and items and all(item.ConfusionMatrix is not None for item in items):
+        report.wrong(
+            f"Metric.{split}", "ConfusionMatrix has no figure to choose the best model by; add one such as TopkAcc"
+        )
+
+
+def _averages(item: Any) -> list:
+    """Return (metric, averages) of an item; a table counts as one average."""
+    found = [(name, getattr(item, name)) for name in ("Precision", "Recall", "F1", "PerClass", "ConfusionMatrix")]
+    return [(name, getattr(value, "average", ["the table"])) for name, value in found if value is not None]
 
 
 def check_evaluation(report: Report) -> None:

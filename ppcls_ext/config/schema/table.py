@@ -108,6 +108,8 @@ def default_text(info: FieldInfo) -> str:
         return REQUIRED
     if info.default is None:
         return UNSET
+    if isinstance(info.default, list):
+        return f"[{', '.join(map(str, info.default))}]"
     return f"{info.default:g}" if isinstance(info.default, float) else str(info.default)
 
 

@@ -94,12 +94,47 @@ class TprAtFprArguments(Section):
     max_fpr: Annotated[Float, Field(ge=0, le=1)] = Field(0.001, description="greatest false-positive rate allowed")
 
 
-@with_keys(_not_supported("metric", METRICS_OF_PADDLECLAS, "TopkAcc, TprAtFpr"))
+def _as_text_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class AverageArguments(Section):
+    """How a figure of each class becomes one."""
+
+    average: Annotated[
+        List[Literal["macro", "weighted", "micro"]], Field(min_length=1), BeforeValidator(_as_text_list)
+    ] = Field(
+        ["macro"],
+        description="macro: the mean over the classes that occur; weighted: by their samples; micro: over all samples, "
+        "which is the accuracy",
+    )
+
+
+class NoArguments(Section):
+    """A metric without arguments."""
+
+
+@with_keys(
+    _not_supported(
+        "metric",
+        METRICS_OF_PADDLECLAS,
+        "TopkAcc, TprAtFpr, Precision, Recall, F1, PerClass, ConfusionMatrix",
+    )
+)
 class MetricItem(OneKey):
     """One metric."""
 
     TopkAcc: Optional[TopkAccArguments] = Field(None, description="top-k accuracy")
     TprAtFpr: Optional[TprAtFprArguments] = Field(None, description="true-positive rate at max_fpr, for two classes")
+    Precision: Optional[AverageArguments] = Field(None, description="share of a class's predictions that are right")
+    Recall: Optional[AverageArguments] = Field(None, description="share of a class's samples that are found")
+    F1: Optional[AverageArguments] = Field(None, description="harmonic mean of precision and recall")
+    PerClass: Optional[NoArguments] = Field(
+        None, description="precision, recall, F1 and samples of each class, as a table; evaluation only"
+    )
+    ConfusionMatrix: Optional[NoArguments] = Field(
+        None, description="samples of each class by predicted class, as a table; evaluation only"
+    )
 
 
 class MetricSection(Section):

@@ -23,6 +23,8 @@ class Topk:
 
     topk: int
     label_list: Sequence[str]
+    #: Whether a result also holds the score of each class, unrounded, as ``all_scores``.
+    all_scores: bool = False
 
     def __call__(self, scores: np.ndarray, file_names: Sequence[str]) -> list[dict]:
         """Return one result a row, with PaddleClas's keys.
@@ -46,6 +48,7 @@ class Topk:
                 "scores": [round(float(score), SCORE_DECIMALS) for score in row[ids]],
                 "label_names": [self.label_list[i] for i in ids],
                 "file_name": str(name),
+                **({"all_scores": row.tolist()} if self.all_scores else {}),
             }
             for row, ids, name in zip(scores, order, file_names)
         ]

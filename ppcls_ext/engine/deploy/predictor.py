@@ -46,6 +46,7 @@ class Predictor:
         workers: threads that read and preprocess while the model runs; 0: none.
         verify: whether to compare the graph and its weights with the checksums in ``inference.yml``, which reads them
             once; an export that has none, such as PaddleClas's, is taken as it is.
+        all_scores: whether a result also holds the probability of each class, unrounded, as ``all_scores``.
         engine: ``paddle``, ``onnxruntime``, ``openvino``, or ``auto``: the fastest that is installed and whose graph is
             in the folder, see :func:`ppcls_ext.engine.deploy.engines.choice.choose_engine`.
 
@@ -71,6 +72,7 @@ class Predictor:
         workers: int = 0,
         verify: bool = True,
         engine: str = AUTO,
+        all_scores: bool = False,
     ):
         _check_count("workers", workers, 0, MAX_THREADS)
         for name, value, most in (
@@ -88,7 +90,7 @@ class Predictor:
         self.workers = workers
         self.engine: Engine = open_choice(choice, device, threads)
         self._preprocess = build_transforms(outside(self.config, choice.graph.inside))
-        self._topk = Topk(topk or self.config.topk, self.config.label_list)
+        self._topk = Topk(topk or self.config.topk, self.config.label_list, all_scores)
 
     def predict(self, images: Union[Image, Iterable[Image]]) -> list[dict]:
         """Classify images.

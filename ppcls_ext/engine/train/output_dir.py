@@ -25,7 +25,7 @@ logger = logging.getLogger("ppcls_ext")
 
 LOCK_NAME = "train.lock"
 #: What a run leaves that is killed while it writes a file aside (:func:`ppcls_ext.utils.files.write_atomically`).
-_LEFTOVER = re.compile(r".*\.(yaml|json)\.\d+\.tmp")
+_LEFTOVER = re.compile(r".*\.(yaml|json|csv)\.\d+\.tmp")
 
 
 class OutputDirError(RuntimeError):

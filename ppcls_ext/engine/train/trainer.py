@@ -337,13 +337,13 @@ class Trainer:
         self._keep_if_best(result, epoch, self.state.best, "best_model", "best metric")
         if self.state.ema:
             with self.state.ema.applied():
-                averaged = self._figures(evaluator, epoch)
+                averaged = self._figures(evaluator, epoch, "_ema")
             self.history[-1].update({f"eval_ema_{name}": value for name, value in averaged.items()})
             self._keep_if_best(averaged, epoch, self.state.best_ema, "best_model_ema", "best metric ema")
 
-    def _figures(self, evaluator: Evaluator, epoch: int) -> dict:
+    def _figures(self, evaluator: Evaluator, epoch: int, suffix: str = "") -> dict:
         try:
-            return evaluator.run(self.model, epoch)
+            return evaluator.run(self.model, epoch, suffix)
         except InvalidLogitsError as error:
             raise NonFiniteStateError(
                 f"evaluation after epoch {epoch}: {error}. The epoch was not saved, {self._last_good()}"

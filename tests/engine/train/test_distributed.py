@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from ppcls_ext.engine.distributed import Session
+from ppcls_ext.engine.predictions import read_predictions
 from ppcls_ext.engine.train.checkpoint import CheckpointError, load_checkpoint
 from ppcls_ext.utils.state_dict import state_arrays
 
+TABLES = ("per_class", "confusion_matrix")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -30,10 +33,11 @@ def launch_command(script: str, config: Path, *overrides: str, processes: int, l
     return command
 
 
-def launch(runs, script: str, *overrides: str, processes: int) -> str:
+def launch(runs, script: str, *overrides: str, processes: int, options: tuple = ()) -> str:
     """Run a script of ``tools/`` and return what the main process printed."""
     log_dir = runs.folder / f"log_{processes}"
     command = launch_command(script, runs.write(), *overrides, processes=processes, log_dir=log_dir)
+    command += map(str, options)
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=runs.folder)
     logs = {path.name: path.read_text() for path in log_dir.glob("workerlog.*")}
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:] + str(logs)[-3000:]
@@ -120,16 +124,32 @@ def test_copies_of_different_age_are_refused(runs, monkeypatch):
 @pytest.mark.compat
 @pytest.mark.slow
 def test_evaluation_counts_every_sample_once(runs):
-    """Defect 25: evaluation runs on two CPU processes; 43 samples, batches of 16 a process, none twice."""
+    """Defect 25: evaluation runs on two CPU processes; 43 samples, batches of 16 a process, none twice.
+
+    Tables and saved predictions are those of one process, in the order of the list.
+    """
     _, summary = runs.train()
     weights = f"Global.pretrained_model={runs.output_dir / 'latest'}"
     expected = summary["history"][-1]
+    runs.config["Metric"]["Eval"] += [{"F1": {"average": "weighted"}}, {"PerClass": {}}, {"ConfusionMatrix": {}}]
+    tables, saved = [], []
     for processes in (1, 2):
-        printed = launch(runs, "eval.py", weights, processes=processes)
+        path = runs.folder / f"{processes}.npz"
+        options = ("--save_predictions", path, "-o", f"Global.output_dir={runs.folder / str(processes)}")
+        printed = launch(runs, "eval.py", weights, processes=processes, options=options)
         assert "[Eval] 43 samples" in printed
-        figures = re.findall(r"\[Avg\]CELoss: (\S+), loss: \S+, top1: (\S+), top5: (\S+)", printed)[-1]
+        figures = re.findall(
+            r"\[Avg\]CELoss: (\S+), loss: \S+, top1: (\S+), top5: (\S+), f1_weighted: (\S+),", printed
+        )[-1]
+        saved.append(read_predictions(path))
         wanted = [expected[f"eval_{name}"] for name in ("CELoss", "top1", "top5")]
+        wanted.append(f1_score(saved[0].labels, saved[0].ranked(1)[:, 0], average="weighted", zero_division=0))
         np.testing.assert_allclose(np.array(figures, dtype=float), wanted, atol=1.5e-5)
+        tables.append([(runs.folder / str(processes) / f"{name}.csv").read_text() for name in TABLES])
+    assert tables[0] == tables[1] and len(tables[0][0].splitlines()) == 11
+    one, two = saved
+    assert one.files == two.files and len(one) == 43 and one.labels.tolist() == two.labels.tolist()
+    np.testing.assert_allclose(two.scores, one.scores, atol=1e-5)
 
 
 @pytest.mark.slow
