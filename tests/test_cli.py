@@ -27,6 +27,7 @@ COMMANDS = (
     "export",
     "quantize",
     "predict",
+    "serve",
     "report",
     "benchmark",
     "convert",

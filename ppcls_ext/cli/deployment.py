@@ -31,10 +31,11 @@ def add_commands(commands) -> None:
     add(
         "--format",
         nargs="+",
-        choices=("default", "legacy", "onnx"),
+        choices=("default", "legacy", "onnx", "triton"),
         default=["default"],
         help="one or several. default: what this Paddle writes (3.x inference.json, 2.6 inference.pdmodel); "
-        "legacy: inference.pdmodel on both, as PaddleClas's own predictor needs it; onnx: inference.onnx",
+        "legacy: inference.pdmodel on both, as PaddleClas's own predictor needs it; onnx: inference.onnx; triton: "
+        "that and a model repository for Triton",
     )
     add(
         "--onednn",

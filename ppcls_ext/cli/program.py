@@ -18,6 +18,7 @@ from ppcls_ext.cli import (
     prediction,
     quantization,
     recipes,
+    serving,
     training,
 )
 from ppcls_ext.cli.parser import PROGRAM, Parser
@@ -31,6 +32,7 @@ GROUPS = (
     deployment,
     quantization,
     prediction,
+    serving,
     analysis,
     benchmark,
     data,

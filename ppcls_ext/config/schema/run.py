@@ -30,7 +30,6 @@ _GLOBAL_OF_PADDLECLAS = {
     "feature_binarize": unsupported(_RETRIEVAL),
     "sim_block_size": unsupported(_RETRIEVAL),
     "uniform_output_enabled": unsupported(_PADDLEX),
-    "pdx_model_name": unsupported(_PADDLEX),
     "hpi_config_path": unsupported(_PADDLEX),
     "export_for_fd": ignored("inference.yml is always written"),
     "image_channel": ignored("Arch decides the number of channels"),
@@ -101,6 +100,9 @@ class GlobalSection(Section):
         [3, 224, 224], description="[channels, height, width] of the exported model's input"
     )
     save_inference_dir: FolderName = Field("./inference", description="folder of the exported model")
+    pdx_model_name: Optional[FolderName] = Field(
+        None, description="model name in inference.yml, one that PaddleX knows; unset: Arch.name"
+    )
 
 
 _RECOGNITION = "models with a separate head (RecModel, Head, Neck) are not supported"

@@ -41,6 +41,7 @@ from ppcls_ext.engine.deploy.paddle_writing import (
     write_paddle_graph,
 )
 from ppcls_ext.engine.deploy.placing import move_into_place
+from ppcls_ext.engine.deploy.triton import check_place, write_repository
 from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import load_trained, logits_of
 from ppcls_ext.version import __version__
@@ -49,7 +50,7 @@ logger = logging.getLogger("ppcls_ext")
 
 #: Files whose sizes and checksums inference.yml states.
 RECORDED_SUFFIXES = (*PADDLE_SUFFIXES, ".pdiparams", ".onnx", ".data")
-FORMATS = ("default", "legacy", "onnx")
+FORMATS = ("default", "legacy", "onnx", "triton")
 
 
 class InferenceModel(nn.Layer):
@@ -101,7 +102,8 @@ def export(
         cfg: the validated config; ``Global.pretrained_model`` names the weights.
         format: one or several. ``default`` is what this Paddle writes: ``inference.json`` (3.x) or
             ``inference.pdmodel`` (2.6). ``legacy`` is ``inference.pdmodel`` on both, which the predictor of PaddleClas
-            2.6 reads. ``onnx`` is ``inference.onnx``.
+            2.6 reads. ``onnx`` is ``inference.onnx``. ``triton`` is that too, and a model repository for Triton with a
+            copy of it, see :mod:`ppcls_ext.engine.deploy.triton`.
         onnx: options of the ONNX graph.
         random_weights: accept a config that names no weights; the model then has its initial ones.
         onednn: whether to find out if Paddle Inference may use oneDNN, see
@@ -151,6 +153,8 @@ def check_formats(format: Union[str, Sequence[str]], onnx: Optional[OnnxOptions]
             raise ValueError(f"format is {name!r}; expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
         if formats.count(name) > 1:
             raise ValueError(f"format {name!r} is given twice")
+    if "triton" in formats and "onnx" not in formats:
+        formats.insert(formats.index("triton"), "onnx")  # it is a copy
     if not formats:
         raise ValueError(f"no format is given; expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     if {"default", "legacy"} <= set(formats):
@@ -178,6 +182,8 @@ def _export(
         logger.warning("the model gives the same output for every input, so comparing outputs proves little")
     other = samples_at_another_size(model, (channels, height, width))
     description = _describe(cfg, labels)
+    if "triton" in formats:
+        check_place(folder, description.model_name)
     if onnx is not None:
         writer = _onnx_writer(model, onnx, description.transform_ops)
         for_onnx = [[writer.sample(len(s.images), s.images.shape[1:]) for s in part] for part in (native, other)]
@@ -199,10 +205,12 @@ def _export(
             description.facts.update(_legacy_from_child(cfg, aside, random_weights, onednn))
         if onnx is not None:
             facts = writer.write(aside / ONNX_FILE, channels, (height, width), *for_onnx)
-            if formats == ["onnx"]:
+            if not {"default", "legacy"} & set(formats):
                 description.facts.update(graph=ONNX_FILE, dynamic=facts["dynamic"])
                 description.softmax = facts["outputs"][0] == "probabilities"
             description.facts["onnx"] = facts
+        if "triton" in formats:
+            write_repository(aside, description.model_name, aside / ONNX_FILE, labels)
         description.record(sorted(path for path in aside.iterdir() if path.suffix in RECORDED_SUFFIXES))
         description.save(aside / FILE_NAME)
         move_into_place(aside, folder)
@@ -218,6 +226,8 @@ def _onnx_writer(model: InferenceModel, onnx: OnnxOptions, transform_ops: list) 
 
 def _load(cfg: Config, random_weights: bool = False) -> InferenceModel:
     """Build the model with its weights, in evaluation mode."""
+    if random_weights:
+        paddle.seed(cfg.Global.seed or 0)  # the process that writes the legacy format must get the same ones
     model = InferenceModel(
         load_trained(cfg, "exported", random_weights),
         output_key=cfg.Arch.infer_output_key or "logits",
@@ -252,7 +262,7 @@ def _describe(cfg: Config, labels: list[str]) -> InferenceConfig:
     post_process = cfg.Infer.PostProcess if cfg.Infer is not None else None
     topk = post_process.topk if post_process is not None else 5
     return InferenceConfig(
-        model_name=cfg.Arch.name,
+        model_name=cfg.Global.pdx_model_name or cfg.Arch.name.rpartition(".")[2],
         transform_ops=transform_ops,
         topk=min(topk, len(labels)),
         label_list=labels,

@@ -196,7 +196,7 @@ def portable_transforms(transform_ops: list) -> tuple[list, dict]:
     """Return ``transform_ops`` in the form other readers take, and the arguments of the decoding that was in front.
 
     The scale of NormalizeImage becomes a number, channels-last its usual empty ``order``, ToCHWImage is added where the
-    data set did that by itself.
+    data set did that by itself; arguments that say what is done anyway are left out, since not every reader has them.
 
     Raises:
         ValueError: the scale of NormalizeImage is neither a number nor a fraction such as ``1.0/255.0``.
@@ -209,6 +209,8 @@ def portable_transforms(transform_ops: list) -> tuple[list, dict]:
             decode = {**decode, **(arguments or {})}
         elif name == "NormalizeImage":
             ops.append({name: _portable_normalize(arguments or {})})
+        elif name == "ResizeImage":
+            ops.append({name: _portable_resize(arguments or {})})
         else:
             ops.append({name: arguments})
     channels_first = decode["channel_first"] or any("ToCHWImage" in op for op in ops)
@@ -217,7 +219,17 @@ def portable_transforms(transform_ops: list) -> tuple[list, dict]:
     return ops, decode
 
 
+def _portable_resize(arguments: dict) -> dict:
+    """Leave out what is the default: PaddleX calls OpenCV's bilinear filter otherwise, and has no ``return_numpy``."""
+    arguments = {key: value for key, value in arguments.items() if key != "return_numpy"}
+    if arguments.get("interpolation") in (None, "bilinear") and arguments.get("backend", "cv2") == "cv2":
+        arguments.pop("interpolation", None)
+    return arguments
+
+
 def _portable_normalize(arguments: dict) -> dict:
+    # Without it, the image is float32; PaddleX does not know the argument.
+    arguments = {key: value for key, value in arguments.items() if key != "output_fp16"}
     arguments = {**arguments, "scale": _number(arguments.get("scale"))}
     if arguments.get("order") in (None, "hwc") and "order" in arguments:
         arguments["order"] = ""

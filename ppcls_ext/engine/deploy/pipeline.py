@@ -87,7 +87,7 @@ def _scored(items: Sequence[_Prepared], score: Callable[[np.ndarray], np.ndarray
     if readable:
         named = iter(topk(score(np.stack([item.array for item in readable])), [item.name for item in readable]))
     for item in items:
-        yield _failed(item) if item.array is None else next(named)
+        yield failed(item.name, item.error) if item.array is None else next(named)
 
 
 def _reason(error: Exception) -> str:
@@ -96,8 +96,9 @@ def _reason(error: Exception) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def _failed(item: _Prepared) -> dict:
-    return {"class_ids": [], "scores": [], "label_names": [], "file_name": item.name, "error": item.error}
+def failed(name: str, reason: str) -> dict:
+    """Return the result of an image that cannot be read."""
+    return {"class_ids": [], "scores": [], "label_names": [], "file_name": name, "error": reason}
 
 
 def with_progress(results: Iterable[dict], total: Optional[int] = None) -> Iterator[dict]:

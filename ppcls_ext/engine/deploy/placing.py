@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ppcls_ext.engine.deploy.engines.graphs import PADDLE_SUFFIXES, PREFIX
 from ppcls_ext.engine.deploy.inference_yml import FILE_NAME
+from ppcls_ext.engine.deploy.triton import remove_repositories
 from ppcls_ext.utils.files import flush
 
 #: What quantising came to; it belongs to the graph beside it.
@@ -21,11 +22,13 @@ def move_into_place(aside: Path, folder: Path) -> None:
     would be wrong beside the new weights.
     """
     new = sorted(aside.iterdir(), key=lambda path: (path.name == FILE_NAME, path.suffix in (*PADDLE_SUFFIXES, ".onnx")))
-    for path in new:
-        flush(path)
+    for path in aside.rglob("*"):
+        if path.is_file():
+            flush(path)
     weights = (".pdiparams.info", ".pdiparams", ".onnx.data")
     old = [FILE_NAME, REPORT_FILE, *(PREFIX + suffix for suffix in (*PADDLE_SUFFIXES, ".onnx", *weights))]
     for name in old:
         (folder / name).unlink(missing_ok=True)
+    remove_repositories(folder)
     for path in new:
         os.replace(path, folder / path.name)

@@ -12,6 +12,7 @@ from exported_graphs import run_paddle
 from paddle import nn
 
 from ppcls_ext.config import load_config
+from ppcls_ext.data.preprocess import build_transforms
 from ppcls_ext.engine.deploy import exporter, paddle_writing
 from ppcls_ext.engine.deploy.exporter import ExportError, export, uses_pir
 from ppcls_ext.engine.deploy.inference_yml import portable_transforms
@@ -178,6 +179,49 @@ def test_what_the_decoding_was_is_kept_for_our_predictor():
     ops, decode = portable_transforms([{"DecodeImage": {"backend": "pil", "to_rgb": True}}, {"CropImage": {"size": 4}}])
     assert ops == [{"CropImage": {"size": 4}}, {"ToCHWImage": None}]
     assert decode == {"backend": "pil", "to_rgb": True, "channel_first": False}
+
+
+@pytest.mark.parametrize(
+    "arguments, written",
+    [
+        ({"size": 4, "interpolation": "bilinear", "return_numpy": False}, {"size": 4}),
+        ({"size": 4, "interpolation": None, "backend": "cv2"}, {"size": 4, "backend": "cv2"}),
+        ({"size": 4, "interpolation": "bicubic"}, {"size": 4, "interpolation": "bicubic"}),
+        (
+            {"size": 4, "interpolation": "bilinear", "backend": "pil"},
+            {"size": 4, "interpolation": "bilinear", "backend": "pil"},
+        ),
+    ],
+)
+def test_resizing_is_written_in_words_that_paddlex_has_too(arguments, written):
+    """It knows OpenCV's bilinear filter as LINEAR, its default; the pixels must stay the same."""
+    ops, _ = portable_transforms([{"ResizeImage": arguments}])
+    assert ops == [{"ResizeImage": written}, {"ToCHWImage": None}]
+    image = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    before, after = (build_transforms([{"ResizeImage": one}])(image) for one in (arguments, written))
+    np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        ({}, "Sequencer2D_S"),
+        ({"Arch": {"name": "ppcls_ext.Sequencer2D_S"}}, "Sequencer2D_S"),
+        ({"Global": {"pdx_model_name": "ResNet50"}}, "ResNet50"),
+    ],
+)
+def test_the_name_that_is_written(exports, change, name):
+    for section, values in change.items():
+        exports.config[section].update(values)
+    assert exporter._describe(exports.cfg(), ["zero", "one"]).model_name == name
+
+
+def test_random_weights_are_the_same_in_every_process_of_an_export(exports):
+    """The legacy format is written by a process of its own; both formats of one export must be one model."""
+    exports.config["Global"]["pretrained_model"] = None
+    images = paddle.ones([1, *NATIVE])
+    first, second = (exporter._load(exports.cfg(), random_weights=True)(images).numpy() for _ in range(2))
+    np.testing.assert_array_equal(first, second)
 
 
 # ---- the models -------------------------------------------------------------------------------------------------
@@ -371,7 +415,7 @@ def test_weights_that_are_not_finite_are_not_exported(exports):
 
 
 def test_the_format_is_checked(exports):
-    with pytest.raises(ValueError, match="format is 'tensorrt'; expected default, legacy or onnx"):
+    with pytest.raises(ValueError, match="format is 'tensorrt'; expected default, legacy, onnx or triton"):
         exports.export("tensorrt")
 
 
