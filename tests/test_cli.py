@@ -25,6 +25,7 @@ COMMANDS = (
     "infer",
     "launch",
     "export",
+    "quantize",
     "predict",
     "serve",
     "report",

@@ -61,6 +61,7 @@ def test_the_registry_answers():
         "ppcls_ext.data.preprocess",
         "ppcls_ext.engine.deploy.pipeline",
         "ppcls_ext.engine.deploy.postprocess",
+        "ppcls_ext.engine.deploy.quantization.quantizer",
         "ppcls_ext.engine.deploy.serving.app",
         "ppcls_ext.engine.predictions.deployed",
         "ppcls_ext.metrics.agreement",

@@ -16,6 +16,7 @@ from ppcls_ext.cli import (
     foreign,
     models,
     prediction,
+    quantization,
     recipes,
     serving,
     training,
@@ -25,7 +26,20 @@ from ppcls_ext.cli.results import EXIT_CODES, FAILED, INTERRUPTED, OK, USAGE, Us
 from ppcls_ext.version import __version__
 
 #: Each adds its commands, in the order in which help lists them.
-GROUPS = (models, training, deployment, prediction, serving, analysis, benchmark, data, recipes, doctor, foreign)
+GROUPS = (
+    models,
+    training,
+    deployment,
+    quantization,
+    prediction,
+    serving,
+    analysis,
+    benchmark,
+    data,
+    recipes,
+    doctor,
+    foreign,
+)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

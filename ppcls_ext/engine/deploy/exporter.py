@@ -40,10 +40,10 @@ from ppcls_ext.engine.deploy.paddle_writing import (
     uses_pir,
     write_paddle_graph,
 )
-from ppcls_ext.engine.deploy.triton import check_place, remove_repositories, write_repository
+from ppcls_ext.engine.deploy.placing import move_into_place
+from ppcls_ext.engine.deploy.triton import check_place, write_repository
 from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import load_trained, logits_of
-from ppcls_ext.utils.files import flush
 from ppcls_ext.version import __version__
 
 logger = logging.getLogger("ppcls_ext")
@@ -213,7 +213,7 @@ def _export(
             write_repository(aside, description.model_name, aside / ONNX_FILE, labels)
         description.record(sorted(path for path in aside.iterdir() if path.suffix in RECORDED_SUFFIXES))
         description.save(aside / FILE_NAME)
-        _move_into_place(aside, folder)
+        move_into_place(aside, folder)
     logger.info('Export succeeded! The inference model exported has been saved in "%s".', folder / PREFIX)
 
 
@@ -287,26 +287,6 @@ def _evaluation_transforms(cfg: Config) -> tuple[str, list]:
     if cfg.Infer is not None and cfg.Infer.transforms:
         return "Infer", cfg.Infer.transforms
     raise ExportError("the config has neither DataLoader.Eval nor Infer.transforms: the preprocessing is not known")
-
-
-def _move_into_place(aside: Path, folder: Path) -> None:
-    """Exchange the files of the old export for the new ones.
-
-    Not one step, but at every instant the folder holds one export or none: a reader needs ``inference.yml`` and the
-    graph, which go first and come last. Both formats name their weights alike, so an old graph of the other format
-    would be wrong beside the new weights.
-    """
-    new = sorted(aside.iterdir(), key=lambda path: (path.name == FILE_NAME, path.suffix in (*PADDLE_SUFFIXES, ".onnx")))
-    for path in aside.rglob("*"):
-        if path.is_file():
-            flush(path)
-    weights = (".pdiparams.info", ".pdiparams", ".onnx.data")
-    old = [FILE_NAME, *(PREFIX + suffix for suffix in (*PADDLE_SUFFIXES, ".onnx", *weights))]
-    for name in old:
-        (folder / name).unlink(missing_ok=True)
-    remove_repositories(folder)
-    for path in new:
-        os.replace(path, folder / path.name)
 
 
 def _export_in_child(cfg: Config, folder: Path, random_weights: bool, onednn: bool, *overrides: str) -> Path:

@@ -117,10 +117,11 @@ class Predictor:
         ``images`` may be a generator without end: no more than a few batches are in memory.
         """
         return predict_images(
-            inputs_of(images), self._preprocess, self._score, self._topk, self.batch_size, self.workers
+            inputs_of(images), self._preprocess, self.score, self._topk, self.batch_size, self.workers
         )
 
-    def _score(self, images: np.ndarray) -> np.ndarray:
+    def score(self, images: np.ndarray) -> np.ndarray:
+        """Return the probabilities ``[N, classes]`` of preprocessed images ``[N, C, H, W]``."""
         name, output = next(iter(self.engine(images).items()))
         return softmax(output) if name == "logits" else output
 

@@ -93,6 +93,8 @@ def choose_engine(folder: Union[str, Path], config: InferenceConfig, engine: str
     ``auto`` takes, of those whose graph is in the folder and whose package is installed: on a CPU OpenVINO, then ONNX
     Runtime, then Paddle; on a GPU Paddle, then ONNX Runtime.
 
+    For a graph in int8 it takes the engine in which its accuracy was measured (``Export.int8.engine``), or none.
+
     Raises:
         FileNotFoundError: the folder or the graph is not there.
         EngineError: the engine, or every one that fits, is not installed.
@@ -121,7 +123,7 @@ def choose_engine(folder: Union[str, Path], config: InferenceConfig, engine: str
         )
     fitting = [
         Choice(name, graph, _options(name, config))
-        for name in (ON_CPU if device == "cpu" else ON_GPU)
+        for name in _order(config, device)
         if (graph := graphs[ENGINES[name].onnx]) is not None
     ]
     _check_installed([choice.engine for choice in fitting])
@@ -156,6 +158,13 @@ def open_choice(choice: Choice, device: str = "cpu", threads: Optional[int] = No
 
 def _options(engine: str, config: InferenceConfig) -> dict:
     return {"onednn": config.facts.get("onednn")} if engine == "paddle" else {}
+
+
+def _order(config: InferenceConfig, device: str) -> tuple[str, ...]:
+    int8 = config.facts.get("int8")
+    if isinstance(int8, dict) and int8.get("engine") in ENGINES:
+        return (int8["engine"],)
+    return ON_CPU if device == "cpu" else ON_GPU
 
 
 def _check_installed(engines: list) -> None:
