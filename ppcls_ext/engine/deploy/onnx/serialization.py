@@ -10,8 +10,8 @@ import numpy as np
 from ppcls_ext.engine.deploy.onnx.graph import Graph, Node, Tensor
 from ppcls_ext.version import __version__
 
-#: A message of this size or more cannot be written.
-LIMIT = 2**31 - 1
+#: Bytes of weights that a message can hold: it must stay below 2 GiB as a whole, or protobuf cannot even measure it.
+LIMIT = 2**31 - 2**26
 
 
 def to_model(graph: Graph):
@@ -56,7 +56,7 @@ def save(model, path: Path) -> None:
     """Write a message, with the weights in ``<path>.data`` where it would be too large, and check the file."""
     import onnx
 
-    if model.ByteSize() < LIMIT:
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) < LIMIT:
         path.write_bytes(model.SerializeToString())
     else:
         onnx.save_model(model, str(path), save_as_external_data=True, location=f"{path.name}.data")

@@ -17,8 +17,11 @@ from ppcls_ext.config import load_config
 from ppcls_ext.data.preprocess import build_transforms
 from ppcls_ext.engine.deploy import exporter
 from ppcls_ext.engine.deploy.exporter import ExportError, OnnxOptions, export, uses_pir
+from ppcls_ext.engine.deploy.inference_yml import DamagedExportError
+from ppcls_ext.engine.deploy.onnx import serialization
 from ppcls_ext.engine.deploy.onnx.errors import OnnxExportError
 from ppcls_ext.engine.deploy.onnx.normalization import Normalization
+from ppcls_ext.engine.deploy.predictor import Predictor
 
 GRAPH = "inference.json" if uses_pir() else "inference.pdmodel"
 
@@ -319,3 +322,21 @@ def test_the_backbones_of_paddleclas_give_scores_alone(exports, backbone):
 
 def test_the_error_is_one_of_an_export():
     assert issubclass(OnnxExportError, ExportError)
+
+
+@pytest.mark.compat
+def test_weights_that_are_too_large_for_a_message_stand_beside_the_graph(exports, monkeypatch):
+    """They belong to the export: recorded, compared, and read by each engine."""
+    monkeypatch.setattr(serialization, "LIMIT", 10_000)
+    folder = exports.export()
+    assert {"inference.onnx", "inference.onnx.data"} <= exports.files()
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    results = [Predictor(folder, engine=engine, batch_size=2).predict(images) for engine in ("onnxruntime", "openvino")]
+    assert [result["class_ids"] for result in results[0]] == [result["class_ids"] for result in results[1]]
+    data = folder / "inference.onnx.data"
+    data.write_bytes(bytes([data.read_bytes()[0] ^ 1]) + data.read_bytes()[1:])
+    with pytest.raises(DamagedExportError, match="inference.onnx.data is not the file that was exported"):
+        Predictor(folder, engine="onnxruntime")
+    monkeypatch.setattr(serialization, "LIMIT", 10**9)
+    exports.export()
+    assert not data.exists()
