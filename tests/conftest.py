@@ -32,8 +32,11 @@ def restored_registry(monkeypatch):
 
 
 TESTS = Path(__file__).parent
-#: They train, export and fuzz in every test.
-SLOW_FOLDERS = ("engine/train", "engine/deploy", "fuzz", "configs")
+#: They train, export, measure, draw and fuzz in every test.
+SLOW_FOLDERS = (
+    *("engine/train", "engine/deploy", "analysis/benchmark", "analysis/report"),
+    *("benchmarks", "configs", "fuzz"),
+)
 
 
 @pytest.hookimpl(tryfirst=True)  # before the option -m is applied
