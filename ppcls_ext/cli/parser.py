@@ -128,6 +128,18 @@ def add_random_weights(add: Callable) -> None:
     add("--random_weights", action="store_true", help="accept that no weights are given, and use initial ones")
 
 
+def add_engine(add: Callable) -> None:
+    """Add ``--engine`` and ``--device``, for commands that run an exported model."""
+    add(
+        "--engine",
+        choices=("auto", "paddle", "onnxruntime", "openvino"),
+        default="auto",
+        help="what runs the graph; auto: the fastest that is installed and whose graph is in the folder "
+        "(default: %(default)s)",
+    )
+    add("--device", default="cpu", help="cpu, gpu or gpu:<number> (default: %(default)s)")
+
+
 def add_override(
     add: Callable,
     help: str = "replace a value, such as Global.epochs=5; several after one -o, or -o again. Values are read as YAML; "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Sequence
 
 from ppcls_ext.cli.paddle_import import import_paddle
-from ppcls_ext.cli.parser import PROGRAM, Switch, add_command, not_negative, positive
+from ppcls_ext.cli.parser import PROGRAM, Switch, add_command, add_engine, not_negative, positive
 from ppcls_ext.cli.results import FAILED, OK, UsageError, keep_output_clean, print_predictions
 
 if TYPE_CHECKING:
@@ -38,14 +38,7 @@ def add_commands(commands) -> None:
     add("--infer_imgs", required=True, help="an image, a folder, or a text file with one image a line")
     add("--topk", type=positive, help="classes per result (default: as exported)")
     add("--batch_size", type=positive, default=1, help="images per run (default: %(default)s)")
-    add(
-        "--engine",
-        choices=("auto", "paddle", "onnxruntime", "openvino"),
-        default="auto",
-        help="what runs the graph; auto: the fastest that is installed and whose graph is in the folder "
-        "(default: %(default)s)",
-    )
-    add("--device", default="cpu", help="cpu, gpu or gpu:<number> (default: %(default)s)")
+    add_engine(add)
     add("--cpu_threads", type=positive, help="threads on the CPU (default: all cores of this process)")
     add("--workers", type=not_negative, default=2, help="threads that read and preprocess (default: %(default)s)")
     add("--verify", action=Switch, default=True, help="compare the export with its checksums first (default: yes)")

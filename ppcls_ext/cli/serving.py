@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ppcls_ext.cli.paddle_import import import_paddle
-from ppcls_ext.cli.parser import Switch, add_command, not_negative, positive
+from ppcls_ext.cli.parser import Switch, add_command, add_engine, not_negative, positive
 from ppcls_ext.cli.results import OK, UsageError
 
 #: More than the largest batch that pays on a CPU, and than the processes of the largest machine.
@@ -31,14 +31,7 @@ def add_commands(commands) -> None:
     add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all of this machine (default: %(default)s)")
     add("--port", type=not_negative, default=8000, help="0: a free one, which is printed (default: %(default)s)")
     add("--workers", type=positive, default=1, help="processes, each with its own model (default: %(default)s)")
-    add(
-        "--engine",
-        choices=("auto", "paddle", "onnxruntime", "openvino"),
-        default="auto",
-        help="what runs the graph; auto: the fastest that is installed and whose graph is in the folder "
-        "(default: %(default)s)",
-    )
-    add("--device", default="cpu", help="cpu, gpu or gpu:<number> (default: %(default)s)")
+    add_engine(add)
     add("--cpu_threads", type=positive, help="threads of the model in a process (default: its share of all cores)")
     add("--topk", type=positive, help="classes per result, unless a request says so (default: as exported)")
     add("--batch_size", type=positive, default=16, help="the most images in a run of the model (default: %(default)s)")
