@@ -94,6 +94,8 @@ def run(kind: str, arguments: Sequence[str], folder: Path) -> Outcome:
         arguments: the command's name and its arguments.
         folder: current folder of the command, which its output folder is in.
     """
+    if arguments[0] == "export":
+        arguments = [*arguments, "--no_onednn"]  # that is tried in a process of its own, which nothing here watches
     before = os.getcwd()
     os.chdir(folder)
     try:

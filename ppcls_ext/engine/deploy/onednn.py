@@ -54,7 +54,7 @@ def try_onednn(graph: GraphFiles, samples: Sequence[Sample]) -> dict:
     if all(np.array_equal(row, samples[0].output[0]) for sample in samples for row in sample.output):
         reason: Optional[str] = "the model gives the same output for every input, so a comparison would prove nothing"
     else:
-        with tempfile.TemporaryDirectory(prefix="ppcls_ext-onednn-") as name:
+        with tempfile.TemporaryDirectory(dir=graph.path.parent, prefix=".onednn-") as name:
             reason = _try(graph, samples, Path(name), found)
     found["use"] = reason is None
     if reason is not None:
