@@ -6,6 +6,8 @@ those for operands of one shape; a product of matrices with ones spreads the ope
 
 from __future__ import annotations
 
+import math
+
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
@@ -39,5 +41,6 @@ def spread(values: paddle.Tensor, x: paddle.Tensor) -> paddle.Tensor:
     # Autocast makes one of two types half, and would do so with the product here.
     if not paddle.in_dynamic_mode() or not x.place.is_cpu_place() or values.dtype != x.dtype:
         return values if values.ndim == 1 else values.reshape([-1] + [1] * (x.ndim - 2) + [values.shape[-1]])
-    ones = paddle.ones([x.size // values.size, 1], dtype=values.dtype)
+    # By shapes: Paddle 2.6 takes the attribute `size` for a method in what it has converted for tracing.
+    ones = paddle.ones([math.prod(x.shape[values.ndim - 1 : -1]), 1], dtype=values.dtype)
     return paddle.matmul(ones, values.unsqueeze(-2)).reshape(x.shape)
