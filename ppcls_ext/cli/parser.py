@@ -134,8 +134,8 @@ def add_engine(add: Callable) -> None:
         "--engine",
         choices=("auto", "paddle", "onnxruntime", "openvino"),
         default="auto",
-        help="what runs the graph; auto: the fastest that is installed and whose graph is in the folder "
-        "(default: %(default)s)",
+        help="what runs the graph; auto: on a CPU the first of OpenVINO, ONNX Runtime and Paddle that is installed and "
+        "whose graph is in the folder (default: %(default)s)",
     )
     add("--device", default="cpu", help="cpu, gpu or gpu:<number> (default: %(default)s)")
 

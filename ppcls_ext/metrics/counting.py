@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import paddle
 
 
-class CountingMetric:
-    """The parent of metrics that count pairs of (class, predicted class).
+class Counts:
+    """The parent of metrics whose state is one array of whole numbers, float64: exact up to 2**53.
 
     Args:
-        shape: of the counts, float64: exact up to 2**53.
+        shape: of the array.
         class_num: number of classes.
     """
 
@@ -28,12 +28,31 @@ class CountingMetric:
     def _name(self) -> str:
         return type(self).__name__
 
-    def _count(self, classes: np.ndarray, predicted: np.ndarray) -> None:
-        raise NotImplementedError
-
     def reset(self) -> None:
         """Discard all samples."""
         self._counts = np.zeros_like(self._counts)
+
+    def state(self) -> np.ndarray:
+        """Return the counts as one vector; those of several processes may be added."""
+        return self._counts.reshape(-1).copy()
+
+    def load_state(self, state: np.ndarray) -> None:
+        """Take over what :meth:`state` returned, or a sum of such.
+
+        Raises:
+            ValueError: if the length is wrong.
+        """
+        state = np.asarray(state, dtype=np.float64)
+        if state.shape != (self._counts.size,):
+            raise ValueError(f"{self._name}: the state must have shape ({self._counts.size},), got {state.shape}")
+        self._counts = state.reshape(self._counts.shape).copy()
+
+
+class CountingMetric(Counts):
+    """The parent of metrics that count pairs of (class, predicted class)."""
+
+    def _count(self, classes: np.ndarray, predicted: np.ndarray) -> None:
+        raise NotImplementedError
 
     def update(self, logits: paddle.Tensor, labels: paddle.Tensor) -> None:
         """Count a batch; of equal logits the lower class id is the prediction.
@@ -52,21 +71,6 @@ class CountingMetric:
         if samples:
             classes = class_ids(labels.numpy(), samples, self.class_num, self._name)
             self._count(classes, logits.numpy().argmax(axis=1))
-
-    def state(self) -> np.ndarray:
-        """Return the counts as one vector; those of several processes may be added."""
-        return self._counts.reshape(-1).copy()
-
-    def load_state(self, state: np.ndarray) -> None:
-        """Take over what :meth:`state` returned, or a sum of such.
-
-        Raises:
-            ValueError: if the length is wrong.
-        """
-        state = np.asarray(state, dtype=np.float64)
-        if state.shape != (self._counts.size,):
-            raise ValueError(f"{self._name}: the state must have shape ({self._counts.size},), got {state.shape}")
-        self._counts = state.reshape(self._counts.shape).copy()
 
     def _require_samples(self) -> None:
         if not self._counts.any():

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Sequence, Union
 import numpy as np
 
 from ppcls_ext.metrics.classes import class_ids, finite_logits
+from ppcls_ext.metrics.counting import Counts
 
 if TYPE_CHECKING:
     import paddle
 
 
-class TopkAcc:
+class TopkAcc(Counts):
     """Share of the samples whose class is among the k largest logits.
 
     The state is ``[samples, hits for k1, hits for k2, ...]``: whole numbers in float64, exact up to 2**53.
@@ -32,14 +33,9 @@ class TopkAcc:
         for k in topk:
             if not 1 <= k <= class_num:
                 raise ValueError(f"TopkAcc: k must be from 1 to the number of classes, {class_num}, got {k!r}")
+        super().__init__((1 + len(topk),), class_num)
         self.topk = topk
-        self.class_num = class_num
         self.names = [f"top{k}" for k in topk]
-        self.reset()
-
-    def reset(self) -> None:
-        """Discard all samples."""
-        self._sums = np.zeros(1 + len(self.topk), dtype=np.float64)
 
     def update(self, logits: paddle.Tensor, labels: paddle.Tensor) -> None:
         """Count a batch.
@@ -71,22 +67,7 @@ class TopkAcc:
             classes: the right ones, ``[N]``.
         """
         hits = ranked == classes[:, None]
-        self._sums += [len(ranked)] + [hits[:, :k].any(axis=1).sum() for k in self.topk]
-
-    def state(self) -> np.ndarray:
-        """Return the sums; those of several processes may be added."""
-        return self._sums.copy()
-
-    def load_state(self, state: np.ndarray) -> None:
-        """Take over sums that :meth:`state` returned, or a sum of such.
-
-        Raises:
-            ValueError: if the length is wrong.
-        """
-        state = np.asarray(state, dtype=np.float64)
-        if state.shape != self._sums.shape:
-            raise ValueError(f"TopkAcc: the state must have shape {self._sums.shape}, got {state.shape}")
-        self._sums = state.copy()
+        self._counts += [len(ranked)] + [hits[:, :k].any(axis=1).sum() for k in self.topk]
 
     def compute(self) -> dict:
         """Return ``{"top1": share, ...}`` in [0, 1].
@@ -94,6 +75,6 @@ class TopkAcc:
         Raises:
             ValueError: if no sample was counted.
         """
-        if not self._sums[0]:
+        if not self._counts[0]:
             raise ValueError("TopkAcc: no sample was counted, so there is no accuracy")
-        return {name: float(hits / self._sums[0]) for name, hits in zip(self.names, self._sums[1:])}
+        return {name: float(hits / self._counts[0]) for name, hits in zip(self.names, self._counts[1:])}

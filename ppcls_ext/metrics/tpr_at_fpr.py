@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ppcls_ext.metrics.classes import class_ids, finite_logits
+from ppcls_ext.metrics.counting import Counts
 
 if TYPE_CHECKING:
     import paddle
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 THRESHOLDS = (np.arange(10_000) / 10_000).astype(np.float32)
 
 
-class TprAtFpr:
+class TprAtFpr(Counts):
     """The greatest true-positive rate of any threshold whose false-positive rate is at most ``max_fpr``.
 
     For two classes: class 0 is negative, every other one positive, and a sample's score is the softmax probability of
@@ -40,12 +41,8 @@ class TprAtFpr:
             raise ValueError(f"TprAtFpr: max_fpr must be in [0, 1], got {max_fpr!r}")
         if class_num < 2:
             raise ValueError(f"TprAtFpr: the model must have at least 2 classes, got {class_num}")
-        self.max_fpr, self.class_num = max_fpr, class_num
-        self.reset()
-
-    def reset(self) -> None:
-        """Discard all samples."""
-        self._counts = np.zeros((2, len(THRESHOLDS) + 1), dtype=np.float64)
+        super().__init__((2, len(THRESHOLDS) + 1), class_num)
+        self.max_fpr = max_fpr
 
     def update(self, logits: paddle.Tensor, labels: paddle.Tensor) -> None:
         """Count a batch.
@@ -69,21 +66,6 @@ class TprAtFpr:
         passed = np.searchsorted(THRESHOLDS, scores, side="left")  # how many thresholds a score is above
         for row, of_row in enumerate((~positive, positive)):
             self._counts[row] += np.bincount(passed[of_row], minlength=self._counts.shape[1])
-
-    def state(self) -> np.ndarray:
-        """Return the histograms as one vector; those of several processes may be added."""
-        return self._counts.reshape(-1).copy()
-
-    def load_state(self, state: np.ndarray) -> None:
-        """Take over what :meth:`state` returned, or a sum of such.
-
-        Raises:
-            ValueError: if the length is wrong.
-        """
-        state = np.asarray(state, dtype=np.float64)
-        if state.shape != (self._counts.size,):
-            raise ValueError(f"TprAtFpr: the state must have shape ({self._counts.size},), got {state.shape}")
-        self._counts = state.reshape(self._counts.shape).copy()
 
     def compute(self) -> dict:
         """Return the rate, and the false-positive rate and threshold at which it is reached (the lowest such one).

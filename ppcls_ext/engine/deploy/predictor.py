@@ -47,8 +47,8 @@ class Predictor:
         verify: whether to compare the graph and its weights with the checksums in ``inference.yml``, which reads them
             once; an export that has none, such as PaddleClas's, is taken as it is.
         all_scores: whether a result also holds the probability of each class, unrounded, as ``all_scores``.
-        engine: ``paddle``, ``onnxruntime``, ``openvino``, or ``auto``: the fastest that is installed and whose graph is
-            in the folder, see :func:`ppcls_ext.engine.deploy.engines.choice.choose_engine`.
+        engine: ``paddle``, ``onnxruntime``, ``openvino``, or ``auto``: the first in an order of speed that is installed
+            and whose graph is in the folder, see :func:`ppcls_ext.engine.deploy.engines.choice.choose_engine`.
 
     Attributes:
         config: the content of ``inference.yml``.

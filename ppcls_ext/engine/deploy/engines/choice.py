@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Union
@@ -13,8 +12,6 @@ from ppcls_ext.engine.deploy.engines.base import Engine, EngineError
 from ppcls_ext.engine.deploy.engines.graphs import ONNX_FILE, GraphFiles, onnx_graph, paddle_graph
 from ppcls_ext.engine.deploy.inference_yml import InferenceConfig
 from ppcls_ext.utils.spelling import nearest
-
-logger = logging.getLogger("ppcls_ext")
 
 AUTO = "auto"
 
@@ -88,7 +85,7 @@ def check_device(device: str) -> str:
 
 
 def choose_engine(folder: Union[str, Path], config: InferenceConfig, engine: str = AUTO, device: str = "cpu") -> Choice:
-    """Return the engine for an export: the one that is asked for, or the fastest that is installed and fits.
+    """Return the engine for an export: the one that is asked for, or the first that is installed and fits.
 
     ``auto`` takes, of those whose graph is in the folder and whose package is installed: on a CPU OpenVINO, then ONNX
     Runtime, then Paddle; on a GPU Paddle, then ONNX Runtime.
@@ -126,6 +123,8 @@ def choose_engine(folder: Union[str, Path], config: InferenceConfig, engine: str
         for name in _order(config, device)
         if (graph := graphs[ENGINES[name].onnx]) is not None
     ]
+    if not fitting:
+        raise EngineError(f"{folder} holds no graph for {' or '.join(_order(config, device))}; export it again")
     _check_installed([choice.engine for choice in fitting])
     return next(choice for choice in fitting if ENGINES[choice.engine].installed())
 
@@ -157,7 +156,8 @@ def open_choice(choice: Choice, device: str = "cpu", threads: Optional[int] = No
 
 
 def _options(engine: str, config: InferenceConfig) -> dict:
-    return {"onednn": config.facts.get("onednn")} if engine == "paddle" else {}
+    found = config.facts.get("onednn")  # nothing but what an export found out turns it on
+    return {"onednn": found} if engine == "paddle" and isinstance(found, dict) else {}
 
 
 def _order(config: InferenceConfig, device: str) -> tuple[str, ...]:

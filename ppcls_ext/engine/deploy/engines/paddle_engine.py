@@ -42,12 +42,12 @@ class PaddleEngine(Engine):
         graph: GraphFiles,
         device: str = "cpu",
         threads: Optional[int] = None,
-        onednn: Union[bool, dict, None] = False,
+        onednn: Union[bool, dict] = False,
         gpu_memory_mb: int = 500,
     ):
         super().__init__(graph.outputs, graph.input)
         self.version = paddle.__version__
-        self.onednn = device == "cpu" and (_holds_here(onednn) if isinstance(onednn, dict) else bool(onednn))
+        self.onednn = device == "cpu" and (_holds_here(onednn) if isinstance(onednn, dict) else onednn)
         _check_device(device)
         if graph.path.suffix == ".json" and not hasattr(inference.Config, "enable_new_ir"):
             raise EngineError(

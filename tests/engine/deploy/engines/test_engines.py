@@ -198,6 +198,14 @@ def test_an_engine_whose_graph_is_not_there_says_how_to_write_it(copied):
         Predictor(copied / "gone")
 
 
+@pytest.mark.parametrize("value", [True, "yes", 1])
+def test_only_a_trial_turns_onednn_on(copied, value):
+    content = yaml.safe_load((copied / "inference.yml").read_text())
+    content["Export"]["onednn"] = value
+    (copied / "inference.yml").write_text(yaml.safe_dump(content))
+    assert Predictor(copied, engine="paddle").engine.onednn is False
+
+
 # ---- what was exported is what runs ----------------------------------------------------------------------------------
 
 
