@@ -117,6 +117,7 @@ def run_benchmark(arguments: argparse.Namespace) -> int:
     from ppcls_ext.analysis.benchmark.results import Settings
     from ppcls_ext.analysis.benchmark.session import Session
     from ppcls_ext.analysis.benchmark.targets import find_targets
+    from ppcls_ext.analysis.drawing import DrawingError, require_matplotlib
     from ppcls_ext.data.image_files import list_images
     from ppcls_ext.engine.deploy.engines.choice import check_device
     from ppcls_ext.utils.cpu_settings import usable_cores
@@ -138,9 +139,9 @@ def run_benchmark(arguments: argparse.Namespace) -> int:
         compared = pairs(cases, parse_selectors(arguments.compare, cases)) if arguments.compare else []
         if arguments.output is not None:
             if arguments.plot:
-                pictures.check_installed()
+                require_matplotlib("leave them out with --no_plot")
             arguments.output.mkdir(parents=True, exist_ok=True)
-    except (KeyError, ValueError, OSError, pictures.PlotError) as error:
+    except (KeyError, ValueError, OSError, DrawingError) as error:
         raise UsageError(str(error.args[0]) if isinstance(error, KeyError) else str(error)) from None
     names = ("rounds", "seconds", "runs", "warmup", "timeout", "at_once")
     settings = Settings(**{name: getattr(arguments, name) for name in names}, command=_command(sys.argv))

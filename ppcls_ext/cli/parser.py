@@ -128,6 +128,19 @@ def add_random_weights(add: Callable) -> None:
     add("--random_weights", action="store_true", help="accept that no weights are given, and use initial ones")
 
 
+def add_subjects(add: Callable) -> None:
+    """Add ``models``, ``-o`` and ``--random_weights``, for commands that look into several trained models."""
+    add(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="a run's folder, a checkpoint of it, a YAML file or recipe that names weights, or a backbone's name "
+        "(published weights); `label=` before it names it in pictures",
+    )
+    add_override(add)
+    add_random_weights(add)
+
+
 def add_engine(add: Callable) -> None:
     """Add ``--engine`` and ``--device``, for commands that run an exported model."""
     add(

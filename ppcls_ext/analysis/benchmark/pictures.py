@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 from ppcls_ext.analysis.benchmark.results import TRAIN, Report, Row
+from ppcls_ext.analysis.drawing import figure
 
 ACCURACY, RESOLUTION = "accuracy.png", "resolution.png"
 #: What tells lines of one picture apart, the resolution being its axis.
 NAMES = ("model", "source", "engine", "precision", "batch", "threads", "mode")
-_DPI = 150
-
-
-class PlotError(RuntimeError):
-    """Pictures cannot be drawn; the message says what to do."""
-
-
-def check_installed() -> None:
-    """Check that matplotlib is there.
-
-    Raises:
-        PlotError: with the command that installs it, if not.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise PlotError('pictures need matplotlib: pip install "ppcls_ext[plot]", or leave them out with --no_plot')
 
 
 def accuracy_points(report: Report) -> list[Row]:
@@ -55,33 +40,34 @@ def draw_all(report: Report, folder: Path) -> list[Path]:
 
 
 def _draw_accuracy(report: Report, path: Path) -> Path:
-    figure = _figure(8, 5)
-    axes = figure.subplots()
     points = accuracy_points(report)
-    styles: dict = {}
-    for row in points:
-        key = (row.case.engine, row.case.batch)
-        label = f"{row.case.engine}, batch {row.case.batch}" if key not in styles else None
-        color, marker = styles.setdefault(key, (f"C{len(styles)}", "osD^vP*X"[len(styles) % 8]))
-        axes.scatter(row.images_per_second, row.top1, color=color, marker=marker, label=label, zorder=2)
-    axes.set_xscale("log")
-    _mark_decades(axes.xaxis)
-    axes.set_xlabel("images/s")
-    axes.set_ylabel("published top-1 on ImageNet-1k, %")
-    fastest = {row.case.model: row for row in sorted(points, key=lambda row: row.images_per_second or 0.0)}
-    rows = sorted(fastest.values(), key=lambda row: row.top1 or 0.0)
-    low, high = axes.get_ylim()
-    for row, height in zip(rows, spread([row.top1 or 0.0 for row in rows], gap=(high - low) / 25)):
-        axes.annotate(
-            row.case.model,
-            (row.images_per_second, row.top1),
-            (1.02, height),
-            textcoords=axes.get_yaxis_transform(),
-            arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.6},
-            fontsize=7,
-            va="center",
-        )
-    return _finish(figure, [axes], report, path)
+    with figure(path, (8, 5), [row.case.model for row in points]) as (drawn, _):
+        axes = drawn.subplots()
+        styles: dict = {}
+        for row in points:
+            key = (row.case.engine, row.case.batch)
+            label = f"{row.case.engine}, batch {row.case.batch}" if key not in styles else None
+            color, marker = styles.setdefault(key, (f"C{len(styles)}", "osD^vP*X"[len(styles) % 8]))
+            axes.scatter(row.images_per_second, row.top1, color=color, marker=marker, label=label, zorder=2)
+        axes.set_xscale("log")
+        _mark_decades(axes.xaxis)
+        axes.set_xlabel("images/s")
+        axes.set_ylabel("published top-1 on ImageNet-1k, %")
+        fastest = {row.case.model: row for row in sorted(points, key=lambda row: row.images_per_second or 0.0)}
+        rows = sorted(fastest.values(), key=lambda row: row.top1 or 0.0)
+        low, high = axes.get_ylim()
+        for row, height in zip(rows, spread([row.top1 or 0.0 for row in rows], gap=(high - low) / 25)):
+            axes.annotate(
+                row.case.model,
+                (row.images_per_second, row.top1),
+                (1.02, height),
+                textcoords=axes.get_yaxis_transform(),
+                arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.6},
+                fontsize=7,
+                va="center",
+            )
+        _finish(drawn, [axes], report)
+    return path
 
 
 def spread(heights: list[float], gap: float) -> list[float]:
@@ -93,32 +79,25 @@ def spread(heights: list[float], gap: float) -> list[float]:
 
 
 def _draw_resolution(report: Report, path: Path) -> Path:
-    figure = _figure(11, 5)
-    speed, memory = figure.subplots(1, 2)
-    for label, rows in resolution_lines(report).items():
-        pixels = [(row.case.height * row.case.width) ** 0.5 for row in rows]
-        speed.plot(pixels, [row.images_per_second for row in rows], marker="o", label=label)
-        peaks = [(side, row.device_bytes or row.peak_bytes) for side, row in zip(pixels, rows)]
-        known = [(side, peak / 1e6) for side, peak in peaks if peak]
-        if known:
-            memory.plot(*zip(*known), marker="o", label=label)
-    speed.set_yscale("log")
-    _mark_decades(speed.yaxis)
-    memory.set_ylim(0, 1.1 * memory.get_ylim()[1])
-    speed.set_ylabel("images/s")
-    memory.set_ylabel("peak memory of the process, MB")
-    for axes in (speed, memory):
-        axes.set_xlabel("resolution (square root of the number of pixels)")
-    return _finish(figure, [speed, memory], report, path)
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)  # not pyplot, which would look for a display
-    return figure
+    lines = resolution_lines(report)
+    with figure(path, (11, 5), list(lines)) as (drawn, _):
+        speed, memory = drawn.subplots(1, 2)
+        for label, rows in lines.items():
+            pixels = [(row.case.height * row.case.width) ** 0.5 for row in rows]
+            speed.plot(pixels, [row.images_per_second for row in rows], marker="o", label=label)
+            peaks = [(side, row.device_bytes or row.peak_bytes) for side, row in zip(pixels, rows)]
+            known = [(side, peak / 1e6) for side, peak in peaks if peak]
+            if known:
+                memory.plot(*zip(*known), marker="o", label=label)
+        speed.set_yscale("log")
+        _mark_decades(speed.yaxis)
+        memory.set_ylim(0, 1.1 * memory.get_ylim()[1])
+        speed.set_ylabel("images/s")
+        memory.set_ylabel("peak memory of the process, MB")
+        for axes in (speed, memory):
+            axes.set_xlabel("resolution (square root of the number of pixels)")
+        _finish(drawn, [speed, memory], report)
+    return path
 
 
 def _mark_decades(axis: Any) -> None:
@@ -130,14 +109,12 @@ def _mark_decades(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _finish(figure: Any, all_axes: list, report: Report, path: Path) -> Path:
+def _finish(drawn: Any, all_axes: list, report: Report) -> None:
     for axes in all_axes:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     threads = ", ".join(map(str, sorted({row.case.threads for row in report.rows})))
-    figure.suptitle(f"{report.machine.cpu}, {threads} threads, {report.machine.date} UTC", fontsize=9)
-    figure.savefig(path, dpi=_DPI)
-    return path
+    drawn.suptitle(f"{report.machine.cpu}, {threads} threads, {report.machine.date} UTC", fontsize=9)
 
 
 def _differ(report: Report, name: str) -> bool:

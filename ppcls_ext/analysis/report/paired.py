@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ppcls_ext.analysis.drawing import require_matplotlib, short
 from ppcls_ext.analysis.report.comparison import aligned, compare
 from ppcls_ext.analysis.report.options import ReportOptions, percent, write_json
 from ppcls_ext.analysis.report.page import Page
-from ppcls_ext.analysis.report.pictures import Line, Shown, require_matplotlib, save_grid, short
+from ppcls_ext.analysis.report.pictures import Line, Shown, save_grid
 from ppcls_ext.analysis.report.scored import scored
 from ppcls_ext.analysis.report.thumbnails import Thumbnails
 from ppcls_ext.engine.predictions import UNKNOWN, Predictions
@@ -41,7 +42,8 @@ def report_pair(first: Path, second: Path, options: ReportOptions) -> dict:
 
     Raises:
         FileNotFoundError, PredictionsFileError, LabelFileError: if a file cannot be read.
-        ReportError: if the files are not of the same images, labels and classes, or matplotlib is missing.
+        ReportError: if the files are not of the same images, labels and classes.
+        DrawingError: if matplotlib is missing.
     """
     require_matplotlib()
     paths = (first, second)

@@ -8,6 +8,7 @@ from typing import Optional
 
 import numpy as np
 
+from ppcls_ext.analysis.drawing import require_matplotlib, short
 from ppcls_ext.analysis.report.calibration import Calibration, calibrate
 from ppcls_ext.analysis.report.corruptions import corruption_report
 from ppcls_ext.analysis.report.figures import Figures, compute_figures, real_accuracy
@@ -16,11 +17,9 @@ from ppcls_ext.analysis.report.page import Page
 from ppcls_ext.analysis.report.pictures import (
     Line,
     Shown,
-    require_matplotlib,
     save_confusion_matrix,
     save_grid,
     save_reliability,
-    short,
 )
 from ppcls_ext.analysis.report.scored import Scored, scored
 from ppcls_ext.analysis.report.thumbnails import Thumbnails
@@ -47,7 +46,8 @@ def report(path: Path, options: ReportOptions) -> dict:
 
     Raises:
         FileNotFoundError, PredictionsFileError, LabelFileError: if a file cannot be read.
-        ReportError: if no report can be made of it, or matplotlib is missing.
+        ReportError: if no report can be made of it.
+        DrawingError: if matplotlib is missing.
     """
     require_matplotlib()
     predictions = options.read(path)

@@ -42,6 +42,7 @@ from ppcls_ext.engine.deploy.paddle_writing import (
 )
 from ppcls_ext.engine.deploy.placing import move_into_place
 from ppcls_ext.engine.deploy.triton import check_place, write_repository
+from ppcls_ext.engine.evaluation_transforms import evaluation_transforms
 from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import load_trained, logits_of
 from ppcls_ext.version import __version__
@@ -257,7 +258,7 @@ def _re_parameterize(model: nn.Layer) -> None:
 
 def _describe(cfg: Config, labels: list[str]) -> InferenceConfig:
     """Return the content of ``inference.yml``, without what is known of a graph only once it is written."""
-    section, transforms = _evaluation_transforms(cfg)
+    section, transforms = evaluation_transforms(cfg)
     transform_ops, decode = portable_transforms(transforms)
     post_process = cfg.Infer.PostProcess if cfg.Infer is not None else None
     topk = post_process.topk if post_process is not None else 5
@@ -278,15 +279,6 @@ def _describe(cfg: Config, labels: list[str]) -> InferenceConfig:
             "ppcls_ext": __version__,
         },
     )
-
-
-def _evaluation_transforms(cfg: Config) -> tuple[str, list]:
-    """Return the operators that evaluation used, and the section of the config that holds them."""
-    if cfg.DataLoader is not None and cfg.DataLoader.Eval is not None:
-        return "DataLoader.Eval", cfg.DataLoader.Eval.dataset.transform_ops
-    if cfg.Infer is not None and cfg.Infer.transforms:
-        return "Infer", cfg.Infer.transforms
-    raise ExportError("the config has neither DataLoader.Eval nor Infer.transforms: the preprocessing is not known")
 
 
 def _export_in_child(cfg: Config, folder: Path, random_weights: bool, onednn: bool, *overrides: str) -> Path:

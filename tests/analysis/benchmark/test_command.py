@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ppcls_ext import cli, registry
-from ppcls_ext.analysis.benchmark import pictures
+from ppcls_ext.analysis import drawing
 from ppcls_ext.analysis.benchmark.results import Report, Row
 from ppcls_ext.analysis.benchmark.session import Session
 from ppcls_ext.analysis.machine import Machine
@@ -71,7 +71,7 @@ def test_mistakes_are_found_before_anything_runs(capsys, tmp_path, monkeypatch, 
 
 
 def test_a_missing_matplotlib_is_found_before_anything_runs(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(drawing.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["benchmark", "ResNet50", "--output", str(tmp_path / "out")]) == 2
     assert 'pip install "ppcls_ext[plot]"' in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

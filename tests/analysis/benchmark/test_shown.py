@@ -5,6 +5,7 @@ import re
 import pytest
 from PIL import Image
 
+from ppcls_ext.analysis import drawing
 from ppcls_ext.analysis.benchmark import pictures
 from ppcls_ext.analysis.benchmark.columns import milliseconds
 from ppcls_ext.analysis.benchmark.results import Case, Ratio, Report, Row, Settings
@@ -132,6 +133,6 @@ def test_labels_do_not_overlap():
 
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(pictures.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(pictures.PlotError, match=r'pip install "ppcls_ext\[plot\]".*--no_plot'):
-        pictures.check_installed()
+    monkeypatch.setattr(drawing.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(drawing.DrawingError, match=r'pip install "ppcls_ext\[plot\]".*--no_plot'):
+        drawing.require_matplotlib("leave them out with --no_plot")

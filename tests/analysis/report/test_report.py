@@ -16,12 +16,12 @@ from PIL import Image
 from small_predictions import NAMES, SAMPLES, make_scores, write_predictions
 
 from ppcls_ext import cli
-from ppcls_ext.analysis.report import fonts
+from ppcls_ext.analysis import fonts
+from ppcls_ext.analysis.drawing import short
 from ppcls_ext.analysis.report.comparison import aligned
 from ppcls_ext.analysis.report.errors import ReportError
 from ppcls_ext.analysis.report.options import ReportOptions
 from ppcls_ext.analysis.report.paired import report_pair
-from ppcls_ext.analysis.report.pictures import short
 from ppcls_ext.analysis.report.single import report
 from ppcls_ext.engine.predictions import read_predictions
 from ppcls_ext.metrics.corruption import ALEXNET_ERRORS, SEVERITIES
