@@ -41,10 +41,10 @@ def save_map(path: Path, places: np.ndarray, labels: np.ndarray, names: Sequence
     with figure(path, (7.5, 6), [title, *shown.values()]) as (drawn, fonts):
         axes = drawn.add_subplot()
         for number, label in enumerate(classes):
-            chosen = places[labels == label]
+            x, y = places[labels == label].T
             name = "no label" if label == UNKNOWN else shown[label] if fonts.can_show(shown[label]) else str(label)
             marker = _MARKERS[number // 10 % len(_MARKERS)]
-            axes.scatter(*chosen.T, s=14, color=f"C{number % 10}", marker=marker, label=name, linewidths=0)
+            axes.scatter(x, y, s=14, color=f"C{number % 10}", marker=marker, label=name, linewidths=0)
         if 1 < len(classes) <= LARGEST_LEGEND:
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, markerscale=1.5)
         axes.set_xticks([])
