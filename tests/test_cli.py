@@ -31,6 +31,7 @@ COMMANDS = (
     "report",
     "benchmark",
     "embed",
+    "explain",
     "convert",
     "prepare-digits",
     "prepare-cifar",

@@ -9,6 +9,7 @@ from paddle import nn
 from paddle.base import core
 from paddle.nn import functional as F
 
+from ppcls_ext.arch.layers.attention_recording import is_recorded, note
 from ppcls_ext.arch.layers.linear import Linear
 from ppcls_ext.arch.layers.permute import permute
 from ppcls_ext.arch.layers.shape import shape_of
@@ -45,7 +46,7 @@ def attention(
     """
     drop_rate = drop_rate if training else 0.0
     root = math.sqrt(query.shape[-1])
-    if bias is None and has_fused_kernel(query):
+    if bias is None and has_fused_kernel(query) and not is_recorded():
         if scale is not None:
             query = query * (scale * root)  # Paddle 2.6 divides by the root and takes no other scale
         query, key, value = (x.transpose([0, 2, 1, 3]) for x in (query, key, value))
@@ -58,6 +59,8 @@ def attention(
     if bias is not None:
         logits = _biased(logits, bias)
     probabilities = F.softmax(logits, axis=-1)
+    if is_recorded():
+        note(probabilities)
     if drop_rate:
         probabilities = F.dropout(probabilities, drop_rate)
     return paddle.matmul(probabilities, value)

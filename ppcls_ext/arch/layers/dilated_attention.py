@@ -15,6 +15,7 @@ from paddle import nn
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
+from ppcls_ext.arch.layers.attention_recording import is_recorded, note
 from ppcls_ext.arch.layers.linear import Linear
 from ppcls_ext.arch.layers.paddle_fixes import is_recording
 
@@ -71,6 +72,8 @@ def _attend(query, key, value, heads: int, kernel_size: int, dilation: int, mask
     sums = _head_sums(query.shape[-1], heads, query.dtype)
     key, value = (_pad(x, (margin, margin), (margin, margin)) for x in (key, value))
     probabilities = _softmax([paddle.matmul(query * _cut(key, place, margin), sums) for place in places])
+    if is_recorded():
+        note(paddle.stack(probabilities, axis=-1))
     dropped = [p * mask for p, mask in zip(probabilities, masks)] if masks else probabilities
     # One place at a time: the nine products are never there together.
     output = None
