@@ -36,14 +36,9 @@ def gradcam(model: nn.Layer, image: np.ndarray, class_id: int, layer: Optional[s
     """
     x = paddle.to_tensor(image[None])
     name = layer or default_layer(model, x)
-    layers = dict(model.named_sublayers())
-    if name not in layers:
-        hint = nearest(name, layers, 3)
-        raise ExplanationError(
-            f"{type(model).__name__} has no layer {name!r}" + (f"; did you mean {', '.join(hint)}?" if hint else "")
-        )
+    taken = find_layer(model, name)
     outputs: list[Any] = []
-    handle = layers[name].register_forward_post_hook(lambda layer, inputs, output: outputs.append(output))
+    handle = taken.register_forward_post_hook(lambda layer, inputs, output: outputs.append(output))
     x.stop_gradient = False
     try:
         logit = logits_of(model(x))[0, class_id]
@@ -63,6 +58,20 @@ def gradcam(model: nn.Layer, image: np.ndarray, class_id: int, layer: Optional[s
     if not np.isfinite(found).all():
         raise ExplanationError(f"{type(model).__name__}: the map of {name!r} or its gradient is not finite")
     return cv2.resize(found, image.shape[:0:-1], interpolation=cv2.INTER_LINEAR)
+
+
+def find_layer(model: nn.Layer, name: str) -> nn.Layer:
+    """Return the layer of a dotted name.
+
+    Raises:
+        ExplanationError: with the nearest names, if there is none.
+    """
+    layers = dict(model.named_sublayers())
+    if name not in layers:
+        hint = nearest(name, layers, 3)
+        more = f"; did you mean {', '.join(hint)}?" if hint else ""
+        raise ExplanationError(f"{type(model).__name__} has no layer {name!r}{more}")
+    return layers[name]
 
 
 def default_layer(model: nn.Layer, images: paddle.Tensor) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from ppcls_ext.analysis.drawing import require_matplotlib
 from ppcls_ext.analysis.explanation.errors import ExplanationError
 from ppcls_ext.analysis.explanation.faithfulness import faithfulness
-from ppcls_ext.analysis.explanation.gradcam import gradcam
+from ppcls_ext.analysis.explanation.gradcam import find_layer, gradcam
 from ppcls_ext.analysis.explanation.integrated_gradients import integrated_gradients
 from ppcls_ext.analysis.explanation.lime import LimeOptions, lime, require_skimage, superpixels
 from ppcls_ext.analysis.explanation.occlusion import occlusion
@@ -82,6 +82,8 @@ def explain(subjects: Sequence[Subject], images: Sequence[Path], options: StudyO
     for subject in subjects:
         if options.wanted is not None:
             subject.class_id(options.wanted)
+        if options.layer is not None and subject.model is not None:
+            find_layer(subject.model, options.layer)
     prepared = [[_read(subject, path) for subject in subjects] for path in images]
     options.output.mkdir(parents=True, exist_ok=True)
     results: list[dict] = []
