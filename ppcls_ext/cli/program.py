@@ -17,8 +17,10 @@ from ppcls_ext.cli import (
     models,
     prediction,
     quantization,
+    receptive_field,
     recipes,
     serving,
+    sweep,
     training,
 )
 from ppcls_ext.cli.parser import PROGRAM, Parser
@@ -35,6 +37,8 @@ GROUPS = (
     serving,
     analysis,
     benchmark,
+    sweep,
+    receptive_field,
     data,
     recipes,
     doctor,

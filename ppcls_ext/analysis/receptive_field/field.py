@@ -1,0 +1,74 @@
+"""The effective receptive field: gradient of the centre of a map with respect to the pixels.
+
+Definition, that of the generator of Sequencer's authors (okojoalg/sequencer, ``generate_erf.py``), which follows
+RepLKNet's (arXiv 2203.06717):
+
+    centre   c(F) = sum over channels k of F[k, r, s], F a stage's map [C, h, w], r = (h - 1) // 2, s = (w - 1) // 2
+    field    E[y, x] = sum over images and input channels of max(d c / d image[y, x], 0)
+
+For even h and w this centre is Sequencer's, h / 2 - 1; for odd ones it is RepLKNet's, h // 2, the only middle there is.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Sequence
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from ppcls_ext.analysis.receptive_field.errors import ReceptiveFieldError
+from ppcls_ext.analysis.receptive_field.stages import Tap, maps_of
+
+RELU, ABSOLUTE = "relu", "abs"
+#: What becomes of a gradient before it is summed.
+RECTIFIERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {RELU: lambda gradient: gradient.clip(0), ABSOLUTE: np.abs}
+
+
+def centre_of(height: int, width: int) -> tuple[int, int]:
+    """Return row and column of the centre of a map."""
+    return (height - 1) // 2, (width - 1) // 2
+
+
+def contributions(
+    model: nn.Layer, taps: Sequence[Tap], images: np.ndarray, rectifier: str = RELU
+) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    """Return the field of each map over some images, and the map's height and width.
+
+    Args:
+        model: in evaluation mode: then an image does not depend on the others of its batch.
+        taps: where the maps are taken out.
+        images: float32 ``[N, C, H, W]``.
+        rectifier: of :data:`RECTIFIERS`.
+
+    Returns:
+        For each tap float64 ``[H, W]``, the sum over images and channels, and ``(h, w)``.
+
+    Raises:
+        ReceptiveFieldError: a map or a gradient is not finite, or no gradient reaches the image.
+        ValueError: the network does not take images of this size.
+    """
+    pixels = paddle.to_tensor(images)
+    pixels.stop_gradient = False
+    found = []
+    for tap, features in zip(taps, maps_of(model, taps, pixels)):
+        height, width = (int(side) for side in features.shape[2:])
+        row, column = centre_of(height, width)
+        centre = features[:, :, row, column]
+        if not bool(paddle.isfinite(centre).all()):
+            raise ReceptiveFieldError(f"{tap.name} gives NaN or infinity")
+        found.append((_rectified_gradient(centre.sum(), pixels, tap, rectifier), (height, width)))
+    return found
+
+
+def _rectified_gradient(centre: paddle.Tensor, pixels: paddle.Tensor, tap: Tap, rectifier: str) -> np.ndarray:
+    # Asked beforehand: Paddle's own error tells of a missing double gradient.
+    if centre.stop_gradient:
+        raise ReceptiveFieldError(f"no gradient leads from {tap.name} to the image: the model stops it")
+    gradient = paddle.grad(centre, pixels, retain_graph=True, allow_unused=True)[0]
+    if gradient is None:
+        raise ReceptiveFieldError(f"no gradient leads from {tap.name} to the image: the model stops it")
+    values = gradient.numpy().astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ReceptiveFieldError(f"the gradient of {tap.name} holds NaN or infinity")
+    return RECTIFIERS[rectifier](values).sum(axis=(0, 1))
