@@ -10,7 +10,7 @@ from pathlib import Path
 from ppcls_ext.cli.benchmark import resolution
 from ppcls_ext.cli.paddle_import import import_paddle
 from ppcls_ext.cli.parser import PROGRAM, Switch, add_command, add_subjects, positive
-from ppcls_ext.cli.results import OK, UsageError, print_table
+from ppcls_ext.cli.results import OK, UsageError, keep_output_clean, print_table
 
 
 def add_commands(commands) -> None:
@@ -65,6 +65,7 @@ def run_erf(arguments: argparse.Namespace) -> int:
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UsageError(f"--output: {arguments.output} is a file; expected a folder")
     import_paddle()
+    keep_output_clean()
     from ppcls_ext.analysis.drawing import DrawingError, require_matplotlib
     from ppcls_ext.analysis.receptive_field import picture
     from ppcls_ext.analysis.receptive_field.session import Options, receptive_fields, write_files

@@ -10,7 +10,7 @@ from pathlib import Path
 from ppcls_ext.cli.benchmark import resolution, seconds
 from ppcls_ext.cli.paddle_import import import_paddle
 from ppcls_ext.cli.parser import PROGRAM, Switch, add_command, add_subjects, positive
-from ppcls_ext.cli.results import FAILED, OK, UsageError, print_table
+from ppcls_ext.cli.results import FAILED, OK, UsageError, keep_output_clean, print_table
 
 
 def add_commands(commands) -> None:
@@ -51,6 +51,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UsageError(f"--output: {arguments.output} is a file; expected a folder")
     import_paddle()
+    keep_output_clean()
     from ppcls_ext.analysis.benchmark.results import Settings
     from ppcls_ext.analysis.drawing import DrawingError, require_matplotlib
     from ppcls_ext.analysis.subjects import SubjectError

@@ -51,24 +51,32 @@ def contributions(
     pixels = paddle.to_tensor(images)
     pixels.stop_gradient = False
     found = []
-    for tap, features in zip(taps, maps_of(model, taps, pixels)):
-        height, width = (int(side) for side in features.shape[2:])
-        row, column = centre_of(height, width)
-        centre = features[:, :, row, column]
-        if not bool(paddle.isfinite(centre).all()):
-            raise ReceptiveFieldError(f"{tap.name} gives NaN or infinity")
-        found.append((_rectified_gradient(centre.sum(), pixels, tap, rectifier), (height, width)))
+    try:
+        for tap in taps:  # each in a pass of its own: a PyLayer of Paddle goes backward once
+            (features,) = maps_of(model, [tap], pixels)
+            height, width = (int(side) for side in features.shape[2:])
+            row, column = centre_of(height, width)
+            centre = features[:, :, row, column]
+            if not bool(paddle.isfinite(centre).all()):
+                raise ReceptiveFieldError(f"{tap.name} gives NaN or infinity")
+            found.append(
+                (RECTIFIERS[rectifier](_gradient(centre.sum(), pixels, tap)).sum(axis=(0, 1)), (height, width))
+            )
+    finally:
+        for parameter in model.parameters():
+            parameter.clear_gradient(False)
     return found
 
 
-def _rectified_gradient(centre: paddle.Tensor, pixels: paddle.Tensor, tap: Tap, rectifier: str) -> np.ndarray:
-    # Asked beforehand: Paddle's own error tells of a missing double gradient.
-    if centre.stop_gradient:
+def _gradient(centre: paddle.Tensor, pixels: paddle.Tensor, tap: Tap) -> np.ndarray:
+    """Return the gradient of the centre with respect to the pixels, float64 ``[N, C, H, W]``."""
+    if not centre.stop_gradient:
+        # Not paddle.grad: the backward pass of Paddle's LSTM fails without gradients of its weights.
+        centre.backward()
+    if pixels.grad is None:
         raise ReceptiveFieldError(f"no gradient leads from {tap.name} to the image: the model stops it")
-    gradient = paddle.grad(centre, pixels, retain_graph=True, allow_unused=True)[0]
-    if gradient is None:
-        raise ReceptiveFieldError(f"no gradient leads from {tap.name} to the image: the model stops it")
-    values = gradient.numpy().astype(np.float64)
+    values = pixels.grad.numpy().astype(np.float64)
+    pixels.clear_gradient(False)
     if not np.isfinite(values).all():
         raise ReceptiveFieldError(f"the gradient of {tap.name} holds NaN or infinity")
-    return RECTIFIERS[rectifier](values).sum(axis=(0, 1))
+    return values

@@ -68,9 +68,14 @@ def _stage(model: nn.Layer, arch: str, number: int) -> Tap:
 
 
 def _patterns(model: nn.Layer, arch: str) -> list[str]:
-    """Return what PaddleClas calls the layers that end the stages of one of its backbones."""
-    module = sys.modules.get(type(model).__module__)
-    return list(getattr(module, _PATTERNS, {}).get(arch.rpartition(".")[2], []))
+    """Return what PaddleClas calls the layers that end the stages of one of its backbones.
+
+    Its table has names of backbones, or what several of them begin with: ``ResNet50`` stands for ResNet50_vd as well.
+    """
+    table = getattr(sys.modules.get(type(model).__module__), _PATTERNS, {})
+    bare = arch.rpartition(".")[2]
+    fitting = [name for name in table if bare.startswith(name)]
+    return list(table[max(fitting, key=len)]) if fitting else []
 
 
 def _layer(model: nn.Layer, word: str) -> Tap:

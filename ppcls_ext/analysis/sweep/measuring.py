@@ -14,15 +14,16 @@ from ppcls_ext.analysis import machine
 from ppcls_ext.analysis.benchmark.plan import EAGER, Job
 from ppcls_ext.analysis.benchmark.results import Case, Report, Settings
 from ppcls_ext.analysis.benchmark.session import Progress, Session
-from ppcls_ext.analysis.benchmark.targets import Target
+from ppcls_ext.analysis.benchmark.targets import Target, find_targets
 from ppcls_ext.analysis.benchmark.worker import reason
 from ppcls_ext.analysis.macs import count_macs
 from ppcls_ext.analysis.resolution import transforms_at_resolution
-from ppcls_ext.analysis.subjects import Network, open_network
+from ppcls_ext.analysis.subjects import Network, open_network, split_label
 from ppcls_ext.analysis.sweep.results import Point, Sweep
 from ppcls_ext.engine.distributed import Session as Process
 from ppcls_ext.engine.evaluator import Evaluator
 from ppcls_ext.engine.precision import Precision
+from ppcls_ext.utils.checkpoint_path import has_checkpoint
 
 logger = logging.getLogger("ppcls_ext")
 
@@ -70,15 +71,13 @@ class Options:
             SweepError: it has no data or no metric, and is to be evaluated.
             SubjectError, ConfigError, …: see :func:`~ppcls_ext.analysis.subjects.open_network`.
         """
-        network = open_network(word, self._overrides, self._random, "eval" if self.accuracy else "export")
-        if not self.accuracy:
-            return network
-        if network.cfg is None:
+        if self.accuracy and _is_backbone(word):  # before its weights are fetched
             raise SweepError(
                 f"{word} names a backbone, which has no data to be evaluated on; give a run or a YAML file, or leave "
                 "accuracy out with --no_accuracy"
             )
-        if not network.cfg.section("Metric.Eval"):
+        network = open_network(word, self._overrides, self._random, "eval" if self.accuracy else "export")
+        if self.accuracy and network.cfg is not None and not network.cfg.section("Metric.Eval"):
             raise SweepError(f"{word} has no Metric.Eval, so that there is no accuracy; set it, or give --no_accuracy")
         return network
 
@@ -128,6 +127,17 @@ def sweep(words: Sequence[str], options: Options, progress: Optional[Callable[[s
     if options.speed:
         _measure(by_word, options, found, tell)
     return found
+
+
+def _is_backbone(word: str) -> bool:
+    """Return whether a word is the name of a backbone, and neither a file nor a folder."""
+    rest = split_label(word)[1]
+    if Path(rest).exists() or has_checkpoint(Path(rest)):
+        return False
+    try:
+        return bool(find_targets([rest]))
+    except KeyError:
+        return False
 
 
 def _cost(network: Network, size: tuple[int, int]) -> Point:
