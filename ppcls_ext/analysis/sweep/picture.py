@@ -10,7 +10,7 @@ from ppcls_ext.analysis.drawing import figure
 from ppcls_ext.analysis.sweep.results import Point, Sweep, exponent
 
 MARKERS = "osD^vP*X"
-SIDE = "resolution (square root of the number of pixels)"
+SIDE = "resolution"
 
 
 def draw(found: Sweep, path: Path) -> Path:
@@ -25,6 +25,7 @@ def draw(found: Sweep, path: Path) -> Path:
         for axes, (title, logarithmic, value) in zip(all_axes, panels):
             _draw_lines(axes, found, value)
             axes.set_title(title, fontsize=10)
+            axes.set_xlabel(SIDE, fontsize=8)
             axes.set_xscale("log")
             _mark_sizes(axes, found)
             if logarithmic:
@@ -37,7 +38,6 @@ def draw(found: Sweep, path: Path) -> Path:
         drawn.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), fontsize=8)
         machine = found.measured.machine
         drawn.suptitle(f"{machine.cpu}, {machine.date} UTC; filled: the model's own size", fontsize=9)
-        drawn.supxlabel(SIDE, fontsize=9)
     return path
 
 
@@ -50,7 +50,11 @@ def _panels(found: Sweep) -> list[tuple[str, bool, Callable[[Point], Optional[fl
         (f"{criterion}, %", False, lambda point: _times(point.metrics.get(criterion), 100)),
         (f"images/s ({how})", True, lambda point: point.images_per_second),
         (f"peak memory above libraries, MB ({how})", True, lambda point: _times(point.model_bytes, 1e-6)),
-        ("multiply-adds of one image, millions; p in side^p", True, lambda point: _times(point.macs, 1e-6)),
+        (
+            "multiply-adds of one image, millions; p: power of the side at the end",
+            True,
+            lambda point: _times(point.macs, 1e-6),
+        ),
     ]
     return [panel for panel in all_panels if any(panel[2](point) is not None for point in found.points)]
 
@@ -89,39 +93,16 @@ def _mark_decades(axis: Any) -> None:
 
 
 def _mark_powers(axes: Any, found: Sweep) -> None:
-    """Write at the end of each line with which power it grows, and draw lines of the powers 2 and 4 beside them."""
-    ends = {}
-    for label, points in found.lines.items():
-        known = [point for point in points if point.macs]
-        power = exponent(points)
-        if known and power is not None:
-            ends[label] = (known[-1].side, 1e-6 * (known[-1].macs or 0), power)
-    for number, label in enumerate(found.lines):
-        if label in ends:
-            side, height, power = ends[label]
-            axes.annotate(
-                f"{power:.2f}",
-                (side, height),
-                (4, 0),
-                textcoords="offset points",
-                fontsize=7,
-                va="center",
-                color=f"C{number % 10}",
-            )
-    if not ends:
+    """Say with which power of the side each line grows at its end, and draw lines of the powers 2 and 4 beside them."""
+    powers = {label: exponent(points) for label, points in found.lines.items()}
+    if all(power is None for power in powers.values()):
         return
+    lines = dict(zip(*reversed(axes.get_legend_handles_labels())))
+    shown = [(lines[label], f"p = {power:.2f}") for label, power in powers.items() if power is not None]
     sides = sorted({point.side for point in found.points})
-    low, high = sides[0], sides[-1]
     least = min(1e-6 * point.macs for point in found.points if point.macs)
     for power, style in ((2, "--"), (4, ":")):
-        heights = [0.7 * least * (side / low) ** power for side in (low, high)]
-        axes.plot((low, high), heights, linestyle=style, color="0.6", linewidth=1)
-        axes.annotate(
-            f"side^{power}",
-            (high, heights[1]),
-            (-4, 4),
-            textcoords="offset points",
-            fontsize=7,
-            ha="right",
-            color="0.4",
-        )
+        heights = [0.7 * least * (side / sides[0]) ** power for side in (sides[0], sides[-1])]
+        (guide,) = axes.plot((sides[0], sides[-1]), heights, linestyle=style, color="0.6", linewidth=1)
+        shown.append((guide, f"p = {power}"))
+    axes.legend(*zip(*shown), fontsize=7, ncols=2, loc="upper left")

@@ -109,4 +109,8 @@ def to_json(found: Sweep) -> str:
 def write_all(found: Sweep, folder: Path) -> None:
     """Write ``sweep.json``, ``.csv`` and ``.md`` into a folder."""
     for suffix, text in ((".json", to_json(found)), (".csv", to_csv(found)), (".md", to_markdown(found))):
-        write_atomically(folder / f"{NAME}{suffix}", lambda aside, text=text: aside.write_text(text, encoding="utf-8"))
+        _write(folder / f"{NAME}{suffix}", text)
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
