@@ -13,15 +13,19 @@ MARKERS = "osD^vP*X"
 SIDE = "resolution"
 
 
-def draw(found: Sweep, path: Path) -> Path:
-    """Draw a sweep; a point without a figure is a gap in its line, and the size that a model was made for is filled."""
+def draw(found: Sweep, path: Path) -> Optional[Path]:
+    """Draw a sweep; a point without a figure is a gap in its line, and the size that a model was made for is filled.
+
+    Returns:
+        ``path``; None if there is no figure to draw.
+    """
     panels = _panels(found)
-    columns = min(len(panels), 2)
-    rows = math.ceil(len(panels) / 2)
-    with figure(path, (6 * columns, 4.2 * rows), list(found.lines)) as (drawn, _):
+    if not panels:
+        return None
+    columns = 2 if len(panels) == 4 else len(panels)
+    rows = math.ceil(len(panels) / columns)
+    with figure(path, (5.5 * columns, 4.2 * rows), list(found.lines)) as (drawn, _):
         all_axes = drawn.subplots(rows, columns, squeeze=False).ravel()
-        for axes in all_axes[len(panels) :]:
-            axes.set_axis_off()
         for axes, (title, logarithmic, value) in zip(all_axes, panels):
             _draw_lines(axes, found, value)
             axes.set_title(title, fontsize=10)
@@ -32,7 +36,7 @@ def draw(found: Sweep, path: Path) -> Path:
                 axes.set_yscale("log")
                 _mark_decades(axes.yaxis)
             axes.grid(alpha=0.3)
-        if panels and panels[-1][0].startswith("multiply"):
+        if panels[-1][0].startswith("multiply"):
             _mark_powers(all_axes[len(panels) - 1], found)
         handles, labels = all_axes[0].get_legend_handles_labels()
         drawn.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), fontsize=8)

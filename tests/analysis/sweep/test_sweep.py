@@ -197,3 +197,4 @@ def test_a_gap_is_a_gap_in_the_line(tmp_path, monkeypatch):
     accuracy = drawn[0]
     assert accuracy[0] == [16, 24, 32] and accuracy[1][0] == 50 and accuracy[1][1] != accuracy[1][1]
     assert ((16.0,), (50.0,)) in drawn
+    assert draw(Sweep(measured=found.measured, points=found.points[-1:]), tmp_path / "nothing.png") is None
