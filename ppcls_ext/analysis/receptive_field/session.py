@@ -11,6 +11,7 @@ import numpy as np
 import paddle
 from pydantic import BaseModel
 
+from ppcls_ext.analysis.benchmark.worker import reason
 from ppcls_ext.analysis.receptive_field.areas import Area, Shape, high_contribution_areas, shape_of_field
 from ppcls_ext.analysis.receptive_field.errors import ReceptiveFieldError
 from ppcls_ext.analysis.receptive_field.field import RELU, contributions
@@ -153,10 +154,8 @@ def _add(network: Network, images: Sequence[Path], options: Options, found: Fiel
             results = contributions(network.model, taps, batch, options.rectifier)
         except ReceptiveFieldError as error:
             raise ReceptiveFieldError(f"{error} (images {paths[0]} to {paths[-1]})") from None
-        except ValueError as error:
-            if network.cfg is None and not network.arch.startswith("ppcls_ext."):
-                raise
-            raise ReceptiveFieldError(str(error)) from None
+        except ValueError as error:  # of PaddleClas's networks from Paddle's operators
+            raise ReceptiveFieldError(f"it does not take images of {size[0]}x{size[1]}: {reason(error)}") from error
         for number, (values, map_size) in enumerate(results):
             sums[number] = sums[number] + values
             sizes[number] = map_size
