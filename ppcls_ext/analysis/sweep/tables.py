@@ -66,7 +66,7 @@ def notes(found: Sweep, language: str = "en") -> list[str]:
         return lines + of_machine(found.measured, language)
     case = speeds[0].case
     lines.append(
-        f"Time and memory: forward in eager mode, batch {case.batch}, {case.threads} threads"
+        f"Time and memory: forward in eager mode, batch {case.batch}, {case.threads} thread{'s' * (case.threads > 1)}"
         if english
         else f"时间与内存：动态图前向，批大小 {case.batch}，{case.threads} 线程"
     )
