@@ -32,6 +32,7 @@ COMMANDS = (
     "benchmark",
     "sweep",
     "erf",
+    "embed",
     "convert",
     "prepare-digits",
     "prepare-cifar",
