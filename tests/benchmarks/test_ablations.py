@@ -112,5 +112,7 @@ def test_the_commands_of_the_pages_are_commands(name):
         program, *words = shlex.split(line, comments=True) or [""]
         if program == "ppcls_ext":
             cli.build_parser().parse_args(words)
+        elif program == "python" and words[0] == "-c":
+            compile(words[1], name, "exec")
         elif program == "python":
             assert (ROOT / words[0]).is_file()
