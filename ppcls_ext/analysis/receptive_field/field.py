@@ -18,7 +18,7 @@ import paddle
 from paddle import nn
 
 from ppcls_ext.analysis.receptive_field.errors import ReceptiveFieldError
-from ppcls_ext.analysis.receptive_field.stages import Tap, maps_of
+from ppcls_ext.analysis.receptive_field.stages import Tap, map_of
 
 RELU, ABSOLUTE = "relu", "abs"
 #: What becomes of a gradient before it is summed.
@@ -53,7 +53,7 @@ def contributions(
     found = []
     try:
         for tap in taps:  # each in a pass of its own: a PyLayer of Paddle goes backward once
-            (features,) = maps_of(model, [tap], pixels)
+            features = map_of(model, tap, pixels)
             height, width = (int(side) for side in features.shape[2:])
             row, column = centre_of(height, width)
             centre = features[:, :, row, column]

@@ -17,6 +17,8 @@ from ppcls_ext.utils.spelling import nearest
 #: In modules of PaddleClas's backbones: the layers that end a stage, by the name of the backbone.
 _PATTERNS = "MODEL_STAGES_PATTERN"
 LAST = "-1"
+#: Layers whose maps are ``[N, C, H, W]`` in networks that have their channels last, too.
+_CHANNELS_FIRST = (nn.Conv2D, nn.BatchNorm2D, nn.MaxPool2D, nn.AvgPool2D)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Tap:
 
     Attributes:
         name: as results show it.
-        index: of a stage of this package's networks.
+        index: of a stage of this package's networks, without a layer.
         layer: any layer otherwise.
     """
 
@@ -89,53 +91,54 @@ def _layer(model: nn.Layer, word: str) -> Tap:
     return Tap(word, layer=layers[name])
 
 
-def maps_of(model: nn.Layer, taps: Sequence[Tap], images: paddle.Tensor) -> list[paddle.Tensor]:
-    """Run the network on images ``[N, C, H, W]`` and return its maps as ``[N, C, h, w]``.
+def map_of(model: nn.Layer, tap: Tap, images: paddle.Tensor) -> paddle.Tensor:
+    """Run the network on images ``[N, C, H, W]`` and return a map as ``[N, C, h, w]``.
 
     Tokens ``[N, h w, C]`` of other people's networks, with or without a class token first, are taken for a square grid.
 
     Raises:
-        ReceptiveFieldError: a layer did not run, or gives no map.
+        ReceptiveFieldError: the layer did not run, or gives no map.
         ValueError: the network does not take images of this size.
     """
-    if all(tap.index is not None for tap in taps) and isinstance(model, Backbone):
-        return model.extract_features(images, [tap.index or 0 for tap in taps])
-    outputs: dict = {}
-    handles = []
-    for tap in taps:
-        layer = tap.layer if tap.layer is not None else dict(model.named_sublayers())[f"stages.{tap.index}"]
-        handles.append(layer.register_forward_post_hook(_keep(outputs, tap.name)))
+    if tap.layer is None:
+        return model.extract_features(images, [tap.index])[0]
+    outputs: list = []
+    handle = tap.layer.register_forward_post_hook(lambda layer, inputs, output: outputs.append(output))
     try:
         model(images)
     finally:
-        for handle in handles:
-            handle.remove()
-    return [_as_map(model, tap.name, outputs.get(tap.name), images) for tap in taps]
+        handle.remove()
+    if not outputs:
+        raise ReceptiveFieldError(f"the layer {tap.name} did not run")
+    output = outputs[-1][0] if isinstance(outputs[-1], (list, tuple)) and outputs[-1] else outputs[-1]
+    found = _as_map(model, tap.layer, output, images)
+    if found is None or not _has_proportions_of(images, found):
+        given = list(getattr(output, "shape", [])) or type(output).__name__
+        raise ReceptiveFieldError(f"the layer {tap.name} gives {given}, which is no map of positions")
+    return found
 
 
-def _keep(outputs: dict, name: str) -> Any:
-    def hook(layer: nn.Layer, inputs: Any, output: Any) -> None:
-        outputs[name] = output[0] if isinstance(output, (list, tuple)) and output else output
-
-    return hook
-
-
-def _as_map(model: nn.Layer, name: str, output: Any, images: paddle.Tensor) -> paddle.Tensor:
+def _as_map(model: nn.Layer, layer: nn.Layer, output: Any, images: paddle.Tensor) -> Optional[paddle.Tensor]:
     shape = list(getattr(output, "shape", []))
-    if output is None:
-        raise ReceptiveFieldError(f"the layer {name} did not run")
+    if len(shape) == 4 and (not isinstance(model, Backbone) or isinstance(layer, _CHANNELS_FIRST)):
+        return output
     if isinstance(model, Backbone):
         try:
-            found = model.as_map(output, images)
+            return model.as_map(output, images)
         except Exception:  # noqa: BLE001 - of a layer inside a block anything may come
-            found = None
-        if found is not None and found.ndim == 4:
-            return found
-    elif len(shape) == 4:
-        return output
-    elif len(shape) == 3:
-        side = math.isqrt(shape[1])
-        if side and shape[1] - side * side in (0, 1):
-            tokens = output[:, shape[1] - side * side :].transpose([0, 2, 1])
-            return tokens.reshape([shape[0], shape[2], side, side])
-    raise ReceptiveFieldError(f"the layer {name} gives {shape or type(output).__name__}, which is no map of positions")
+            return None
+    if len(shape) != 3:
+        return None
+    side = math.isqrt(shape[1])
+    if not side or shape[1] - side * side > 1:
+        return None
+    tokens = output[:, shape[1] - side * side :].transpose([0, 2, 1])
+    return tokens.reshape([shape[0], shape[2], side, side])
+
+
+def _has_proportions_of(images: paddle.Tensor, found: paddle.Tensor) -> bool:
+    """Return whether a map can be one of the images, by its height and width: another layout would differ."""
+    if found.ndim != 4 or found.shape[0] != images.shape[0]:
+        return False
+    (height, width), (rows, columns) = images.shape[2:], found.shape[2:]
+    return abs(rows * width - columns * height) < max(height, width)

@@ -183,6 +183,24 @@ def test_the_first_stage_of_dilateformer_sees_a_patch_and_vit_sees_all():
     assert sees_all.all()
 
 
+def test_layers_by_name_whatever_their_layout():
+    """In a network with its channels last: the stem's convolution, a block, and an LSTM, which gives no map."""
+    model = create_backbone(
+        "Sequencer2D", img_size=24, depths=[1], patch_sizes=[4], embed_dims=[8], hidden_sizes=[2], mlp_ratios=[1.0]
+    )
+    model.eval()
+    images = np.random.default_rng(0).standard_normal((1, 3, 24, 24), dtype=np.float32)
+    patch = np.zeros((24, 24), bool)
+    patch[8:12, 8:12] = True
+    ((stem, size),) = contributions(model, find_taps(model, "", ["stem.proj"]), images, "abs")
+    assert size == (6, 6) and ((stem > 0) == patch).all()
+    ((block, size),) = contributions(model, find_taps(model, "", ["stages[0].blocks[0]"]), images, "abs")
+    ((stage, _),) = contributions(model, find_taps(model, "", ["0"]), images, "abs")
+    assert size == (6, 6) and block.tolist() == stage.tolist()
+    with pytest.raises(ReceptiveFieldError, match="rnn_v gives .* no map of positions"):
+        contributions(model, find_taps(model, "", ["stages[0].blocks[0].rnn_tokens.rnn_v"]), images, "abs")
+
+
 # ---- mistakes --------------------------------------------------------------------------------------------------------
 
 
