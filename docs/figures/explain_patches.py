@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 from ppcls_ext import cli  # noqa: E402  # a plain clone is not installed
 
 SIDE, PATCH, EPOCHS = 64, 20, 12
+WIDTH = 1300  # of the picture
 NORMALIZE = "{NormalizeImage: {scale: 1.0/255.0, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], order: ''}}"
 DECODE = "{DecodeImage: {to_rgb: True, channel_first: False}}"
 CROP = f"{{RandCropImage: {{size: {SIDE}, scale: [0.8, 1.0]}}}}"
@@ -93,7 +94,10 @@ def main() -> None:
     if cli.main(["explain", *words, "--method", *methods]):
         raise SystemExit("nothing was explained")
     with Image.open("explained/grid.png") as grid:
-        grid.convert("RGB").quantize(160).save(ROOT / "docs" / "figures" / "explain_patches.png", optimize=True)
+        small = grid.convert("RGB").resize((WIDTH, round(grid.height * WIDTH / grid.width)), Image.Resampling.LANCZOS)
+        # 256 colours, chosen for the pale ones too.
+        pale = small.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        pale.save(ROOT / "docs" / "figures" / "explain_patches.png", optimize=True)
 
 
 if __name__ == "__main__":
