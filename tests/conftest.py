@@ -34,8 +34,8 @@ def restored_registry(monkeypatch):
 TESTS = Path(__file__).parent
 #: They train, export, measure, draw and fuzz in every test.
 SLOW_FOLDERS = (
-    *("engine/train", "engine/deploy", "analysis/benchmark", "analysis/explanation", "analysis/report", "analysis/sweep"),
-    *("benchmarks", "configs", "fuzz"),
+    *("engine/train", "engine/deploy", "benchmarks", "configs", "fuzz"),
+    *("analysis/benchmark", "analysis/explanation", "analysis/report", "analysis/sweep"),
 )
 
 

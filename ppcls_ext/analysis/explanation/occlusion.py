@@ -43,7 +43,7 @@ def occlusion(
         some = places[begin : begin + batch_size]
         covered = np.repeat(image[None], len(some), axis=0)
         for copy, place in zip(covered, some):
-            copy[(slice(None), *place)] = 0
+            copy[:, place[0], place[1]] = 0
         for place, after in zip(some, score(covered)[:, class_id]):
             falls[place] += before - after
             counts[place] += 1
