@@ -11,7 +11,7 @@ from typing import Callable, Mapping, Sequence, Union
 
 from paddle.optimizer import lr as paddle_lr
 
-from ppcls_ext.optim.checks import piecewise_table, schedule_problems
+from ppcls_ext.optim.checks import ONE_CYCLE, piecewise_table, schedule_problems
 from ppcls_ext.utils.spelling import nearest
 
 
@@ -43,6 +43,20 @@ class Cosine(paddle_lr.LRScheduler):
         """Return the learning rate."""
         position = min(self.start + self.last_epoch, self.length)
         return self.eta_min + (self.base_lr - self.eta_min) * (1 + math.cos(math.pi * position / self.length)) / 2
+
+
+class ReduceOnPlateau(paddle_lr.ReduceOnPlateau):
+    """Paddle's, which counts evaluations: :meth:`observe` takes the place of ``step``.
+
+    Its state is not a function of the position, so a resumed run has it from the checkpoint.
+    """
+
+    def step(self, *_: object) -> None:
+        """Do nothing: steps and epochs do not count."""
+
+    def observe(self, figure: float) -> None:
+        """Count an evaluation and its figure, and lower the rate after too many without an improvement."""
+        super().step(float(figure))
 
 
 class _Span:
@@ -99,6 +113,20 @@ def _multi_step(span: _Span, learning_rate: float, milestones: Sequence[float], 
     return paddle_lr.MultiStepDecay(learning_rate, [span.whole(epoch) for epoch in milestones], gamma=gamma)
 
 
+def _one_cycle(span: _Span, max_learning_rate: float, **arguments):
+    share = arguments.get("phase_pct", ONE_CYCLE["phase_pct"])
+    if share * span.remaining <= 1:
+        raise ValueError(
+            f"phase_pct: got {share:g}; expected more than {1 / span.remaining:.3g}, since the rate must rise for more "
+            f"than one of the {span.remaining} positions of the run"
+        )
+    return paddle_lr.OneCycleLR(max_learning_rate, total_steps=span.remaining, **arguments)
+
+
+def _plateau(span: _Span, learning_rate: float, **arguments):
+    return ReduceOnPlateau(learning_rate, **arguments)
+
+
 SCHEDULERS: dict[str, Callable] = {
     "Constant": _constant,
     "ConstLR": _constant,
@@ -107,6 +135,8 @@ SCHEDULERS: dict[str, Callable] = {
     "Step": _step,
     "Piecewise": _piecewise,
     "MultiStepDecay": _multi_step,
+    "OneCycleLR": _one_cycle,
+    "ReduceOnPlateau": _plateau,
 }
 
 
@@ -145,6 +175,10 @@ def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> p
         table = piecewise_table(epochs, **{name: section.pop(name) for name in names if name in section})
         section.update(zip(("decay_epochs", "values"), table))
         peak = section["values"][0]
+    elif kind == "OneCycleLR":
+        peak = section.get("max_learning_rate")
+        if peak is None:
+            raise ValueError("the schedule OneCycleLR needs max_learning_rate")
     elif "learning_rate" not in section:
         raise ValueError(f"the schedule {kind} needs learning_rate")
     else:

@@ -18,6 +18,7 @@ def check(report: Report) -> None:
     training.check_optimizer(report)
     training.check_metrics(report)
     training.check_evaluation(report)
+    training.check_selection(report)
     weights.check_weights(report)
     images.check_images(report)
     images.check_batches(report)

@@ -13,6 +13,7 @@ from ppcls_ext.config import Config
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.train.checkpoint import Checkpoint, CheckpointError
 from ppcls_ext.engine.train.manifest import is_count
+from ppcls_ext.engine.train.selection import is_early_stopping_state
 from ppcls_ext.engine.train.state import TrainState
 from ppcls_ext.weights.loading import WeightMismatchError, check_model
 
@@ -152,6 +153,7 @@ _STATES: dict[str, tuple[Callable[[Any], bool], str, Any]] = {
     "meter": (_is_sums, "a list of finite numbers", ...),
     "bad_images": (_is_named_texts, "a mapping of paths to reasons", ...),
     "scaler": (_is_scaler, "a mapping of finite numbers", ...),
+    "early_stopping": (is_early_stopping_state, "the state of early stopping", None),
     "settings": (lambda value: isinstance(value, dict), "a mapping", {}),
 }
 

@@ -19,6 +19,7 @@ from ppcls_ext.engine.train.ema import ModelEMA
 from ppcls_ext.engine.train.errors import NonFiniteGradientError
 from ppcls_ext.engine.train.meters import EpochMeter
 from ppcls_ext.engine.train.optimizer_state import from_disk, named_accumulators, to_disk
+from ppcls_ext.engine.train.selection import Best, EarlyStopping
 from ppcls_ext.utils.state_dict import non_finite_names, state_arrays, unique_tensors
 from ppcls_ext.weights.loading import load_state
 
@@ -37,14 +38,6 @@ class Progress:
 
 
 @dataclass
-class Best:
-    """The best value of the criterion so far, and its epoch; -inf before the first evaluation."""
-
-    metric: float = float("-inf")
-    epoch: int = 0
-
-
-@dataclass
 class TrainState:
     """Everything that training changes.
 
@@ -60,6 +53,7 @@ class TrainState:
         progress: the position.
         best: the best figure of the weights.
         best_ema: the best figure of the averaged weights.
+        early_stopping: what counts evaluations without an improvement, or None.
     """
 
     model: paddle.nn.Layer
@@ -73,6 +67,7 @@ class TrainState:
     progress: Progress = field(default_factory=Progress)
     best: Best = field(default_factory=Best)
     best_ema: Best = field(default_factory=Best)
+    early_stopping: Optional[EarlyStopping] = None
 
     def backward(self, loss: paddle.Tensor) -> None:
         """Compute the gradients of a loss, scaled if there is a scaler."""
@@ -146,6 +141,7 @@ class TrainState:
             "bad_images": self.bad_images.state(),
             "ema_updates": self.ema.updates if self.ema else 0,
             "scaler": self.scaler.state_dict() if self.scaler else None,
+            "early_stopping": self.early_stopping.state() if self.early_stopping else None,
         }
 
     def set_state_dict(self, parts: dict[str, Any], is_main: bool = True) -> None:
@@ -172,6 +168,8 @@ class TrainState:
         self.progress = Progress(found["epoch"], found["iteration"], found["step"], found["skipped_steps"])
         self.best = Best(found["metric"], found["best_epoch"])
         self.best_ema = Best(found["metric_ema"], found["best_epoch_ema"])
+        if self.early_stopping:
+            self.early_stopping.load_state(found["early_stopping"])
         self.bad_images.load_state(found["bad_images"])
         sums = np.asarray(found["meter"])
         if len(self.meter.state()) == len(sums):
