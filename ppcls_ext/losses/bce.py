@@ -68,15 +68,16 @@ class BCEWithLogitsLoss(nn.Layer):
             target = distribution("BCEWithLogitsLoss", logits, target, self.epsilon)
             if self.target_threshold is not None:
                 target = (target > self.target_threshold).astype("float32")
-            terms = F.binary_cross_entropy_with_logits(
-                logits, target, reduction="none", pos_weight=self._pos_weight(logits.shape[1])
-            )
+            # pos_weight is not Paddle's: in 2.6 it multiplies the negative terms of soft targets too.
+            negative = F.binary_cross_entropy_with_logits(logits, paddle.zeros_like(target), reduction="none")
+            positive = F.binary_cross_entropy_with_logits(logits, paddle.ones_like(target), reduction="none")
+            terms = self._pos_weight(logits.shape[1]) * target * positive + (1 - target) * negative
             losses = terms.sum(axis=-1) if self.sum_classes else terms.mean(axis=-1)
             return losses.sum() if self.reduction == "sum" else losses.mean()
 
-    def _pos_weight(self, classes: int) -> Optional[paddle.Tensor]:
+    def _pos_weight(self, classes: int) -> Union[float, paddle.Tensor]:
         if self.pos_weight is None:
-            return None
+            return 1.0
         many = isinstance(self.pos_weight, (list, tuple))
         weights = list(self.pos_weight) if many else [self.pos_weight] * classes  # type: ignore[arg-type]
         if len(weights) != classes:

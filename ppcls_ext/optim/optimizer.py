@@ -68,7 +68,7 @@ def build_optimizer(section: Mapping, model: nn.Layer, epochs: int, steps_per_ep
         raise KeyError(f"unknown optimizer {name!r}; supported: {', '.join(nearest(str(name), known) or known)}")
     if "lr" not in section:
         raise ValueError(f"the optimizer {name} needs lr")
-    for key, problem in optimizer_problems(section):
+    for key, problem in optimizer_problems({"name": kind, **section}):
         raise ValueError(f"{key}: {problem}")
     scheduler = build_lr_scheduler(section.pop("lr"), epochs, steps_per_epoch)
     clip = _gradient_clip(section)
