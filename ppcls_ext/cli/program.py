@@ -9,6 +9,7 @@ from typing import Optional, Sequence
 
 from ppcls_ext.cli import (
     analysis,
+    averaging,
     benchmark,
     data,
     deployment,
@@ -29,6 +30,7 @@ from ppcls_ext.version import __version__
 GROUPS = (
     models,
     training,
+    averaging,
     deployment,
     quantization,
     prediction,

@@ -7,7 +7,7 @@ begins after it and has the remaining length.
 from __future__ import annotations
 
 import math
-from typing import Callable, Mapping, Sequence, Union
+from typing import Callable, Mapping, Optional, Sequence, Union
 
 from paddle.optimizer import lr as paddle_lr
 
@@ -57,6 +57,35 @@ class ReduceOnPlateau(paddle_lr.ReduceOnPlateau):
     def observe(self, figure: float) -> None:
         """Count an evaluation and its figure, and lower the rate after too many without an improvement."""
         super().step(float(figure))
+
+
+class ThenConstant(paddle_lr.LRScheduler):
+    """A schedule up to a position, and a constant rate from there on, as stochastic weight averaging has it.
+
+    Args:
+        before: the schedule.
+        start: first position with the constant rate.
+        rate: that rate.
+    """
+
+    def __init__(self, before: paddle_lr.LRScheduler, start: int, rate: float):
+        self._before: Optional[paddle_lr.LRScheduler] = None
+        self.start, self.rate = start, rate
+        super().__init__(before())
+        self._before = before
+        self.last_lr = self.get_lr()
+
+    def step(self, epoch: Optional[int] = None) -> None:
+        """Go to the next position, or to a certain one."""
+        if self._before is not None:  # Paddle steps once while it initialises
+            self._before.step(epoch)
+        super().step(epoch)
+
+    def get_lr(self) -> float:
+        """Return the learning rate."""
+        if self._before is None:
+            return self.base_lr
+        return self.rate if self.last_epoch >= self.start else self._before()
 
 
 class _Span:
@@ -145,7 +174,8 @@ def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> p
 
     Args:
         section: ``{"name": ..., "learning_rate": ..., "warmup_epoch": 0, "warmup_start_lr": 0.0, "by_epoch": False,
-            **arguments of the schedule}``; without a name the rate is constant.
+            **arguments of the schedule}``; without a name the rate is constant. ``then``, which no YAML has, is
+            ``{"epoch": finished epochs, "rate": constant rate from there on}``.
         epochs: length of the run.
         steps_per_epoch: optimizer steps an epoch.
 
@@ -166,6 +196,7 @@ def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> p
         raise ValueError(f"a schedule needs at least one epoch of one step, got {epochs} epochs of {steps_per_epoch}")
     for key, problem in schedule_problems({"name": kind, **section}, epochs):
         raise ValueError(f"{key}: {problem}")
+    then = section.pop("then", None)
     by_epoch = section.pop("by_epoch", False)
     warmup_epoch = section.pop("warmup_epoch", 0)
     warmup_start_lr: Union[int, float] = section.pop("warmup_start_lr", 0.0)
@@ -188,6 +219,10 @@ def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> p
         scheduler = paddle_lr.LinearWarmup(
             learning_rate=scheduler, warmup_steps=span.warmup, start_lr=warmup_start_lr, end_lr=peak
         )
+    if then is not None:
+        if isinstance(scheduler, ReduceOnPlateau):
+            raise ValueError("ReduceOnPlateau has no positions at which a constant rate could begin")
+        scheduler = ThenConstant(scheduler, span.whole(then["epoch"]), then["rate"])
     scheduler.by_epoch = by_epoch
     scheduler.kind = kind
     return scheduler

@@ -15,6 +15,7 @@ def check(report: Report) -> None:
     training.check_tracking(report)
     training.check_losses(report)
     training.check_schedule(report)
+    training.check_average(report)
     training.check_optimizer(report)
     training.check_metrics(report)
     training.check_evaluation(report)

@@ -45,6 +45,17 @@ def check_schedule(report: Report) -> None:
         )
 
 
+def check_average(report: Report) -> None:
+    """Check stochastic weight averaging against the length of the run and its schedule."""
+    swa, settings, optimizer = report.config.SWA, report.config.Global, report.config.Optimizer
+    if swa is None or report.mode != "train":
+        return
+    if settings.epochs and swa.start_epoch > settings.epochs:
+        report.wrong("SWA.start_epoch", f"got {swa.start_epoch}; expected at most Global.epochs = {settings.epochs}")
+    if swa.lr is not None and optimizer is not None and optimizer.lr.name == "ReduceOnPlateau":
+        report.wrong("SWA.lr", "ReduceOnPlateau lowers the rate by the evaluations; remove one of the two")
+
+
 def check_optimizer(report: Report) -> None:
     """Check arguments of the optimizer that exclude or need each other."""
     optimizer = report.config.Optimizer

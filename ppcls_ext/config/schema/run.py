@@ -187,3 +187,16 @@ class EMASection(Section):
 
     decay: Annotated[Float, Field(gt=0, lt=1)] = Field(0.9999, description="decay per optimizer step")
     warmup: Bool = Field(False, description="let the decay grow as (1 + t) / (10 + t) up to decay")
+
+
+class SWASection(Section):
+    """Stochastic weight averaging: the mean of the weights after the last epochs; the section switches it on."""
+
+    start_epoch: Annotated[Int, Field(ge=1)] = Field(description="first epoch after which weights are averaged")
+    freq: Annotated[Int, Field(ge=1)] = Field(1, description="epochs from one set of weights to the next")
+    lr: Optional[Annotated[Float, Field(gt=0)]] = Field(
+        None, description="constant learning rate from start_epoch on; unset: the schedule goes on"
+    )
+    update_bn: Bool = Field(
+        True, description="measure the batch statistics of the average over the training data at the end"
+    )

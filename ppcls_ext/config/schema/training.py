@@ -334,7 +334,9 @@ class Regularizer(Section):
 )
 class _Optimizer(Section):
     lr: LearningRate = Field(description="schedule of the learning rate")
-    weight_decay: Optional[NotNegative] = Field(None, description="decay coefficient; AdamW decays the weights itself")
+    weight_decay: Optional[NotNegative] = Field(
+        None, description="decay coefficient; AdamW and Lamb decay the weights themselves"
+    )
     clip_global_norm: Optional[Positive] = Field(None, description="clip the global norm of all gradients")
     clip_norm: Optional[Positive] = Field(None, description="clip the norm of each tensor's gradient separately")
     one_dim_param_no_weight_decay: Bool = Field(False, description="exempt biases, scales and shifts from decay")

@@ -39,10 +39,14 @@ def optimizer_section(cfg: Config, samples_per_step: int, falls: bool) -> dict:
     section, stated_for = cfg.section("Optimizer"), cfg.Global.base_batch_size
     if section["lr"].get("name") == "ReduceOnPlateau":
         section["lr"].setdefault("mode", "min" if falls else "max")
+    if cfg.SWA and cfg.SWA.lr is not None:
+        section["lr"]["then"] = {"epoch": cfg.SWA.start_epoch - 1, "rate": cfg.SWA.lr}
     if stated_for is None or stated_for == samples_per_step:
         return section
     factor = samples_per_step / stated_for
     scaled = scale_learning_rates(section["lr"], factor)
+    if "then" in scaled:
+        scaled["then"] = {**scaled["then"], "rate": scaled["then"]["rate"] * factor}
     logger.info(
         "learning rates x %g: %d images per optimizer step, the recipe's are stated for %d "
         "(Global.base_batch_size): %s",

@@ -1,6 +1,7 @@
 """What a training run changes from step to step, and how it travels through a checkpoint.
 
-``pdparams``: the weights in float32. ``pdopt``: optimizer and schedule. ``pdema``: the moving average. ``pdstates``:
+``pdparams``: the weights in float32. ``pdopt``: optimizer and schedule. ``pdema``: the moving average.
+``pdswa``: the mean of stochastic weight averaging. ``pdstates``:
 position, best figures, loss scaler, running sums and unreadable images. Random states are not part of it: they follow
 from the seed and the position (:func:`ppcls_ext.engine.seed.seed_everything`).
 """
@@ -20,6 +21,7 @@ from ppcls_ext.engine.train.errors import NonFiniteGradientError
 from ppcls_ext.engine.train.meters import EpochMeter
 from ppcls_ext.engine.train.optimizer_state import from_disk, named_accumulators, to_disk
 from ppcls_ext.engine.train.selection import Best, EarlyStopping
+from ppcls_ext.engine.train.swa import ModelSWA
 from ppcls_ext.utils.state_dict import non_finite_names, state_arrays, unique_tensors
 from ppcls_ext.weights.loading import load_state
 
@@ -50,6 +52,7 @@ class TrainState:
         bad_images: unreadable images so far.
         scaler: the loss scaler of float16, or None.
         ema: the moving average of the weights, or None.
+        swa: the mean of the weights after the last epochs, or None.
         progress: the position.
         best: the best figure of the weights.
         best_ema: the best figure of the averaged weights.
@@ -64,6 +67,7 @@ class TrainState:
     bad_images: BadImageCounter
     scaler: Optional[paddle.amp.GradScaler] = None
     ema: Optional[ModelEMA] = None
+    swa: Optional[ModelSWA] = None
     progress: Progress = field(default_factory=Progress)
     best: Best = field(default_factory=Best)
     best_ema: Best = field(default_factory=Best)
@@ -112,7 +116,7 @@ class TrainState:
         return not skipped
 
     def state_dict(self, sums: np.ndarray) -> dict[str, Any]:
-        """Return the parts of a checkpoint, by suffix; ``pdema`` is there with an average only.
+        """Return the parts of a checkpoint, by suffix; ``pdema`` and ``pdswa`` are there with an average only.
 
         Args:
             sums: the meter's state, added up over all processes.
@@ -124,6 +128,8 @@ class TrainState:
         }
         if self.ema:
             parts["pdema"] = self.ema.state_dict()
+        if self.swa:
+            parts["pdswa"] = self.swa.state_dict()
         return parts
 
     def states(self, sums: np.ndarray) -> dict[str, Any]:
@@ -140,6 +146,7 @@ class TrainState:
             "meter": sums,
             "bad_images": self.bad_images.state(),
             "ema_updates": self.ema.updates if self.ema else 0,
+            "swa_updates": self.swa.updates if self.swa else 0,
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "early_stopping": self.early_stopping.state() if self.early_stopping else None,
         }
@@ -163,6 +170,10 @@ class TrainState:
             if "pdema" not in parts:
                 raise ValueError("the config has an EMA section, but there is no .pdema")
             self.ema.load_state_dict(parts["pdema"], found["ema_updates"])
+        if self.swa and "pdswa" in parts:
+            self.swa.load_state_dict(parts["pdswa"], found["swa_updates"])
+        elif self.swa and found["epoch"] >= self.swa.start_epoch:
+            raise ValueError("the config has an SWA section, but there is no .pdswa")
         if self.scaler and found["scaler"]:
             self.scaler.load_state_dict(found["scaler"])
         self.progress = Progress(found["epoch"], found["iteration"], found["step"], found["skipped_steps"])
@@ -212,6 +223,7 @@ class TrainState:
         """Return parameters, buffers, optimizer state and averages, under names that a reader understands."""
         tensors = {name: tensor for name, (tensor, _) in unique_tensors(self.model).items()}
         tensors.update({f"optimizer {name}": t for name, t in named_accumulators(self.optimizer, self.model).items()})
-        if self.ema:
-            tensors.update({f"EMA {name}": tensor for name, tensor in self.ema.tensors().items()})
+        for label, average in (("EMA", self.ema), ("SWA", self.swa)):
+            if average:
+                tensors.update({f"{label} {name}": tensor for name, tensor in average.tensors().items()})
         return tensors

@@ -25,6 +25,7 @@ from ppcls_ext.config import Config
 from ppcls_ext.config.figures import OF_AVERAGE
 from ppcls_ext.data import Batch, build_dataloader
 from ppcls_ext.engine.bad_images import BadImageCounter
+from ppcls_ext.engine.batch_statistics import update_batch_statistics
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import build_model, image_labels, logits_of
@@ -35,16 +36,18 @@ from ppcls_ext.engine.train.ema import ModelEMA
 from ppcls_ext.engine.train.errors import NonFiniteGradientError, NonFiniteLossError, NonFiniteStateError
 from ppcls_ext.engine.train.evaluation import EpochEvaluation
 from ppcls_ext.engine.train.meters import EpochMeter, StepTimer
-from ppcls_ext.engine.train.output_dir import OutputDirError, OutputLock, check_not_overwritten
+from ppcls_ext.engine.train.output_dir import OutputLock, claim
 from ppcls_ext.engine.train.plan import iterations_per_epoch, optimizer_section
 from ppcls_ext.engine.train.reporter import Reporter
 from ppcls_ext.engine.train.resume import RunFacts, resume
 from ppcls_ext.engine.train.selection import Best
 from ppcls_ext.engine.train.signals import GracefulStop
 from ppcls_ext.engine.train.state import TrainState
+from ppcls_ext.engine.train.swa import ModelSWA
 from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import InvalidLogitsError, build_metrics
 from ppcls_ext.optim import build_optimizer
+from ppcls_ext.utils.state_dict import state_arrays
 
 __all__ = ["NonFiniteGradientError", "NonFiniteLossError", "NonFiniteStateError", "Trainer", "train"]
 
@@ -126,6 +129,7 @@ class Trainer:
             bad_images=BadImageCounter(cfg.Global.max_bad_image_ratio, len(self.loader.dataset)),
             scaler=self.precision.scaler(),
             ema=ModelEMA(model, cfg.EMA.decay, cfg.EMA.warmup) if cfg.EMA else None,
+            swa=ModelSWA(model, cfg.SWA.start_epoch, cfg.SWA.freq) if cfg.SWA else None,
             early_stopping=self.evaluation.early_stopping() if self.evaluation else None,
         )
 
@@ -140,7 +144,8 @@ class Trainer:
         """Train to the last epoch, or until early stopping, and return a summary.
 
         The summary has ``epochs`` (finished ones), ``steps``, ``skipped_steps``, ``criterion``, ``best_metric``,
-        ``best_epoch``, ``stopped_early`` (the reason, or None) and ``history``.
+        ``best_epoch``, ``stopped_early`` (the reason, or None), ``swa`` (figures of the averaged weights, or None) and
+        ``history``.
 
         Raises:
             NonFiniteLossError: if the loss becomes NaN or infinite.
@@ -162,6 +167,7 @@ class Trainer:
                 while not self._is_over():
                     self._train_epoch()
                     self._after_epoch()
+                averaged = self._finish_average()
         finally:
             self.loader.close()
             self.reporter.close()
@@ -178,6 +184,7 @@ class Trainer:
             "best_metric": self.state.best.metric if self.state.best.epoch else None,
             "best_epoch": self.state.best.epoch or None,
             "stopped_early": reason,
+            "swa": averaged,
             "history": self.history,
         }
         config = self.output_dir / "config.yaml"
@@ -332,6 +339,8 @@ class Trainer:
         if self.state.schedule.by_epoch:
             self.state.schedule.step()
         epoch, settings = self.state.progress.epoch, self.cfg.Global
+        if self.state.swa:
+            self.state.swa.after_epoch(epoch, self.state.master_weights())
         due = epoch >= settings.start_eval_epoch and (epoch % settings.eval_interval == 0 or epoch == self.epochs)
         self._require_finite()
         if self.evaluation and due:
@@ -364,21 +373,45 @@ class Trainer:
             value = figures[f"{OF_AVERAGE}{criterion}"]
             self._keep_if_best(value, epoch, state.best_ema, "best_model_ema", "best metric ema", "eval_acc_ema")
 
+    def _finish_average(self) -> Optional[dict[str, float]]:
+        """Complete, evaluate and save the mean of stochastic weight averaging; return its figures."""
+        swa, section = self.state.swa, self.cfg.SWA
+        if swa is None or section is None or not swa.updates:
+            return None
+        figures: dict[str, float] = {}
+        with swa.applied():
+            if section.update_bn:
+                batches = self.loader.epoch(self.state.progress.epoch)
+                update_batch_statistics(self.model, batches, self.session, self.precision)
+            if self.evaluation:
+                figures = self.evaluation.evaluator.run(self.model, self.state.progress.epoch, "_swa")
+            weights = state_arrays(self.model)
+        logger.info("SWA: the mean of the weights after %d epochs", swa.updates)
+        self._save("swa", weights)
+        return figures
+
     def _keep_if_best(self, value: float, epoch: int, best: Best, name: str, label: str, tag: str) -> None:
         if best.offer(value, epoch, bool(self.evaluation and self.evaluation.falls)):
             self._save(name)
         logger.info("[Eval][Epoch %d][%s: %s]", epoch, label, best.metric)
         self.reporter.scalars({tag: value}, epoch)
 
-    def _save(self, name: str) -> None:
-        """Write a checkpoint on the main process; every process must call it."""
+    def _save(self, name: str, averaged: Optional[dict] = None) -> None:
+        """Write a checkpoint on the main process; every process must call it.
+
+        Args:
+            name: of the checkpoint.
+            averaged: weights to be saved in place of the model's, without what a run resumes from.
+        """
         self._require_finite()
         sums = self._all_sums()
         if not self.session.is_main:
             return
         if name == "best_model_ema" and self.state.ema:
+            averaged = self.state.ema.state_dict()
+        if averaged is not None:
             # The averaged weights under the name that evaluation, export and prediction read.
-            parts = {"pdparams": self.state.ema.state_dict(), "pdstates": self.state.states(sums)}
+            parts = {"pdparams": averaged, "pdstates": self.state.states(sums)}
         else:
             parts = self.state.state_dict(sums)
         parts["pdstates"].update(self.facts.to_dict())
@@ -450,7 +483,7 @@ def train(cfg: Config) -> dict:
     output_dir = Path(cfg.Global.output_dir)
     lock = OutputLock(output_dir)
     try:
-        _claim(output_dir, lock, cfg, session)
+        claim(output_dir, lock, cfg.Global.checkpoints, cfg.Global.overwrite, session)
         start_logging(session.is_main, output_dir / "train.log")
         log_config(cfg)
         if lock.note:
@@ -463,16 +496,3 @@ def train(cfg: Config) -> dict:
         return trainer.run()
     finally:
         lock.release()
-
-
-def _claim(output_dir: Path, lock: OutputLock, cfg: Config, session: Session) -> None:
-    """Take the output folder for this run on the main process; all processes learn whether that worked."""
-    refusal = None
-    if session.is_main:
-        try:
-            lock.acquire()
-            check_not_overwritten(output_dir, cfg.Global.checkpoints, cfg.Global.overwrite)
-        except OutputDirError as error:
-            refusal = error
-    if session.sum(np.array([refusal is not None]))[0]:
-        raise refusal or OutputDirError(f"process 0 cannot use {output_dir}; its message says why")
