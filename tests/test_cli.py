@@ -31,6 +31,7 @@ COMMANDS = (
     "serve",
     "report",
     "benchmark",
+    "embed",
     "convert",
     "prepare-digits",
     "prepare-cifar",
