@@ -47,8 +47,8 @@ class BCEWithLogitsLoss(nn.Layer):
             raise ValueError(f"BCEWithLogitsLoss: target_threshold must be in [0, 1), got {target_threshold!r}")
         if target_threshold is not None and self.epsilon:
             raise ValueError("BCEWithLogitsLoss: target_threshold undoes the smoothing of epsilon; give one of them")
-        weights = pos_weight if isinstance(pos_weight, (list, tuple)) else [pos_weight]
-        if pos_weight is not None and not (weights and all(weight > 0 for weight in weights)):
+        weights = list(pos_weight) if isinstance(pos_weight, (list, tuple)) else [pos_weight]
+        if pos_weight is not None and not (weights and all(weight > 0 for weight in weights)):  # type: ignore[operator]
             raise ValueError(f"BCEWithLogitsLoss: pos_weight must be above 0, got {pos_weight!r}")
         self.target_threshold, self.pos_weight, self.sum_classes = target_threshold, pos_weight, sum_classes
 

@@ -75,8 +75,10 @@ def resolved_weights(name: str, weights: ClassWeights, counts: Optional[np.ndarr
     """
     if weights is None:
         return None
-    if weights != BALANCED:
+    if not isinstance(weights, str):
         return checked_weights(name, weights, None if counts is None else len(counts))
+    if weights != BALANCED:
+        raise ValueError(f"{name}: class_weights must be balanced or a list of numbers, got {weights!r}")
     if counts is None:
         raise ValueError(f"{name}: class_weights: balanced needs the labels of training; give a list")
     balanced = balanced_weights(counts)

@@ -1,10 +1,12 @@
 """Early stopping, and the figure that selects the best model."""
 
+import numpy as np
 import pytest
 
 from ppcls_ext.config import ConfigError
 from ppcls_ext.config.loading import load_config
 from ppcls_ext.engine.train.selection import EarlyStopping
+from ppcls_ext.utils.state_dict import state_arrays
 
 STOPPING = {"patience": 2, "min_delta": 0.01}
 
@@ -61,6 +63,24 @@ def test_the_loss_selects_and_stops(runs):
     assert trainer.state.early_stopping.reference.metric == min(averaged) and summary["stopped_early"] is None
 
 
+def test_the_rate_falls_by_evaluations_and_a_resumed_run_goes_on_from_there(runs):
+    """Patience 0 and an accuracy that cannot rise by 100 %: each evaluation after the first halves the rate."""
+    runs.config["Optimizer"]["lr"] = {
+        **{"name": "ReduceOnPlateau", "learning_rate": 0.008, "factor": 0.5, "patience": 0},
+        **{"threshold": 1.0, "threshold_mode": "abs"},
+    }
+    runs.config["Global"].update(epochs=4, save_interval_steps=1)
+    trainer, _ = runs.train()
+    assert trainer.state.schedule.mode == "max" and trainer.state.optimizer.get_lr() == pytest.approx(0.001)
+    weights = state_arrays(trainer.model)
+    runs.config["Global"]["overwrite"] = True
+    runs.train_until(3, 2)
+    resumed = runs.trainer(f"Global.checkpoints={runs.output_dir / 'latest'}")
+    assert resumed.state.optimizer.get_lr() == pytest.approx(0.004)
+    resumed.run()
+    assert all(np.array_equal(array, weights[name]) for name, array in state_arrays(resumed.model).items())
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -73,6 +93,20 @@ def test_the_loss_selects_and_stops(runs):
 )
 def test_mistakes_are_named_before_training(runs, changes, message):
     runs.config["Global"].update(changes)
+    with pytest.raises(ConfigError) as error:
+        load_config(runs.write())
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "lr, message",
+    [
+        ({"name": "ReduceOnPlateau", "mode": "min"}, "got min, but of top1, which it watches, more is better"),
+        ({"name": "ReduceOnPlateau", "warmup_epoch": 1}, "ReduceOnPlateau follows the evaluations alone"),
+    ],
+)
+def test_a_plateau_that_cannot_be_followed_is_refused(runs, lr, message):
+    runs.config["Optimizer"]["lr"] = {"learning_rate": 0.1, **lr}
     with pytest.raises(ConfigError) as error:
         load_config(runs.write())
     assert message in str(error.value)

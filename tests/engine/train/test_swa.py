@@ -72,13 +72,23 @@ class Network(nn.Layer):
         return self.norms[1](self.drop(self.norms[0](x)))
 
 
-def test_statistics_are_the_mean_over_the_batches_and_dropout_is_off():
+class TwoAlike:
+    """A session of two processes that have seen the same."""
+
+    world_size = 2
+
+    def sum(self, values):
+        return values * 2
+
+
+@pytest.mark.parametrize("session", [Session("cpu"), TwoAlike()])
+def test_statistics_are_the_mean_over_the_batches_and_dropout_is_off(session):
     model = Network()
     model.norms[1]._use_global_stats = True  # as a frozen one
     rng = np.random.default_rng(0)
     images = [rng.normal(size, size, size=(4, 3, 5, 5)).astype(np.float32) for size in (1, 2, 5)]
     batches = [Batch(paddle.to_tensor(array), paddle.zeros([4], "int64"), np.arange(4), []) for array in images]
-    count = update_batch_statistics(model, batches, Session("cpu"), Precision())
+    count = update_batch_statistics(model, batches, session, Precision())
     assert count == 3 and model.training and model.drop.training and model.norms[0]._momentum == 0.9
     means, variances = (
         np.mean([getattr(array, name)(axis=(0, 2, 3)) for array in images], axis=0) for name in ("mean", "var")
