@@ -64,7 +64,7 @@ def run_average(arguments: argparse.Namespace) -> int:
 
             if arguments.format == "text":  # a program reads JSON alone
                 start_logging(True)
-            kitchen = Kitchen(load(arguments, "train"), arguments.greedy, arguments.update_bn)
+            kitchen = Kitchen(load(arguments, "train"), ingredients[0], arguments.greedy, arguments.update_bn)
         try:
             soup = make_soup(ingredients, kitchen, arguments.greedy)
         finally:

@@ -52,7 +52,7 @@ def _build(cfg: Config, plan: WeightPlan, arguments: dict) -> paddle.nn.Layer:
         raise _argument_error(cfg, arguments, error) from error
     if frozen:
         freeze_up_to(model, frozen)
-    if cfg.Arch.freeze:
+    if cfg.Arch.freeze and cfg.mode == "train":
         _freeze(cfg, model)
     if cfg.Arch.use_sync_bn:
         if paddle.get_device() == "cpu":
@@ -68,15 +68,14 @@ def _freeze(cfg: Config, model: paddle.nn.Layer) -> None:
         frozen = freeze(model, cfg.Arch.freeze or [])
     except ValueError as error:
         raise cfg.error("Arch.freeze", str(error).removeprefix("freeze: ")) from error
-    if cfg.mode == "train":
-        left = [name for name, parameter in model.named_parameters() if not parameter.stop_gradient]
-        logger.info(
-            "Arch.freeze: %d of %d parameter tensors are frozen; trained: %s%s",
-            len(frozen),
-            len(frozen) + len(left),
-            ", ".join(left[:4]),
-            ", ..." if len(left) > 4 else "",
-        )
+    left = [name for name, parameter in model.named_parameters() if not parameter.stop_gradient]
+    logger.info(
+        "Arch.freeze: %d of %d parameter tensors are frozen; trained: %s%s",
+        len(frozen),
+        len(frozen) + len(left),
+        ", ".join(left[:4]),
+        ", ..." if len(left) > 4 else "",
+    )
 
 
 def _is_of_constructor(error: Exception) -> bool:

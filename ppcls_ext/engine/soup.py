@@ -16,15 +16,15 @@ from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.evaluator import Evaluator
 from ppcls_ext.engine.model import build_model
 from ppcls_ext.engine.precision import Precision
-from ppcls_ext.engine.train.checkpoint import CheckpointStore, load_checkpoint
+from ppcls_ext.engine.train.checkpoint import Checkpoint, CheckpointStore, load_checkpoint
 from ppcls_ext.utils.checkpoint_path import MANIFEST, checkpoint_file, checkpoint_prefix
 from ppcls_ext.utils.state_dict import non_finite_names, state_arrays
 from ppcls_ext.weights.files.reader import find_weights, read_weights
-from ppcls_ext.weights.loading import load_state
+from ppcls_ext.weights.loading import WeightMismatchError, check_model, load_state
 
 logger = logging.getLogger("ppcls_ext")
 
-#: What names a part of a training checkpoint that holds weights.
+#: Names in a message.
 _SHOWN = 3
 
 
@@ -134,18 +134,25 @@ class Kitchen:
     """Evaluates sets of weights, and measures their batch statistics.
 
     Args:
-        cfg: a configuration for training: its model, ``DataLoader.Eval`` and, for statistics, ``DataLoader.Train``.
+        cfg: a configuration for training: its model, ``DataLoader.Eval`` and, for statistics, ``DataLoader.Train``. The
+            weights that it starts from are not loaded.
+        first: one of the sets of weights, which may say what its model is built with.
         greedy: whether anything is to be evaluated.
         update_bn: whether batch statistics are to be measured for each mean.
 
     Raises:
-        SoupError: if there is no figure to compare by.
+        SoupError: if there is no figure to compare by, or the weights are of a different model.
     """
 
-    def __init__(self, cfg: Config, greedy: bool, update_bn: bool):
+    def __init__(self, cfg: Config, first: Ingredient, greedy: bool, update_bn: bool):
         self.session = Session(cfg.Global.device)
         self.precision, self.update_bn = Precision(), update_bn
-        self.model = build_model(cfg, None)
+        bound = first.arguments or {}
+        self.model = build_model(cfg, Checkpoint(Path(first.name), {}, {"arguments": bound}))
+        try:
+            check_model(self.model, bound, first.name)
+        except WeightMismatchError as error:
+            raise SoupError(str(error)) from error
         self.evaluator = Evaluator(cfg, self.session, self.precision) if greedy else None
         if self.evaluator and self.evaluator.criterion is None:
             raise SoupError("the configuration has no Metric.Eval with a figure, so no two soups can be compared")
@@ -155,8 +162,8 @@ class Kitchen:
                 cfg.section("DataLoader.Train"), "Train", class_num=cfg.Arch.class_num, seed=cfg.Global.seed or 0
             )
 
-    def prepare(self, state: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-        """Load a set of weights, measure its statistics if that is asked for, and return it.
+    def prepare(self, state: dict[str, np.ndarray], name: str, is_mean: bool = True) -> dict[str, np.ndarray]:
+        """Load a set of weights, measure its statistics if it is a mean and that is asked for, and return it.
 
         Raises:
             SoupError: if it does not fit the model.
@@ -164,14 +171,16 @@ class Kitchen:
         problems = load_state(self.model, state).problems()
         if problems:
             raise SoupError(f"{name} does not fit the model of the configuration: {'; '.join(problems[:_SHOWN])}")
-        if self.loader is None:
+        if self.loader is None or not is_mean:
             return state
         update_batch_statistics(self.model, self.loader.epoch(0), self.session, self.precision)
         return state_arrays(self.model)
 
-    def score(self, state: dict[str, np.ndarray], name: str) -> tuple[float, dict[str, np.ndarray]]:
+    def score(
+        self, state: dict[str, np.ndarray], name: str, is_mean: bool = True
+    ) -> tuple[float, dict[str, np.ndarray]]:
         """Return the figure of a set of weights, and the set as it is evaluated."""
-        prepared = self.prepare(state, name)
+        prepared = self.prepare(state, name, is_mean)
         evaluator = self.evaluator
         if evaluator is None or evaluator.criterion is None:
             raise SoupError("nothing to evaluate with")
@@ -201,7 +210,7 @@ def make_soup(ingredients: Sequence[Ingredient], kitchen: Optional[Kitchen] = No
         return Soup(kitchen.prepare(state, "the soup") if kitchen else state, [item.name for item in ingredients])
     criterion = kitchen.evaluator.criterion if kitchen.evaluator else None
     # Each alone with the statistics that it has; those of means are measured.
-    scored = [(kitchen.score(item.state, item.name)[0], -place, item) for place, item in enumerate(ingredients)]
+    scored = [(kitchen.score(item.state, item.name, False)[0], -place, item) for place, item in enumerate(ingredients)]
     scored.sort(key=lambda entry: entry[:2], reverse=True)
     best, _, first = scored[0]
     used, soup = [first], first.state

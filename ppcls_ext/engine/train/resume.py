@@ -20,7 +20,7 @@ from ppcls_ext.weights.loading import WeightMismatchError, check_model
 logger = logging.getLogger("ppcls_ext")
 
 #: Sections that decide what a step does; a resumed run that changes them logs a warning.
-COMPARED_SECTIONS = ("Optimizer", "Loss.Train", "EMA", "SWA", "Arch.freeze")
+COMPARED_SECTIONS = ("Optimizer", "Loss.Train", "EMA", "SWA", "Arch.freeze", "Global.best_metric")
 
 
 @dataclass(frozen=True)

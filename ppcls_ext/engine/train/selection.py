@@ -62,8 +62,9 @@ class EarlyStopping:
     def reason(self) -> str:
         """Return why training stopped, as a sentence."""
         direction = "fallen" if self.falls else "risen"
+        times = "1 evaluation" if self.waited == 1 else f"{self.waited} evaluations"
         return (
-            f"{self.metric} has not {direction} by more than {self.min_delta:g} in {self.waited} evaluations since "
+            f"{self.metric} has not {direction} by more than {self.min_delta:g} in {times} since "
             f"epoch {self.reference.epoch} ({self.reference.metric:.5f})"
         )
 

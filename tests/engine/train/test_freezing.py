@@ -112,10 +112,11 @@ def test_frozen_tensors_stay_bit_for_bit(runs, name):
     assert (folder / "inference.pdiparams").is_file()
 
 
-def test_frozen_weights_are_not_rounded_under_o2(runs, monkeypatch):
+@pytest.mark.parametrize("name", ["ResNet", "ResNet, by name"])
+def test_frozen_weights_are_not_rounded_under_o2(runs, monkeypatch, name):
     """The others are in half precision, with masters in the optimizer; recompute beside it."""
     monkeypatch.setattr(device_checks, "check_device", lambda report: None)
-    freeze, beginnings = configure(runs, "ResNet")
+    freeze, beginnings = configure(runs, name)
     runs.config["AMP"] = {"level": "O2", "dtype": "bfloat16"}
     runs.config["Global"].update(eval_during_train=False, recompute=True)
     with half_precision_device():

@@ -67,7 +67,7 @@ def test_greedy_adds_what_does_not_harm(trained_epochs):
         for name, array in ingredients[0].state.items()
     }
     ingredients.insert(0, Ingredient("broken", broken, ingredients[0].arguments))
-    kitchen = Kitchen(load_config(runs.write()), greedy=True, update_bn=False)
+    kitchen = Kitchen(load_config(runs.write()), ingredients[1], greedy=True, update_bn=False)
     soup = make_soup(ingredients, kitchen, greedy=True)
     alone = [step["alone"] for step in soup.figures]
     assert alone == sorted(alone, reverse=True) and soup.criterion == "top1"
