@@ -82,6 +82,12 @@ class TrainState:
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
 
+    @paddle.no_grad()
+    def gradient_norm(self) -> paddle.Tensor:
+        """Return the Euclidean norm of all gradients together, a float32 scalar."""
+        squares = [p.grad.astype("float32").square().sum() for p in self.model.parameters() if p.grad is not None]
+        return paddle.add_n(squares).sqrt()
+
     def step(self) -> None:
         """Take an optimizer step with the unscaled gradients; schedule and average follow.
 

@@ -263,7 +263,7 @@ class Trainer:
         if last_of_group:
             self.state.unscale()
             if self.cfg.Global.log_grad_norm:
-                self._grad_norm = _global_norm(self.model)
+                self._grad_norm = self.state.gradient_norm()
             self.state.step()
         detached = {name: value.detach() for name, value in losses.items()}
         return _Pending(epoch, iteration, lr, detached, logits.detach(), batch)
@@ -460,13 +460,6 @@ class Trainer:
 
     def _all_sums(self) -> np.ndarray:
         return self.session.sum(self.state.meter.state())
-
-
-@paddle.no_grad()
-def _global_norm(model: paddle.nn.Layer) -> paddle.Tensor:
-    """Return the Euclidean norm of all gradients together, a float32 scalar."""
-    squares = [p.grad.astype("float32").square().sum() for p in model.parameters() if p.grad is not None]
-    return paddle.add_n(squares).sqrt()
 
 
 def train(cfg: Config) -> dict:
