@@ -31,6 +31,8 @@ COMMANDS = (
     "serve",
     "report",
     "benchmark",
+    "sweep",
+    "erf",
     "embed",
     "convert",
     "prepare-digits",

@@ -19,8 +19,10 @@ from ppcls_ext.cli import (
     models,
     prediction,
     quantization,
+    receptive_field,
     recipes,
     serving,
+    sweep,
     training,
 )
 from ppcls_ext.cli.parser import PROGRAM, Parser
@@ -38,6 +40,8 @@ GROUPS = (
     serving,
     analysis,
     benchmark,
+    sweep,
+    receptive_field,
     embedding,
     data,
     recipes,
