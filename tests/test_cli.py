@@ -24,6 +24,7 @@ COMMANDS = (
     "eval",
     "infer",
     "launch",
+    "average",
     "export",
     "quantize",
     "predict",

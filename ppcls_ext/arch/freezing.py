@@ -1,4 +1,4 @@
-"""Freezing the first layers of a model by name.
+"""Freezing layers of a model by name.
 
 PaddleClas's ``freeze_befor`` wraps a layer, which renames its weights (``stages.0.weight`` becomes
 ``stages.0.layer.weight``) and lets batch statistics go on. Here a frozen layer keeps its keys, and all its tensors keep
@@ -7,7 +7,8 @@ their values: parameters take no gradient, and BatchNorm uses its running statis
 
 from __future__ import annotations
 
-from typing import Iterator
+from fnmatch import fnmatchcase
+from typing import Iterator, Sequence, Union
 
 from paddle import nn
 from paddle.nn.layer.norm import _BatchNormBase
@@ -16,6 +17,10 @@ from ppcls_ext.utils.spelling import nearest
 
 #: Layers that keep running statistics; ``nn.BatchNorm`` is the older class, which PaddleClas uses.
 BATCH_NORMS = (_BatchNormBase, nn.BatchNorm)
+#: What ``freeze`` takes for a linear probe.
+ALL_BUT_HEAD = "all_but_head"
+#: Sub-layers that classify.
+HEADS = ("head", "aux_head")
 
 
 def freeze_up_to(model: nn.Layer, name: str) -> None:
@@ -49,11 +54,76 @@ def freeze_up_to(model: nn.Layer, name: str) -> None:
                 sublayer._use_global_stats = True
 
 
-def frozen_layers(model: nn.Layer) -> Iterator[nn.Layer]:
-    """Return the layers that have parameters of their own, all of which are frozen."""
+def freeze(model: nn.Layer, names: Union[str, Sequence[str]]) -> list[str]:
+    """Freeze layers and parameters, wherever they stand, and return the names of the frozen parameters.
+
+    A BatchNorm all of whose parameters are frozen keeps its statistics. Dropout and drop path go on as they are.
+
+    Args:
+        model: any model.
+        names: layers or parameters, separated by spaces if it is a text: ``stem`` or ``stages.0`` (or ``stages[0]``)
+            means all below it; ``*`` and ``?`` stand for any text and any character, as in ``stages.*.norm*``;
+            :data:`ALL_BUT_HEAD` means all but the classifier, which is a linear probe.
+
+    Raises:
+        ValueError: if a name fits nothing, which gives the nearest ones; if nothing is left to train; or if
+            the model's classifier is not known.
+    """
+    frozen: dict[str, None] = {}
+    for name in names.split() if isinstance(names, str) else names:
+        path = name.replace("[", ".").replace("]", "") if not set("*?") & set(name) else name
+        found = _all_but_head(model) if name == ALL_BUT_HEAD else _parameters_of(model, path)
+        if not found:
+            known = [ALL_BUT_HEAD, *(layer for layer, _ in model.named_sublayers())]
+            hint = nearest(path, known)
+            raise ValueError(
+                f"freeze: there is no layer or parameter {name!r}" + (f"; nearest: {', '.join(hint)}" if hint else "")
+            )
+        frozen.update(dict.fromkeys(found))
+    parameters = dict(model.named_parameters())
+    for name in frozen:
+        parameters[name].stop_gradient = True
+    if all(parameter.stop_gradient for parameter in parameters.values()):
+        raise ValueError(f"freeze: {names} leaves nothing to train")
+    for layer in frozen_layers(model):
+        if isinstance(layer, BATCH_NORMS):
+            layer._use_global_stats = True
+    return list(frozen)
+
+
+def _parameters_of(model: nn.Layer, pattern: str) -> list[str]:
+    """Return the names of the parameters that are, or are below, what a pattern means."""
+    parts = [(name, name.split(".")) for name, _ in model.named_parameters()]
+    return [
+        name
+        for name, steps in parts
+        if any(fnmatchcase(".".join(steps[: count + 1]), pattern) for count in range(len(steps)))
+    ]
+
+
+def _all_but_head(model: nn.Layer) -> list[str]:
+    """Return the names of the parameters outside the classifier.
+
+    Ours is called ``head``; of PaddleClas's models it is the last layer that has parameters.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    heads = [name for name in names if name.split(".")[0] in HEADS]
+    if not heads:
+        last = [name for name, layer in model.named_sublayers() if layer.parameters(include_sublayers=False)][-1:]
+        heads = [name for name in names if last and name.startswith(f"{last[0]}.")]
+        layer = dict(model.named_sublayers())[last[0]] if last else None
+        if not isinstance(layer, (nn.Linear, nn.Conv2D)):
+            raise ValueError(
+                f"freeze: the classifier of {type(model).__name__} is not known; name the layers to freeze"
+            )
+    return [name for name in names if name not in heads]
+
+
+def frozen_layers(model: nn.Layer, partly: bool = False) -> Iterator[nn.Layer]:
+    """Return the layers that have parameters of their own, all of which are frozen; ``partly``: one at least."""
     for layer in model.sublayers(include_self=True):
-        own = layer.parameters(include_sublayers=False)
-        if own and all(parameter.stop_gradient for parameter in own):
+        frozen = [parameter.stop_gradient for parameter in layer.parameters(include_sublayers=False)]
+        if frozen and (any(frozen) if partly else all(frozen)):
             yield layer
 
 

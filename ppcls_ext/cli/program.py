@@ -9,6 +9,7 @@ from typing import Optional, Sequence
 
 from ppcls_ext.cli import (
     analysis,
+    averaging,
     benchmark,
     data,
     deployment,
@@ -33,6 +34,7 @@ from ppcls_ext.version import __version__
 GROUPS = (
     models,
     training,
+    averaging,
     deployment,
     quantization,
     prediction,

@@ -41,6 +41,7 @@ def add_commands(commands) -> None:
             "eval -c my.yaml -o Global.pretrained_model=output/best_model",
             "eval -c my.yaml -o Global.pretrained_model=output/best_model --save_predictions out.parquet",
             "eval -c my.yaml -o Global.pretrained_model=output/best_model --labels real",
+            "eval -c my.yaml -o Global.pretrained_model=output/best_model --tta ten_crop",
             "eval -c my.yaml -o Global.pretrained_model=output/best_model --imagenet_c dataset/ImageNet-C",
         ],
     )
@@ -54,6 +55,11 @@ def add_commands(commands) -> None:
     )
     add("--save_topk", type=positive, metavar="K", help="write the K best classes with their scores in place of logits")
     add_label_sets(add, "the folder of the images")
+    add(
+        "--tta",
+        choices=("hflip", "five_crop", "ten_crop", "multi_scale"),
+        help="test-time augmentation: the mean of the probabilities of several views of each image",
+    )
     add(
         "--imagenet_c",
         type=Path,
@@ -137,7 +143,7 @@ def run_eval(arguments: argparse.Namespace) -> int:
     if arguments.save_topk is not None and arguments.save_predictions is None:
         raise UsageError("--save_topk needs --save_predictions")
     if arguments.imagenet_c is not None:
-        given = [name for name in ("save_predictions", "labels") if getattr(arguments, name) is not None]
+        given = [name for name in ("save_predictions", "labels", "tta") if getattr(arguments, name) is not None]
         if given:
             raise UsageError(f"--imagenet_c evaluates 75 sets of images; it does not go with --{given[0]}")
     try:
@@ -147,14 +153,20 @@ def run_eval(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--save_predictions: {error}") from None
     cfg = load(arguments, "eval")
     from ppcls_ext.engine.evaluator import EvaluationOptions, evaluate
+    from ppcls_ext.engine.tta import UndefinedViewError
 
     if arguments.imagenet_c is not None:
         from ppcls_ext.engine.imagenet_c import evaluate_imagenet_c
 
         evaluate_imagenet_c(cfg, arguments.imagenet_c, arguments.random_weights, arguments.classes)
         return OK
-    options = EvaluationOptions(arguments.save_predictions, arguments.save_topk, arguments.labels, arguments.classes)
-    evaluate(cfg, arguments.random_weights, options)
+    options = EvaluationOptions(
+        arguments.save_predictions, arguments.save_topk, arguments.labels, arguments.classes, arguments.tta
+    )
+    try:
+        evaluate(cfg, arguments.random_weights, options)
+    except UndefinedViewError as error:
+        raise UsageError(error) from None
     return OK
 
 

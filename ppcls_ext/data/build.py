@@ -7,6 +7,7 @@ from typing import Any, Optional, Sequence, Type
 
 from ppcls_ext.data.batch_ops import build_batch_transforms
 from ppcls_ext.data.cifar import Cifar10, Cifar100
+from ppcls_ext.data.class_sampler import ClassBalancedSampler, RepeatFactorSampler
 from ppcls_ext.data.datasets import ClassificationDataset, ImageNetDataset
 from ppcls_ext.data.image_folder import ImageFolder
 from ppcls_ext.data.loader import Loader
@@ -31,12 +32,20 @@ SAMPLERS = {
     "DistributedBatchSampler": EpochSampler,
     "RASampler": RASampler,
     "MultiScaleSampler": MultiScaleSampler,
+    "ClassBalancedSampler": ClassBalancedSampler,
+    "RepeatFactorSampler": RepeatFactorSampler,
 }
+#: Those that repeat images, for training alone, and jump between shards.
+REPEATING = ("RASampler", "MultiScaleSampler", "ClassBalancedSampler", "RepeatFactorSampler")
+#: Those that look at the labels.
+BY_CLASS = ("ClassBalancedSampler", "RepeatFactorSampler")
 #: The options of each sampler with their defaults; None means required.
 SAMPLER_OPTIONS: dict[str, dict[str, Any]] = {
     "DistributedBatchSampler": {"batch_size": None, "shuffle": False, "drop_last": False},
     "RASampler": {"batch_size": None, "shuffle": False, "drop_last": False, "num_repeats": 3},
     "MultiScaleSampler": {"scales": None, "first_bs": None, "divided_factor": 32, "is_training": True},
+    "ClassBalancedSampler": {"batch_size": None, "drop_last": False},
+    "RepeatFactorSampler": {"batch_size": None, "drop_last": False, "repeat_threshold": None},
 }
 
 #: Names that PaddleClas has and ppcls_ext has not, refused by name.
@@ -160,7 +169,7 @@ def build_dataloader(
             dataset.shard_lengths, buffer=dataset.shuffle_buffer, fingerprint=dataset.fingerprint, **options
         )
     else:
-        sampler = SAMPLERS[name](len(dataset), **options)
+        sampler = SAMPLERS[name](dataset.labels if name in BY_CLASS else len(dataset), **options)
     loader = dict(section.get("loader") or {})
     num_workers = loader.pop("num_workers", 0)
     use_shared_memory = loader.pop("use_shared_memory", True)
@@ -191,13 +200,9 @@ def sampler_problems(section: dict, mode: str) -> list[tuple[str, str]]:
     sampler, dataset = section.get("sampler") or {}, section["dataset"]
     name, source = sampler.get("name", "DistributedBatchSampler"), dataset.get("name")
     problems = []
-    if name == "RASampler" and mode != "Train":
-        problems.append(("sampler.name", f"RASampler repeats images; expected DistributedBatchSampler in {mode}"))
-    if name == "MultiScaleSampler" and mode != "Train":
-        problems.append(
-            ("sampler.name", f"MultiScaleSampler repeats images; expected DistributedBatchSampler in {mode}")
-        )
-    if name in ("RASampler", "MultiScaleSampler") and source == "ShardDataset":
+    if name in REPEATING and mode != "Train":
+        problems.append(("sampler.name", f"{name} repeats images; expected DistributedBatchSampler in {mode}"))
+    if name in REPEATING and source == "ShardDataset":
         problems.append(("sampler.name", f"{name} jumps between shards; expected DistributedBatchSampler"))
     elif name == "MultiScaleSampler" and source != "MultiScaleDataset":
         problems.append(("sampler.name", f"MultiScaleSampler needs dataset.name: MultiScaleDataset, got {source}"))
@@ -208,12 +213,19 @@ def sampler_problems(section: dict, mode: str) -> list[tuple[str, str]]:
         problems.extend([("dataset.transform_ops", problem)] if problem else [])
     known = SAMPLER_OPTIONS.get(name, {})
     for key in dict.fromkeys(key for options in SAMPLER_OPTIONS.values() for key in options):
+        if key == "shuffle" and name in BY_CLASS:
+            continue  # they are, whether it says so or not
         if sampler.get(key) not in (None, False) and key not in known:
             owners = [other for other, options in SAMPLER_OPTIONS.items() if key in options]
             problems.append((f"sampler.{key}", f"needs sampler.name: {' or '.join(owners)}"))
     for key, default in known.items():
         if default is None and sampler.get(key) is None:
             problems.append((f"sampler.{key}", f"the key is missing; {name} needs it"))
+    threshold = sampler.get("repeat_threshold")
+    if name == "RepeatFactorSampler" and threshold is not None and not 0 < threshold <= 1:
+        problems.append(("sampler.repeat_threshold", f"expected a share in (0, 1], got {threshold}"))
+    if name in BY_CLASS and sampler.get("shuffle") is False:
+        problems.append(("sampler.shuffle", f"{name} draws at random; remove the key"))
     if name == "MultiScaleSampler" and sampler.get("scales") is not None:
         try:
             checked_scales(sampler["scales"], sampler.get("divided_factor") or 32)
@@ -239,6 +251,8 @@ def sampler_options(section: dict, mode: str) -> tuple[str, dict]:
         options["shuffle"] = mode == "Train"
     others = {key for table in SAMPLER_OPTIONS.values() for key in table} - set(options)
     for key, value in section.items():
+        if key == "shuffle" and name in BY_CLASS and value is True:
+            continue
         if key in others and value in (None, False):  # a default that has no effect
             continue
         if key not in options:

@@ -25,6 +25,7 @@ from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import load_trained, logits_of
 from ppcls_ext.engine.precision import Precision
 from ppcls_ext.engine.predictions.recording import Recorder
+from ppcls_ext.engine.tta import TestTimeAugmentation, joined
 from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import build_metrics
 from ppcls_ext.utils.tables import write_table
@@ -41,12 +42,14 @@ class EvaluationOptions:
         save_topk: write the best classes alone, this many; None writes all logits.
         labels: reassessed labels, see :func:`ppcls_ext.data.real_labels.find_real_labels`.
         classes: the classes that count, see :func:`ppcls_ext.data.class_subset.read_class_subset`.
+        tta: test-time augmentation, a name of :data:`ppcls_ext.engine.tta.KINDS`.
     """
 
     save_predictions: Optional[Path] = None
     save_topk: Optional[int] = None
     labels: Optional[str] = None
     classes: Optional[Path] = None
+    tta: Optional[str] = None
 
 
 class Evaluator:
@@ -65,6 +68,7 @@ class Evaluator:
     Raises:
         FileNotFoundError, LabelFileError: if labels or classes of ``options`` cannot be read.
         ValueError: if a metric asks for more classes than count.
+        UndefinedViewError: if the operators of evaluation have no such views.
     """
 
     def __init__(
@@ -81,21 +85,28 @@ class Evaluator:
         self.output_dir = Path(cfg.Global.output_dir)
         section = cfg.section("DataLoader.Eval")
         images = {**section["dataset"], **(dataset or {})}
-        self.loader = build_dataloader(
-            {**section, "dataset": {key: value for key, value in images.items() if value is not None}},
-            "Eval",
-            seed=cfg.Global.seed or 0,
-            rank=session.rank,
-            world_size=session.world_size,
-            class_names=trained_class_names(cfg, recorded=cfg.mode != "train"),
-        )
+        options = options or EvaluationOptions()
+        self.tta = None if options.tta is None else TestTimeAugmentation(options.tta)
+        self.loaders = [
+            build_dataloader(
+                {**section, "dataset": {key: value for key, value in images.items() if value is not None}},
+                "Eval",
+                seed=cfg.Global.seed or 0,
+                rank=session.rank,
+                world_size=session.world_size,
+                class_names=trained_class_names(cfg, recorded=cfg.mode != "train"),
+            )
+            for _ in (self.tta.anchors if self.tta else range(1))
+        ]
+        if self.tta:
+            self.tta.place(self.loaders)
+        self.loader = self.loaders[0]
         eval_loss = cfg.section("Loss.Eval")
         self.loss = build_loss(eval_loss) if eval_loss else None
         eval_metric = cfg.section("Metric.Eval")
         class_num = cfg.Arch.class_num
         self.metrics = build_metrics(eval_metric, class_num) if eval_metric else None
         self._table_names = table_names(cfg) if self.metrics and self.metrics.has_tables else None
-        options = options or EvaluationOptions()
         self.real = self.mask = None
         if options.labels is not None:
             self.real = find_real_labels(options.labels, [section["dataset"].get("image_root") or "."])
@@ -133,7 +144,7 @@ class Evaluator:
         sums = _Sums()
         started = time.monotonic()
         batches = tqdm(
-            self.loader.epoch(0),
+            joined(self.loaders),
             total=len(self.loader),
             desc="eval",
             unit="batch",
@@ -141,10 +152,10 @@ class Evaluator:
             disable=not (self.session.is_main and sys.stdout.isatty()),
         )
         try:
-            for index, batch in enumerate(batches):
+            for index, (batch, images) in enumerate(batches):
                 tick = time.monotonic()
                 with self.precision.for_evaluation():
-                    logits = logits_of(model(batch.images)).astype("float32")
+                    logits = self._logits(model, images)
                 size = len(batch.indices)
                 if recorder is not None and size:
                     recorder.add(self.loader.dataset, batch.indices, logits.numpy())
@@ -159,6 +170,12 @@ class Evaluator:
         logger.info("[Eval] %d samples in %.1f s", self._samples, time.monotonic() - started)
         self._write_tables(suffix)
         return result
+
+    def _logits(self, model: paddle.nn.Layer, images: list[paddle.Tensor]) -> paddle.Tensor:
+        """Return the class scores of a batch, float32; with test-time augmentation, log-probabilities."""
+        if self.tta is not None:
+            return self.tta.scores(model, images)
+        return logits_of(model(images[0])).astype("float32")
 
     def _score(self, logits: paddle.Tensor, batch: Batch, sums: _Sums) -> None:
         """Count a batch."""

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import paddle
 
-from ppcls_ext.arch.freezing import convert_sync_batchnorm, freeze_up_to
+from ppcls_ext.arch.freezing import convert_sync_batchnorm, freeze, freeze_up_to
 from ppcls_ext.config import Config, ConfigError
 from ppcls_ext.config.weight_plan import plan_of
 from ppcls_ext.engine.train.checkpoint import Checkpoint
@@ -52,12 +52,30 @@ def _build(cfg: Config, plan: WeightPlan, arguments: dict) -> paddle.nn.Layer:
         raise _argument_error(cfg, arguments, error) from error
     if frozen:
         freeze_up_to(model, frozen)
+    if cfg.Arch.freeze and cfg.mode == "train":
+        _freeze(cfg, model)
     if cfg.Arch.use_sync_bn:
         if paddle.get_device() == "cpu":
             logger.warning("Arch.use_sync_bn needs a GPU; on CPU each process keeps its own batch statistics")
         else:
             model = convert_sync_batchnorm(model)
     return model
+
+
+def _freeze(cfg: Config, model: paddle.nn.Layer) -> None:
+    """Freeze what ``Arch.freeze`` names."""
+    try:
+        frozen = freeze(model, cfg.Arch.freeze or [])
+    except ValueError as error:
+        raise cfg.error("Arch.freeze", str(error).removeprefix("freeze: ")) from error
+    left = [name for name, parameter in model.named_parameters() if not parameter.stop_gradient]
+    logger.info(
+        "Arch.freeze: %d of %d parameter tensors are frozen; trained: %s%s",
+        len(frozen),
+        len(frozen) + len(left),
+        ", ".join(left[:4]),
+        ", ..." if len(left) > 4 else "",
+    )
 
 
 def _is_of_constructor(error: Exception) -> bool:

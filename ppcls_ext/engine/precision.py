@@ -84,7 +84,7 @@ class Precision:
                 level="O2",
                 dtype=self.dtype,
                 master_weight=True,
-                excluded_layers=[*rnns, *frozen_layers(model)],
+                excluded_layers=[*rnns, *frozen_layers(model, partly=True)],
             )
 
     def scaler(self) -> Optional[paddle.amp.GradScaler]:

@@ -1,14 +1,15 @@
-"""Cross entropy over class indices or over class probabilities, with label smoothing."""
+"""Cross entropy over class indices or over class probabilities, with label smoothing and class weights."""
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Sequence
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-REDUCTIONS = ("mean", "sum")
+from ppcls_ext.losses.class_weights import checked_weights
+from ppcls_ext.losses.targets import check_epsilon, check_reduction, check_shapes, distribution
 
 
 class CELoss(nn.Layer):
@@ -20,22 +21,29 @@ class CELoss(nn.Layer):
     the precision of the logits. (On a CPU Paddle bounds the loss of a class whose logit lies more than 64 below the
     greatest one; its gradient is not affected.)
 
+    With ``class_weights`` ``w`` it is that of ``paddle.nn.functional.cross_entropy``: the cross entropy of a sample
+    counts ``sum_c t_c w_c`` times, of its smoothed or mixed target ``t``, and the mean divides by the sum of these
+    weights in the batch. Of class indices without smoothing that is the weight of the sample's class.
+
     Args:
         reduction: ``mean`` or ``sum`` over the batch.
         epsilon: label smoothing in [0, 1); None and 0 mean none.
+        class_weights: one weight of at least 0 for each class; None means equal ones.
 
     Raises:
         ValueError: if an argument is out of its range.
     """
 
-    def __init__(self, reduction: str = "mean", epsilon: Optional[float] = None):
+    def __init__(
+        self,
+        reduction: str = "mean",
+        epsilon: Optional[float] = None,
+        class_weights: Optional[Sequence[float]] = None,
+    ):
         super().__init__()
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"CELoss: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-        if epsilon is not None and not 0 <= epsilon < 1:
-            raise ValueError(f"CELoss: epsilon must be in [0, 1), got {epsilon!r}")
-        self.reduction = reduction
-        self.epsilon = epsilon or 0.0
+        self.reduction = check_reduction("CELoss", reduction)
+        self.epsilon = check_epsilon("CELoss", epsilon)
+        self.class_weights = None if class_weights is None else checked_weights("CELoss", class_weights)
 
     def forward(self, logits: paddle.Tensor, target: paddle.Tensor) -> paddle.Tensor:
         """Return the loss, a float32 scalar.
@@ -45,29 +53,18 @@ class CELoss(nn.Layer):
             target: integer ``[N]`` or ``[N, 1]``, or floating-point ``[N, C]``.
 
         Raises:
-            ValueError: if the shapes do not fit together.
+            ValueError: if the shapes do not fit together, or there is not one weight for each class.
         """
-        if logits.ndim != 2:
-            raise ValueError(f"CELoss: logits must be [N, C], got {list(logits.shape)}")
-        soft = target.is_floating_point()
+        soft = check_shapes("CELoss", logits, target)
         samples, classes = logits.shape
-        if soft and list(target.shape) != [samples, classes]:
-            raise ValueError(
-                f"CELoss: a soft target must be [{samples}, {classes}] like the logits, got {list(target.shape)}"
-            )
-        if not soft and list(target.shape) not in ([samples], [samples, 1]):
-            raise ValueError(
-                f"CELoss: an integer target must be [{samples}] or [{samples}, 1], got {list(target.shape)}"
-            )
+        weight = None
+        if self.class_weights is not None:
+            weight = paddle.to_tensor(checked_weights("CELoss", self.class_weights, classes), "float32")
         # Inside auto_cast level O2 the operators below would run in half precision again.
         with paddle.amp.auto_cast(enable=False):
             logits = logits.astype("float32")
-            if self.epsilon and not soft:
-                target, soft = F.one_hot(target.reshape([samples]), classes), True
-            if soft:
-                target = target.astype("float32")
-                if self.epsilon:
-                    target = (1 - self.epsilon) * target + self.epsilon / classes
+            if soft or self.epsilon:
+                target, soft = distribution("CELoss", logits, target, self.epsilon), True
             else:
                 target = target.reshape([samples, 1])
-            return F.cross_entropy(logits, target, soft_label=soft, reduction=self.reduction)
+            return F.cross_entropy(logits, target, weight=weight, soft_label=soft, reduction=self.reduction)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence, Union
+from typing import Mapping, Optional, Sequence, Union
 
+import numpy as np
 import paddle
 from paddle import nn
 
+from ppcls_ext.losses.bce import BCEWithLogitsLoss
 from ppcls_ext.losses.celoss import CELoss
+from ppcls_ext.losses.class_weights import resolved_weights
+from ppcls_ext.losses.focal import FocalLoss
 from ppcls_ext.losses.token_label import TokenLabelLoss
 from ppcls_ext.utils.spelling import nearest
 
-LOSSES = {"CELoss": CELoss, "TokenLabelLoss": TokenLabelLoss}
+LOSSES = {
+    "CELoss": CELoss,
+    "FocalLoss": FocalLoss,
+    "BCEWithLogitsLoss": BCEWithLogitsLoss,
+    "TokenLabelLoss": TokenLabelLoss,
+}
 
 
 class CombinedLoss(nn.Layer):
@@ -50,14 +59,16 @@ class CombinedLoss(nn.Layer):
         return report
 
 
-def build_loss(section: Sequence[Mapping]) -> CombinedLoss:
+def build_loss(section: Sequence[Mapping], class_counts: Optional[np.ndarray] = None) -> CombinedLoss:
     """Build the loss of ``Loss.Train`` or ``Loss.Eval``.
 
     Args:
         section: one-key mappings ``{name: {"weight": 1.0, **arguments}}``.
+        class_counts: training samples of each class ``[class_num]``, which ``class_weights: balanced`` needs.
 
     Raises:
-        ValueError: if the section is empty, an entry is not of that form, or every weight is 0.
+        ValueError: if the section is empty, an entry is not of that form, an argument is out of its range, or every
+            weight is 0.
         KeyError: if a loss is unknown; the message names the nearest.
     """
     if not section:
@@ -72,6 +83,8 @@ def build_loss(section: Sequence[Mapping]) -> CombinedLoss:
             raise KeyError(f"unknown loss {name!r}; supported: {', '.join(hint)}")
         arguments = dict(arguments or {})
         weight = arguments.pop("weight", 1.0)
+        if "class_weights" in arguments:
+            arguments["class_weights"] = resolved_weights(name, arguments["class_weights"], class_counts)
         terms.append((name, weight, LOSSES[name](**arguments)))
     if not any(weight for _, weight, _ in terms):
         raise ValueError("Loss: every weight is 0, so the loss is always 0; give at least one weight above 0")

@@ -7,8 +7,16 @@ from __future__ import annotations
 
 from typing import Iterator, Mapping, Optional, Sequence
 
+import paddle
+
+#: Paddle's defaults of OneCycleLR.
+ONE_CYCLE = {"divide_factor": 25.0, "end_learning_rate": 0.0001, "phase_pct": 0.3}
 #: Arguments of schedules that are lengths in epochs.
 _LENGTHS = ("warmup_epoch", "cooldown_epoch", "step_size", "decay_epochs", "milestones")
+
+
+#: Optimizers that Paddle 2.6 has not.
+OF_PADDLE_3 = ("NAdam", "RAdam")
 
 
 def schedule_problems(section: Mapping, epochs: Optional[int] = None) -> Iterator[tuple[str, str]]:
@@ -20,6 +28,12 @@ def schedule_problems(section: Mapping, epochs: Optional[int] = None) -> Iterato
     """
     lr = {key: value for key, value in section.items() if value is not None}
     name, peak = lr.get("name", "Constant"), lr.get("learning_rate")
+    if name == "ReduceOnPlateau" and lr.get("warmup_epoch"):
+        yield "warmup_epoch", "ReduceOnPlateau follows the evaluations alone; Paddle cannot put a warm-up before it"
+    if name == "ReduceOnPlateau" and lr.get("min_lr", 0.0) > (peak or 0.0):
+        yield "min_lr", f"got {lr['min_lr']}; expected at most the learning rate, {peak}"
+    if name == "OneCycleLR":
+        yield from _one_cycle_problems(lr)
     if name == "Piecewise":
         names = ("learning_rate", "decay_epochs", "values")
         try:
@@ -51,9 +65,24 @@ def schedule_problems(section: Mapping, epochs: Optional[int] = None) -> Iterato
         )
 
 
+def _one_cycle_problems(lr: Mapping) -> Iterator[tuple[str, str]]:
+    peak, end = lr.get("max_learning_rate"), lr.get("end_learning_rate", ONE_CYCLE["end_learning_rate"])
+    start = peak and peak / lr.get("divide_factor", ONE_CYCLE["divide_factor"])
+    if peak and end > start:
+        yield (
+            "end_learning_rate",
+            f"got {end:g}; expected at most the rate it starts from, max_learning_rate / divide_factor = {start:g}",
+        )
+    if lr.get("three_phase") and lr.get("phase_pct", ONE_CYCLE["phase_pct"]) >= 0.5:
+        yield "phase_pct", f"got {lr['phase_pct']}; expected less than 0.5 with three_phase: two phases take it"
+
+
 def optimizer_problems(section: Mapping) -> Iterator[tuple[str, str]]:
     """Return ``(key, sentence)`` for each argument of ``Optimizer`` that contradicts another."""
     given = {key for key, value in section.items() if value is not None}
+    name = section.get("name")
+    if name in OF_PADDLE_3 and not hasattr(paddle.optimizer, name):
+        yield "name", f"{name} needs Paddle 3; this is {paddle.__version__}, which has Adam, AdamW and Lamb"
     if {"weight_decay", "regularizer"} <= given:
         yield "weight_decay", "give weight_decay or regularizer, not both"
     if {"clip_norm", "clip_global_norm"} <= given:

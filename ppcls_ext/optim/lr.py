@@ -7,11 +7,11 @@ begins after it and has the remaining length.
 from __future__ import annotations
 
 import math
-from typing import Callable, Mapping, Sequence, Union
+from typing import Callable, Mapping, Optional, Sequence, Union
 
 from paddle.optimizer import lr as paddle_lr
 
-from ppcls_ext.optim.checks import piecewise_table, schedule_problems
+from ppcls_ext.optim.checks import ONE_CYCLE, piecewise_table, schedule_problems
 from ppcls_ext.utils.spelling import nearest
 
 
@@ -43,6 +43,49 @@ class Cosine(paddle_lr.LRScheduler):
         """Return the learning rate."""
         position = min(self.start + self.last_epoch, self.length)
         return self.eta_min + (self.base_lr - self.eta_min) * (1 + math.cos(math.pi * position / self.length)) / 2
+
+
+class ReduceOnPlateau(paddle_lr.ReduceOnPlateau):
+    """Paddle's, which counts evaluations: :meth:`observe` takes the place of ``step``.
+
+    Its state is not a function of the position, so a resumed run has it from the checkpoint.
+    """
+
+    def step(self, *_: object) -> None:
+        """Do nothing: steps and epochs do not count."""
+
+    def observe(self, figure: float) -> None:
+        """Count an evaluation and its figure, and lower the rate after too many without an improvement."""
+        super().step(float(figure))
+
+
+class ThenConstant(paddle_lr.LRScheduler):
+    """A schedule up to a position, and a constant rate from there on, as stochastic weight averaging has it.
+
+    Args:
+        before: the schedule.
+        start: first position with the constant rate.
+        rate: that rate.
+    """
+
+    def __init__(self, before: paddle_lr.LRScheduler, start: int, rate: float):
+        self._before: Optional[paddle_lr.LRScheduler] = None
+        self.start, self.rate = start, rate
+        super().__init__(before())
+        self._before = before
+        self.last_lr = self.get_lr()
+
+    def step(self, epoch: Optional[int] = None) -> None:
+        """Go to the next position, or to a certain one."""
+        if self._before is not None:  # Paddle steps once while it initialises
+            self._before.step(epoch)
+        super().step(epoch)
+
+    def get_lr(self) -> float:
+        """Return the learning rate."""
+        if self._before is None:
+            return self.base_lr
+        return self.rate if self.last_epoch >= self.start else self._before()
 
 
 class _Span:
@@ -99,6 +142,20 @@ def _multi_step(span: _Span, learning_rate: float, milestones: Sequence[float], 
     return paddle_lr.MultiStepDecay(learning_rate, [span.whole(epoch) for epoch in milestones], gamma=gamma)
 
 
+def _one_cycle(span: _Span, max_learning_rate: float, **arguments):
+    share = arguments.get("phase_pct", ONE_CYCLE["phase_pct"])
+    if share * span.remaining <= 1:
+        raise ValueError(
+            f"phase_pct: got {share:g}; expected more than {1 / span.remaining:.3g}, since the rate must rise for more "
+            f"than one of the {span.remaining} positions of the run"
+        )
+    return paddle_lr.OneCycleLR(max_learning_rate, total_steps=span.remaining, **arguments)
+
+
+def _plateau(span: _Span, learning_rate: float, **arguments):
+    return ReduceOnPlateau(learning_rate, **arguments)
+
+
 SCHEDULERS: dict[str, Callable] = {
     "Constant": _constant,
     "ConstLR": _constant,
@@ -107,6 +164,8 @@ SCHEDULERS: dict[str, Callable] = {
     "Step": _step,
     "Piecewise": _piecewise,
     "MultiStepDecay": _multi_step,
+    "OneCycleLR": _one_cycle,
+    "ReduceOnPlateau": _plateau,
 }
 
 
@@ -115,7 +174,8 @@ def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> p
 
     Args:
         section: ``{"name": ..., "learning_rate": ..., "warmup_epoch": 0, "warmup_start_lr": 0.0, "by_epoch": False,
-            **arguments of the schedule}``; without a name the rate is constant.
+            **arguments of the schedule}``; without a name the rate is constant. ``then``, which no YAML has, is
+            ``{"epoch": finished epochs, "rate": constant rate from there on}``.
         epochs: length of the run.
         steps_per_epoch: optimizer steps an epoch.
 
@@ -136,6 +196,7 @@ def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> p
         raise ValueError(f"a schedule needs at least one epoch of one step, got {epochs} epochs of {steps_per_epoch}")
     for key, problem in schedule_problems({"name": kind, **section}, epochs):
         raise ValueError(f"{key}: {problem}")
+    then = section.pop("then", None)
     by_epoch = section.pop("by_epoch", False)
     warmup_epoch = section.pop("warmup_epoch", 0)
     warmup_start_lr: Union[int, float] = section.pop("warmup_start_lr", 0.0)
@@ -145,6 +206,10 @@ def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> p
         table = piecewise_table(epochs, **{name: section.pop(name) for name in names if name in section})
         section.update(zip(("decay_epochs", "values"), table))
         peak = section["values"][0]
+    elif kind == "OneCycleLR":
+        peak = section.get("max_learning_rate")
+        if peak is None:
+            raise ValueError("the schedule OneCycleLR needs max_learning_rate")
     elif "learning_rate" not in section:
         raise ValueError(f"the schedule {kind} needs learning_rate")
     else:
@@ -154,6 +219,10 @@ def build_lr_scheduler(section: Mapping, epochs: int, steps_per_epoch: int) -> p
         scheduler = paddle_lr.LinearWarmup(
             learning_rate=scheduler, warmup_steps=span.warmup, start_lr=warmup_start_lr, end_lr=peak
         )
+    if then is not None:
+        if isinstance(scheduler, ReduceOnPlateau):
+            raise ValueError("ReduceOnPlateau has no positions at which a constant rate could begin")
+        scheduler = ThenConstant(scheduler, span.whole(then["epoch"]), then["rate"])
     scheduler.by_epoch = by_epoch
     scheduler.kind = kind
     return scheduler

@@ -25,9 +25,14 @@ OPTIMIZERS: dict[str, dict] = {
     "RMSProp": {"momentum": 0.0, "rho": 0.95, "epsilon": 1e-6},
     "Adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "lazy_mode": False, "multi_precision": False},
     "AdamW": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "multi_precision": False},
+    "Lamb": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-6, "always_adapt": False, "multi_precision": False},
+    "NAdam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "momentum_decay": 0.004},
+    "RAdam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
 }
 #: PaddleClas's name for AdamW with layer-wise decay.
 ALIASES = {"AdamWDL": "AdamW"}
+#: Optimizers that decay the weights themselves, next to the gradient.
+DECOUPLED = ("AdamW", "Lamb")
 _REGULARIZERS = {"L1": L1Decay, "L2": L2Decay}
 
 
@@ -52,7 +57,7 @@ def build_optimizer(section: Mapping, model: nn.Layer, epochs: int, steps_per_ep
 
     Raises:
         KeyError: if the optimizer or schedule is unknown; the message names the nearest.
-        ValueError: if arguments are missing or contradict each other.
+        ValueError: if arguments are missing or contradict each other, or this Paddle lacks the optimizer.
         TypeError: if an argument does not belong to the optimizer.
     """
     section = {key: value for key, value in section.items() if value is not None}
@@ -63,7 +68,7 @@ def build_optimizer(section: Mapping, model: nn.Layer, epochs: int, steps_per_ep
         raise KeyError(f"unknown optimizer {name!r}; supported: {', '.join(nearest(str(name), known) or known)}")
     if "lr" not in section:
         raise ValueError(f"the optimizer {name} needs lr")
-    for key, problem in optimizer_problems(section):
+    for key, problem in optimizer_problems({"name": kind, **section}):
         raise ValueError(f"{key}: {problem}")
     scheduler = build_lr_scheduler(section.pop("lr"), epochs, steps_per_epoch)
     clip = _gradient_clip(section)
@@ -79,14 +84,18 @@ def build_optimizer(section: Mapping, model: nn.Layer, epochs: int, steps_per_ep
     missing = [key for key, value in arguments.items() if value is ...]
     if missing:
         raise ValueError(f"the optimizer {name} needs {', '.join(missing)}")
-    _mark(settings, exempt=kind != "AdamW")
+    _mark(settings, exempt=kind not in DECOUPLED)
+    decaying = {setting.parameter.name for setting in settings if setting.decay}
     if kind == "AdamW":
-        decaying = {setting.parameter.name for setting in settings if setting.decay}
         arguments["apply_decay_param_fun"] = decaying.__contains__
+    if kind == "Lamb":
+        arguments["lamb_weight_decay"] = decay
+        arguments["exclude_from_weight_decay_fn"] = lambda parameter: parameter.name not in decaying
+    else:
+        arguments["weight_decay"] = decay
     optimizer = getattr(paddle.optimizer, kind)(
         learning_rate=scheduler,
         parameters=[setting.parameter for setting in settings],
-        weight_decay=decay,
         grad_clip=clip,
         **arguments,
     )
@@ -104,9 +113,9 @@ def _gradient_clip(section: dict) -> Optional[nn.ClipGradByNorm]:
 def _decay(kind: str, section: dict):
     """Take the decay keys out of ``section``; return what ``paddle.optimizer`` takes as ``weight_decay``."""
     weight_decay, regularizer = section.pop("weight_decay", None), section.pop("regularizer", None)
-    if kind == "AdamW":
+    if kind in DECOUPLED:
         if regularizer is not None:
-            raise ValueError("AdamW decays the weights themselves: give weight_decay instead of regularizer")
+            raise ValueError(f"{kind} decays the weights themselves: give weight_decay instead of regularizer")
         return float(weight_decay or 0.0)
     if regularizer is not None:
         if regularizer["name"] not in _REGULARIZERS:

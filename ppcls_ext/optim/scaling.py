@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Mapping
 
 #: Keys of ``Optimizer.lr`` that are learning rates; ``values`` is a list of them.
-RATES = ("learning_rate", "warmup_start_lr", "eta_min", "end_lr", "values")
+RATES = (
+    *("learning_rate", "warmup_start_lr", "eta_min", "end_lr", "values"),
+    *("max_learning_rate", "end_learning_rate", "min_lr"),
+)
 
 
 def scale_learning_rates(section: Mapping, factor: float) -> dict:

@@ -11,7 +11,7 @@ PLACES = ("", ".staged", ".previous")
 #: The checkpoint that a folder stands for.
 LATEST = "latest"
 
-_SUFFIXES = (".pdparams", ".pdopt", ".pdstates", ".pdema", f".{MANIFEST}")
+_SUFFIXES = (".pdparams", ".pdopt", ".pdstates", ".pdema", ".pdswa", f".{MANIFEST}")
 
 
 def checkpoint_file(prefix: Path, place: str, suffix: str) -> Path:

@@ -228,7 +228,7 @@ def test_fuzz_every_key(sample):
         ("Slim.quant.name=pact", "pruning and quantisation are not supported"),
         ("Loss.Train=[{TripletLossV2: {weight: 1.0}}]", "the loss TripletLossV2 of PaddleClas is not supported"),
         ("Metric.Eval=[{Recallk: {topk: [1]}}]", "the metric Recallk of PaddleClas is not supported"),
-        ("Optimizer.lr.name=ReduceOnPlateau", "ReduceOnPlateau of PaddleClas is not supported"),
+        ("Optimizer.lr.name=Cyclic", "Cyclic of PaddleClas is not supported"),
         ("Optimizer.regularizer={name: L2, coeff: 1e-4}", "give weight_decay instead"),
         ("DataLoader.Train.sampler.name=PKSampler", "the sampler PKSampler of PaddleClas is not supported"),
         ("DataLoader.Train.dataset.name=MultiLabelDataset", "the dataset MultiLabelDataset of PaddleClas"),
@@ -254,7 +254,7 @@ def test_what_the_mode_does_not_use_is_no_obstacle(sample, mode):
     overrides = (
         "Global.to_static=True",
         "Loss.Train=[{TripletLoss: {weight: 1.0}}]",
-        "Optimizer.lr.name=OneCycleLR",
+        "Optimizer.lr.name=Cyclic",
         "DataLoader.Train.sampler.name=PKSampler",
     )
     config = sample.load(*overrides, mode=mode)

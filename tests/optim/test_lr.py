@@ -39,7 +39,35 @@ def cosine(length, low=0.0, peak=0.4):
     return lambda t: low + (peak - low) * (1 + math.cos(math.pi * t / length)) / 2
 
 
+def one_cycle(points, form):
+    """Return the rule that joins (position, rate) by a form of [0, 1] -> [0, 1]."""
+
+    def rule(t):
+        for (x0, y0), (x1, y1) in zip(points, points[1:]):
+            if t <= x1:
+                return y0 + (y1 - y0) * form((t - x0) / (x1 - x0))
+        raise AssertionError(t)
+
+    return rule
+
+
+def half_cosine(x):
+    return (1 - math.cos(math.pi * x)) / 2
+
+
 CASES = {
+    # Smith and Topin's cycle; of 30 steps 0.3 rise, so the peak is at step 8
+    "one cycle": (
+        {"name": "OneCycleLR", "learning_rate": None, "max_learning_rate": 0.4, "divide_factor": 10.0},
+        expected(one_cycle([(0, 0.04), (8, 0.4), (29, 1e-4)], half_cosine)),
+    ),
+    "one cycle by epoch in three lines": (
+        {
+            **{"name": "OneCycleLR", "learning_rate": None, "max_learning_rate": 0.4, "divide_factor": 4.0},
+            **{"three_phase": True, "phase_pct": 1 / 3, "anneal_strategy": "linear", "by_epoch": True},
+        },
+        expected(one_cycle([(0, 0.1), (1, 0.4), (2, 0.1), (5, 1e-4)], lambda x: x), by_epoch=True),
+    ),
     "constant": ({"name": "Constant"}, expected(lambda t: 0.4)),
     "no name": ({}, expected(lambda t: 0.4)),
     "ConstLR with warm-up": (
@@ -220,10 +248,27 @@ def test_warm_up_longer_than_the_run_ends_at_its_peak():
         ),
         ({"name": "Cosine", "learning_rate": 0.1, "eta_min": 0.2}, ValueError, "eta_min: got 0.2; expected at most"),
         ({"name": "Linear", "learning_rate": 0.1, "end_lr": 0.2}, ValueError, "end_lr: got 0.2; expected at most"),
+        ({"name": "OneCycleLR"}, ValueError, "OneCycleLR needs max_learning_rate"),
+        (
+            {"name": "OneCycleLR", "max_learning_rate": 0.001},
+            ValueError,
+            "end_learning_rate: got 0.0001; expected at most .* = 4e-05",
+        ),
+        (
+            {"name": "OneCycleLR", "max_learning_rate": 1.0, "phase_pct": 0.03},
+            ValueError,
+            "phase_pct: got 0.03; expected more than 0.0333",
+        ),
+        (
+            {"name": "ReduceOnPlateau", "learning_rate": 0.1, "warmup_epoch": 1},
+            ValueError,
+            "warmup_epoch: ReduceOnPlateau follows the evaluations alone",
+        ),
     ],
     ids=[
         *("name", "no rate", "start above peak", "fraction by epoch", "unknown argument", "only cool-down"),
         *("rising cosine", "rising line"),
+        *("one cycle, no rate", "one cycle, end", "one cycle, phase", "plateau with warm-up"),
     ],
 )
 def test_wrong_section(section, error, message):
@@ -243,3 +288,18 @@ def test_state_restores_the_schedule(name):
         first.step()
         second.step()
         assert first() == second()
+
+
+def test_the_rate_falls_where_the_figure_does_not_rise():
+    """Patience 1 bears one evaluation without an improvement; 0.61 exceeds 0.6 by less than a tenth of it."""
+    section = {"name": "ReduceOnPlateau", "learning_rate": 0.4, "mode": "max", "factor": 0.5, "patience": 1}
+    schedule = build_lr_scheduler({**section, "threshold": 0.1}, EPOCHS, STEPS)
+    rates = []
+    for figure in (0.5, 0.6, 0.61, 0.62, 0.9, 0.9, 0.9):
+        schedule.step()  # steps and epochs do not count
+        schedule.observe(figure)
+        rates.append(schedule())
+        state = schedule.state_dict()
+        schedule = build_lr_scheduler({**section, "threshold": 0.1}, EPOCHS, STEPS)
+        schedule.set_state_dict(state)  # what a resumed run goes on with
+    assert rates == [0.4, 0.4, 0.4, 0.2, 0.2, 0.2, 0.1]

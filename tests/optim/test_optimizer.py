@@ -15,6 +15,9 @@ from ppcls_ext.optim.optimizer import ALIASES
 pytestmark = pytest.mark.compat
 
 LR, DECAY = 0.1, 0.05
+OF_PADDLE_3 = pytest.mark.skipif(
+    not hasattr(paddle.optimizer, "NAdam"), reason="Paddle 2.6 has neither NAdam nor RAdam"
+)
 
 
 class Tiny(nn.Layer):
@@ -158,6 +161,51 @@ def test_layerwise_decay_scales_the_rate_and_decays_once(model, name):
     assert_close(after, adamw(before, gradients, rate, lambda n: 0.0 if exempt(n) else DECAY))
 
 
+def test_lamb_scales_the_step_of_a_tensor_by_its_norm(model):
+    """Algorithm 2 of the paper, first step; what is exempt from decay is not scaled either, as Paddle has it."""
+    section = {"name": "Lamb", "weight_decay": DECAY, "layerwise_decay": 0.5, "one_dim_param_no_weight_decay": True}
+    before, gradients, after, _ = step(model, section)
+    expected = {}
+    for name, weight in before.items():
+        direction = gradients[name] / (np.abs(gradients[name]) + 1e-6)
+        direction = direction + (0.0 if exempt(name) else DECAY) * weight
+        trust = 1.0 if exempt(name) else np.linalg.norm(weight) / np.linalg.norm(direction)
+        expected[name] = weight - LR * (0.5 if name.startswith("fc.") else 1.0) * trust * direction
+    assert_close(after, expected)
+
+
+@OF_PADDLE_3
+def test_nadam_heeds_groups(model):
+    """First step with mu = beta1 (1 - 0.5 * 0.96 ** (t * 0.004)) of Dozat's paper; L2 is added to the gradient."""
+    section = {"name": "NAdam", "weight_decay": DECAY, "layerwise_decay": 0.5, "one_dim_param_no_weight_decay": True}
+    before, gradients, after, _ = step(model, section)
+    mu, mu_next = (0.9 * (1 - 0.5 * 0.96 ** (t * 0.004)) for t in (1, 2))
+    expected = {}
+    for name, weight in before.items():
+        gradient = gradients[name] + (0.0 if exempt(name) else DECAY) * weight
+        moment = mu_next * 0.1 * gradient / (1 - mu * mu_next) + (1 - mu) * gradient / (1 - mu)
+        rate = LR * (0.5 if name.startswith("fc.") else 1.0)
+        expected[name] = weight - rate * moment / (np.abs(gradient) + 1e-8)
+    assert_close(after, expected)
+
+
+@OF_PADDLE_3
+def test_radam_heeds_groups(model):
+    """In the first steps the variance is not tractable, and the step is the corrected first moment."""
+    section = {"name": "RAdam", "weight_decay": DECAY, "layerwise_decay": 0.5, "one_dim_param_no_weight_decay": True}
+    before, gradients, after, _ = step(model, section)
+    rate = lambda n: LR * (0.5 if n.startswith("fc.") else 1.0)  # noqa: E731
+    decay = lambda n: 0.0 if exempt(n) else DECAY  # noqa: E731
+    assert_close(after, {n: v - rate(n) * (gradients[n] + decay(n) * v) for n, v in before.items()})
+
+
+@pytest.mark.skipif(hasattr(paddle.optimizer, "NAdam"), reason="Paddle 3 has it")
+@pytest.mark.parametrize("name", ["NAdam", "RAdam"])
+def test_what_this_paddle_lacks_is_refused_by_name(model, name):
+    with pytest.raises(ValueError, match=f"name: {name} needs Paddle 3; this is 2"):
+        build_optimizer({"name": name, "lr": {"learning_rate": LR}}, model, 3, 5)
+
+
 @pytest.mark.parametrize("decay", [{"weight_decay": DECAY}, {"regularizer": {"name": "L2", "coeff": DECAY}}])
 @pytest.mark.parametrize("name", ["SGD", "Momentum"])
 def test_l2_is_added_to_the_gradient(model, name, decay):
@@ -227,7 +275,13 @@ def test_clip_norm_is_by_tensor_as_in_paddleclas(model):
 # ---- state -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["SGD", "Momentum", "Adam", "AdamW"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("SGD", "Momentum", "Adam", "AdamW", "Lamb"),
+        *(pytest.param(name, marks=OF_PADDLE_3) for name in ("NAdam", "RAdam")),
+    ],
+)
 def test_state_restores_the_run(model, name):
     section = {"name": name, "weight_decay": DECAY, "clip_global_norm": 1.0, "one_dim_param_no_weight_decay": True}
     section["lr"] = {"name": "Cosine", "learning_rate": LR, "warmup_epoch": 1}
@@ -304,7 +358,7 @@ def test_master_weights(model, name, default):
 def test_defaults_are_those_of_the_configuration():
     """A section that leaves an argument out means the same here and in a YAML file."""
     in_yaml = {}
-    for section in (training.SGD, training.Momentum, training.RMSProp, training.Adam, training.AdamW):
+    for section in get_args(get_args(training.OptimizerSection)[0]):
         for name in get_args(section.model_fields["name"].annotation):
             fields = section.model_fields
             in_yaml[name] = {key: ... if f.is_required() else f.default for key, f in fields.items() if key != "name"}

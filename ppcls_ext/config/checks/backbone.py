@@ -17,8 +17,8 @@ OWN_ARGUMENTS = ("class_num", "pretrained", "use_sync_bn", "use_ssld", "infer_ad
 RENAMED_ARGUMENTS = {"num_classes": ["class_num"], "classes_num": ["class_num"]}
 #: PaddleClas's arguments of some models, and the keys that do the same for all of ours.
 INSTEAD = {
-    "lr_mult_list": "use Optimizer.layerwise_decay for rates that fall towards the input, and Arch.freeze_befor to "
-    "freeze the first stages"
+    "lr_mult_list": "use Optimizer.layerwise_decay for rates that fall towards the input, and Arch.freeze to freeze "
+    "layers"
 }
 #: Models of PaddleClas's that are put together from others.
 COMPOSED = ("AttentionModel", "DistillationModel", "RecModel")

@@ -101,9 +101,10 @@ def _mixing(report: Report, key: str, operators: list) -> None:
         return
     smoothing = label_smoothing(operators, class_num)
     for position, item in enumerate(report.config.section("Loss.Train") or []):
-        if smoothing and item.get("CELoss", {}).get("epsilon"):
+        ((name, arguments),) = item.items()
+        if smoothing and arguments.get("epsilon"):
             report.wrong(
-                f"Loss.Train.{position}.CELoss.epsilon",
+                f"Loss.Train.{position}.{name}.epsilon",
                 f"smooths labels that MixupCutmixHybrid has smoothed by {smoothing:g}; set one of epsilon and "
                 "label_smoothing to 0",
             )

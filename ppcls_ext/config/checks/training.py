@@ -5,6 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
+
+from ppcls_ext.config.figures import criterion_of, figure_problem, loss_figures, metric_figures
 from ppcls_ext.config.report import Report
 from ppcls_ext.losses import build_loss
 from ppcls_ext.optim import optimizer_problems, schedule_problems
@@ -34,12 +37,23 @@ def check_schedule(report: Report) -> None:
     lr = optimizer.lr
     for key, message in schedule_problems(report.config.section("Optimizer.lr"), epochs):
         report.wrong(f"Optimizer.lr.{key}", message)
-    if epochs and lr.warmup_epoch >= epochs:
+    warmup = getattr(lr, "warmup_epoch", 0)
+    if epochs and warmup >= epochs:
         report.warn(
             "Optimizer.lr.warmup_epoch",
-            f"{lr.warmup_epoch:g} epochs of warm-up in a run of {epochs}: the learning rate rises to its peak and "
-            "never decays",
+            f"{warmup:g} epochs of warm-up in a run of {epochs}: the learning rate rises to its peak and never decays",
         )
+
+
+def check_average(report: Report) -> None:
+    """Check stochastic weight averaging against the length of the run and its schedule."""
+    swa, settings, optimizer = report.config.SWA, report.config.Global, report.config.Optimizer
+    if swa is None or report.mode != "train":
+        return
+    if settings.epochs and swa.start_epoch > settings.epochs:
+        report.wrong("SWA.start_epoch", f"got {swa.start_epoch}; expected at most Global.epochs = {settings.epochs}")
+    if swa.lr is not None and optimizer is not None and optimizer.lr.name == "ReduceOnPlateau":
+        report.wrong("SWA.lr", "ReduceOnPlateau lowers the rate by the evaluations; remove one of the two")
 
 
 def check_optimizer(report: Report) -> None:
@@ -67,9 +81,20 @@ def check_losses(report: Report) -> None:
         return
     for key in ("Loss.Train", "Loss.Eval") if report.mode == "train" else ("Loss.Eval",):
         section = report.config.section(key)
+        if not section:
+            continue
+        for position, item in enumerate(section):
+            ((name, arguments),) = item.items()
+            if key == "Loss.Eval" and arguments.get("class_weights") is not None:
+                report.wrong(
+                    f"{key}.{position}.{name}.class_weights",
+                    "a weighted mean depends on the batches, so evaluation would not be exact; remove it, and add "
+                    "Recall to Metric.Eval, whose macro average weighs classes equally",
+                )
+                return
         try:
-            if section:
-                build_loss(section)
+            # What `balanced` will be, the labels say later; here it stands for any weights.
+            build_loss(section, np.ones(report.config.Arch.class_num, np.int64))
         except ValueError as error:
             report.wrong(key, str(error))
 
@@ -130,3 +155,43 @@ def check_evaluation(report: Report) -> None:
             f"{settings.start_eval_epoch} is beyond the last epoch, {settings.epochs}: nothing is evaluated, and there "
             "will be no best_model",
         )
+
+
+def check_selection(report: Report) -> None:
+    """Check the figures that select the best model, end the training or lower the learning rate."""
+    config = report.config
+    if report.mode != "train":
+        return
+    stopping, settings = config.Global.early_stopping, config.Global
+    lr = config.Optimizer.lr if config.Optimizer else None
+    plateau = lr is not None and lr.name == "ReduceOnPlateau"
+    watches = {
+        "Global.best_metric": settings.best_metric is not None,
+        "Global.early_stopping": stopping is not None,
+        "Optimizer.lr.name": plateau,
+    }
+    if not report.evaluates:
+        for key in (key for key, is_used in watches.items() if is_used):
+            report.wrong(key, "watches an evaluation; set Global.eval_during_train: True, or remove it")
+        return
+    try:
+        losses = loss_figures(config.section("Loss.Eval"))
+        metrics = metric_figures(config.section("Metric.Eval"), config.Arch.class_num)
+    except ValueError:
+        return  # reported already
+    known = [*metrics, *losses]
+    for key, name, has_average in (
+        ("Global.best_metric", settings.best_metric, False),
+        ("Global.early_stopping.metric", stopping and stopping.metric, config.EMA is not None),
+    ):
+        problem = figure_problem(name, known, has_average) if name else None
+        if problem:
+            report.wrong(key, problem)
+            return
+    criterion = criterion_of(config) or next(iter(metrics), None)
+    for key in (key for key, is_used in watches.items() if is_used and criterion is None):
+        report.wrong(key, "needs a figure of evaluation to watch; add Metric.Eval, such as - TopkAcc: {topk: [1]}")
+    mode = getattr(lr, "mode", None)
+    if plateau and criterion is not None and mode not in (None, "min" if criterion in losses else "max"):
+        better = "less" if criterion in losses else "more"
+        report.wrong("Optimizer.lr.mode", f"got {mode}, but of {criterion}, which it watches, {better} is better")

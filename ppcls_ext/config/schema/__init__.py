@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ppcls_ext.config.schema.base import Section, unsupported, with_keys
 from ppcls_ext.config.schema.data import DataLoaderSection, InferSection
-from ppcls_ext.config.schema.run import AMPSection, ArchSection, EMASection, GlobalSection
+from ppcls_ext.config.schema.run import AMPSection, ArchSection, EMASection, GlobalSection, SWASection
 from ppcls_ext.config.schema.training import LossSection, MetricSection, OptimizerSection
 
 __all__ = ["Sections"]
@@ -27,6 +27,7 @@ class Sections(Section):
     Arch: ArchSection = Field(description="the backbone")
     AMP: Optional[AMPSection] = Field(None, description="mixed precision")
     EMA: Optional[EMASection] = Field(None, description="moving average of the weights")
+    SWA: Optional[SWASection] = Field(None, description="mean of the weights after the last epochs")
     Loss: Optional[LossSection] = Field(None, description="what is minimised")
     Optimizer: Optional[OptimizerSection] = Field(None, description="how it is minimised")
     DataLoader: Optional[DataLoaderSection] = Field(None, description="the images")

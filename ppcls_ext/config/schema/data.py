@@ -6,7 +6,7 @@ from typing import Annotated, Any, Dict, List, Literal, Optional, Union
 
 from pydantic import Field
 
-from ppcls_ext.config.schema.base import Bool, Int, OneOf, Section, Text, ignored, unsupported, with_keys
+from ppcls_ext.config.schema.base import Bool, Float, Int, OneOf, Section, Text, ignored, unsupported, with_keys
 from ppcls_ext.data.build import DATASETS, MAX_WORKERS, PADDLECLAS_ONLY_DATASETS, PADDLECLAS_ONLY_SAMPLERS, SAMPLERS
 from ppcls_ext.data.sampler import MAX_REPEATS
 
@@ -93,7 +93,8 @@ class Sampler(Section):
     name: Annotated[Text, OneOf("sampler", tuple(SAMPLERS), PADDLECLAS_ONLY_SAMPLERS)] = Field(
         "DistributedBatchSampler",
         description="each process takes its share; RASampler repeats each image, MultiScaleSampler draws a size for "
-        "each batch (training only)",
+        "each batch, ClassBalancedSampler draws each class alike, RepeatFactorSampler repeats images of rare classes "
+        "(training only)",
     )
     batch_size: Optional[Annotated[Int, Field(ge=1)]] = Field(
         None, description="images per batch and process; required by all samplers but MultiScaleSampler"
@@ -102,6 +103,10 @@ class Sampler(Section):
     drop_last: Bool = Field(False, description="leave out an incomplete last batch")
     num_repeats: Optional[Annotated[Int, Field(ge=1, le=MAX_REPEATS)]] = Field(
         None, description="RASampler: how many times an image occurs in a row; unset: 3"
+    )
+    repeat_threshold: Optional[Annotated[Float, Field(gt=0, le=1)]] = Field(
+        None,
+        description="RepeatFactorSampler: share of the images below which a class is repeated; required by it",
     )
     scales: Optional[List[Union[Int, List[Int]]]] = Field(
         None, description="MultiScaleSampler: sizes, each an integer or [width, height]"

@@ -43,6 +43,20 @@ def _false_is_none(value: Any) -> Any:
     return None if value is False else value
 
 
+class EarlyStoppingSection(Section):
+    """When to stop before the last epoch; a key of our own."""
+
+    metric: Optional[Text] = Field(
+        None,
+        description="figure of evaluation that is watched, such as top1, recall_macro or loss; ema_top1: that of the "
+        "averaged weights; unset: the one that selects the best model",
+    )
+    patience: Annotated[Int, Field(ge=1)] = Field(
+        description="evaluations in a row without an improvement after which training stops"
+    )
+    min_delta: Annotated[Float, Field(ge=0)] = Field(0.0, description="what an improvement must exceed")
+
+
 @with_keys(_GLOBAL_OF_PADDLECLAS)
 class GlobalSection(Section):
     """The run: device, length, what is saved, evaluated and logged, and where."""
@@ -72,6 +86,12 @@ class GlobalSection(Section):
     eval_during_train: Bool = Field(True, description="evaluate during training; without it there is no best_model")
     eval_interval: Annotated[Int, Field(ge=1)] = Field(1, description="epochs between evaluations")
     start_eval_epoch: Annotated[Int, Field(ge=0)] = Field(0, description="first epoch that is evaluated")
+    best_metric: Optional[Text] = Field(
+        None,
+        description="figure of evaluation that selects the best model, such as recall_macro or loss; unset: that of "
+        "early_stopping, else the first of Metric.Eval",
+    )
+    early_stopping: Optional[EarlyStoppingSection] = Field(None, description="when to stop before the last epoch")
     print_batch_step: Annotated[Int, Field(ge=1)] = Field(10, description="batches between log lines")
     use_visualdl: Bool = Field(False, description="write VisualDL records into output_dir")
     update_freq: Annotated[Int, Field(ge=1)] = Field(1, description="gradient accumulation: batches per optimizer step")
@@ -132,6 +152,11 @@ class ArchSection(Section):
     pretrained: Optional[Union[Annotated[bool, Strict()], Text]] = Field(
         False, description="path of weights to start from; True: the backbone's published weights"
     )
+    freeze: Optional[Union[Text, List[Text]]] = Field(
+        None,
+        description="layers and parameters to freeze, batch statistics too: names, beginnings of names or patterns, "
+        "such as stem, stages.0, stages.*.norm*; all_but_head: a linear probe; training only",
+    )
     use_sync_bn: Bool = Field(False, description="batch statistics over all processes (GPU)")
     infer_output_key: Optional[Text] = Field(
         None, description="key of the class scores if the backbone returns a mapping; unset: logits"
@@ -162,3 +187,16 @@ class EMASection(Section):
 
     decay: Annotated[Float, Field(gt=0, lt=1)] = Field(0.9999, description="decay per optimizer step")
     warmup: Bool = Field(False, description="let the decay grow as (1 + t) / (10 + t) up to decay")
+
+
+class SWASection(Section):
+    """Stochastic weight averaging: the mean of the weights after the last epochs; the section switches it on."""
+
+    start_epoch: Annotated[Int, Field(ge=1)] = Field(description="first epoch after which weights are averaged")
+    freq: Annotated[Int, Field(ge=1)] = Field(1, description="epochs from one set of weights to the next")
+    lr: Optional[Annotated[Float, Field(gt=0)]] = Field(
+        None, description="constant learning rate from start_epoch on; unset: the schedule goes on"
+    )
+    update_bn: Bool = Field(
+        True, description="measure the batch statistics of the average over the training data at the end"
+    )

@@ -32,11 +32,51 @@ def _not_supported(kind: str, names: list, supported: str) -> dict:
     }
 
 
+ClassWeights = Optional[Union[Literal["balanced"], List[NotNegative]]]
+_CLASS_WEIGHTS: Any = Field(
+    None,
+    description="weight of each class: a list, or balanced: in inverse proportion to its training samples; unset: "
+    "equal; training only",
+)
+
+
 class CELossArguments(Section):
     """Softmax cross entropy."""
 
     weight: NotNegative = Field(1.0, description="weight of this loss in the sum")
     epsilon: Optional[Share] = Field(None, description="label smoothing; unset: none")
+    reduction: Literal["mean", "sum"] = Field("mean", description="how to reduce over the batch")
+    class_weights: ClassWeights = _CLASS_WEIGHTS
+
+
+class FocalLossArguments(Section):
+    """Cross entropy that counts well classified samples less."""
+
+    weight: NotNegative = Field(1.0, description="weight of this loss in the sum")
+    gamma: NotNegative = Field(2.0, description="exponent of the focusing factor; 0: none")
+    activation: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="softmax: classes exclude each other; sigmoid: each class against the rest"
+    )
+    alpha: Optional[Annotated[Float, Field(ge=0, le=1)]] = Field(
+        None, description="sigmoid: weight of positives, 1 - alpha of negatives; unset: 1 for both"
+    )
+    class_weights: ClassWeights = _CLASS_WEIGHTS
+    epsilon: Optional[Share] = Field(None, description="label smoothing; unset: none")
+    reduction: Literal["mean", "sum"] = Field("mean", description="how to reduce over the batch")
+
+
+class BCEWithLogitsLossArguments(Section):
+    """Binary cross entropy of each class against the rest."""
+
+    weight: NotNegative = Field(1.0, description="weight of this loss in the sum")
+    epsilon: Optional[Share] = Field(None, description="label smoothing; unset: none")
+    target_threshold: Optional[Share] = Field(
+        None, description="shares of a mixed label above it count 1, others 0; unset: shares as they are"
+    )
+    pos_weight: Optional[Union[Positive, List[Positive]]] = Field(
+        None, description="factor of the positive terms, one or one for each class; unset: 1"
+    )
+    sum_classes: Bool = Field(False, description="add over the classes in place of the mean")
     reduction: Literal["mean", "sum"] = Field("mean", description="how to reduce over the batch")
 
 
@@ -49,11 +89,17 @@ class TokenLabelLossArguments(Section):
     epsilon: Optional[Share] = Field(None, description="label smoothing; unset: none")
 
 
-@with_keys(_not_supported("loss", LOSSES_OF_PADDLECLAS, "CELoss, TokenLabelLoss"))
+@with_keys(_not_supported("loss", LOSSES_OF_PADDLECLAS, "CELoss, FocalLoss, BCEWithLogitsLoss, TokenLabelLoss"))
 class LossItem(OneKey):
     """One loss."""
 
     CELoss: Optional[CELossArguments] = Field(None, description="cross entropy on class indices or probabilities")
+    FocalLoss: Optional[FocalLossArguments] = Field(
+        None, description="focal loss, which counts well classified samples less"
+    )
+    BCEWithLogitsLoss: Optional[BCEWithLogitsLossArguments] = Field(
+        None, description="binary cross entropy of each class against the rest"
+    )
     TokenLabelLoss: Optional[TokenLabelLossArguments] = Field(
         None, description="token labelling, for a model with Arch.token_label"
     )
@@ -146,7 +192,7 @@ class MetricSection(Section):
 
 # ---- learning rate ---------------------------------------------------------------------------------------------
 
-SCHEDULES_OF_PADDLECLAS = {"Cyclic", "ReduceOnPlateau", "CosineFixmatch", "OneCycleLR"}
+SCHEDULES_OF_PADDLECLAS = {"Cyclic", "CosineFixmatch"}
 _LR_OF_PADDLECLAS = {
     "last_epoch": unsupported("a run resumes through Global.checkpoints", allowed=(None, -1)),
     "step_each_epoch": ignored("the length of an epoch follows from the data"),
@@ -217,12 +263,47 @@ class MultiStepLR(_Schedule):
     gamma: Positive = Field(0.1, description="factor")
 
 
+@with_keys(_LR_OF_PADDLECLAS)
+class OneCycle(Section):
+    """Up to a peak and down to almost nothing, over the whole run (Smith and Topin, arXiv 1708.07120)."""
+
+    name: Literal["OneCycleLR"]
+    max_learning_rate: Positive = Field(description="the highest rate")
+    divide_factor: Annotated[Float, Field(gt=1)] = Field(25.0, description="max_learning_rate / rate at the start")
+    end_learning_rate: NotNegative = Field(0.0001, description="rate at the end")
+    phase_pct: Annotated[Float, Field(gt=0, lt=1)] = Field(0.3, description="share of the run in which the rate rises")
+    anneal_strategy: Literal["cos", "linear"] = Field("cos", description="form of the curve")
+    three_phase: Bool = Field(False, description="fall to the first rate as long as it rose, and then to the end")
+    by_epoch: Bool = Field(False, description="change the rate after each epoch instead of each optimizer step")
+
+
+class PlateauLR(_Schedule):
+    """A factor whenever the figure that selects the best model does not improve; it counts evaluations."""
+
+    name: Literal["ReduceOnPlateau"]
+    mode: Optional[Literal["min", "max"]] = Field(
+        None, description="whether the figure should fall or rise; unset: a loss falls, others rise"
+    )
+    factor: Annotated[Float, Field(gt=0, lt=1)] = Field(0.1, description="factor")
+    patience: Annotated[Int, Field(ge=0)] = Field(10, description="evaluations without an improvement that are borne")
+    threshold: NotNegative = Field(1e-4, description="what an improvement must exceed")
+    threshold_mode: Literal["rel", "abs"] = Field(
+        "rel", description="threshold as a share of the best figure, or as is"
+    )
+    cooldown: Annotated[Int, Field(ge=0)] = Field(0, description="evaluations after a change that do not count")
+    min_lr: NotNegative = Field(0.0, description="lowest rate")
+    epsilon: NotNegative = Field(1e-8, description="smaller changes of the rate are left out")
+
+
 def _default_name(value: Any) -> Any:
     return {"name": "Constant", **value} if isinstance(value, dict) else value
 
 
 LearningRate = Annotated[
-    Annotated[Union[ConstantLR, LinearLR, CosineLR, StepLR, PiecewiseLR, MultiStepLR], Field(discriminator="name")],
+    Annotated[
+        Union[ConstantLR, LinearLR, CosineLR, StepLR, PiecewiseLR, MultiStepLR, OneCycle, PlateauLR],
+        Field(discriminator="name"),
+    ],
     BeforeValidator(_default_name),
 ]
 
@@ -243,8 +324,7 @@ class Regularizer(Section):
             "write clip_global_norm to clip"
         ),
         "lr_mult_list": unsupported(
-            "use layerwise_decay for rates that fall towards the input, and Arch.freeze_befor to freeze the first "
-            "stages",
+            "use layerwise_decay for rates that fall towards the input, and Arch.freeze to freeze layers",
             allowed=(None,),
         ),
         "filter_bias_and_bn": unsupported(
@@ -254,7 +334,9 @@ class Regularizer(Section):
 )
 class _Optimizer(Section):
     lr: LearningRate = Field(description="schedule of the learning rate")
-    weight_decay: Optional[NotNegative] = Field(None, description="decay coefficient; AdamW decays the weights itself")
+    weight_decay: Optional[NotNegative] = Field(
+        None, description="decay coefficient; AdamW and Lamb decay the weights themselves"
+    )
     clip_global_norm: Optional[Positive] = Field(None, description="clip the global norm of all gradients")
     clip_norm: Optional[Positive] = Field(None, description="clip the norm of each tensor's gradient separately")
     one_dim_param_no_weight_decay: Bool = Field(False, description="exempt biases, scales and shifts from decay")
@@ -318,4 +400,45 @@ class AdamW(_AdamArguments, _Optimizer):
     )
 
 
-OptimizerSection = Annotated[Union[SGD, Momentum, RMSProp, Adam, AdamW], Field(discriminator="name")]
+class _Layerwise(Section):
+    layerwise_decay: Optional[Annotated[Float, Field(gt=0, le=1)]] = Field(
+        None, description="ratio of the learning rates of adjacent layers, towards the input"
+    )
+
+
+@with_keys(
+    {"regularizer": unsupported("Lamb decays the weights themselves; give weight_decay instead", allowed=(None,))}
+)
+class Lamb(_Layerwise, _Optimizer):
+    """Adam with a step of each tensor in proportion to its norm, for large batches (You et al., arXiv 1904.00962)."""
+
+    name: Literal["Lamb"]
+    beta1: Share = Field(0.9, description="decay of the first moment")
+    beta2: Share = Field(0.999, description="decay of the second moment")
+    epsilon: Positive = Field(1e-6, description="added to the denominator")
+    always_adapt: Bool = Field(False, description="scale the step of tensors without weight decay too")
+    multi_precision: Bool = Field(False, description="float32 master weights for half-precision parameters")
+
+
+class NAdam(_Layerwise, _Regularized):
+    """Adam with Nesterov's momentum; Paddle 3."""
+
+    name: Literal["NAdam"]
+    beta1: Share = Field(0.9, description="decay of the first moment")
+    beta2: Share = Field(0.999, description="decay of the second moment")
+    epsilon: Positive = Field(1e-8, description="added to the denominator")
+    momentum_decay: NotNegative = Field(0.004, description="decay of the momentum")
+
+
+class RAdam(_Layerwise, _Regularized):
+    """Adam whose variance of the first steps is rectified; Paddle 3."""
+
+    name: Literal["RAdam"]
+    beta1: Share = Field(0.9, description="decay of the first moment")
+    beta2: Share = Field(0.999, description="decay of the second moment")
+    epsilon: Positive = Field(1e-8, description="added to the denominator")
+
+
+OptimizerSection = Annotated[
+    Union[SGD, Momentum, RMSProp, Adam, AdamW, Lamb, NAdam, RAdam], Field(discriminator="name")
+]

@@ -15,11 +15,14 @@ from ppcls_ext.utils.validate import flag, number_range, width_height
 
 
 class CropImage(Operator):
-    """Cut the centre out of an image.
+    """Cut the centre out of an image; test-time augmentation moves the place.
 
     Args:
         size: an integer or ``[width, height]``.
     """
+
+    #: Shares of the free space that lie to the left and above.
+    anchor: tuple[float, float] = (0.5, 0.5)
 
     def __init__(self, size: Union[int, Sequence[int]]):
         self.size = width_height(size)
@@ -55,7 +58,7 @@ class CropImage(Operator):
                 f"the image is {width}x{height} (width x height), smaller than the crop {crop_width}x{crop_height}; "
                 f"put a ResizeImage before CropImage"
             )
-        left, top = (width - crop_width) // 2, (height - crop_height) // 2
+        left, top = int((width - crop_width) * self.anchor[0]), int((height - crop_height) * self.anchor[1])
         note(shift(left, top))
         return image[top : top + crop_height, left : left + crop_width]
 

@@ -44,7 +44,7 @@ __all__ = [
 logger = logging.getLogger("ppcls_ext")
 
 #: Names that a run gives to its checkpoints.
-RUN_NAMES = re.compile(r"latest|best_model|best_model_ema|epoch_\d+")
+RUN_NAMES = re.compile(r"latest|best_model|best_model_ema|swa|epoch_\d+")
 
 
 class CheckpointWriteError(RuntimeError):

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import numpy as np
 import paddle
 
-from ppcls_ext.utils.state_dict import tensor_to_array, unique_tensors
+from ppcls_ext.engine.train.weight_average import WeightAverage
 
 
-class ModelEMA:
-    """Keeps ``shadow = shadow + (1 - decay) · (weight - shadow)`` for every floating-point tensor, in float32.
-
-    In this form a tensor that does not change, such as a frozen weight, is its own average bit for bit.
-
-    Each tensor counts once, though Paddle lists LSTM tensors under two names. The weights are read from the parameters
-    themselves, or from the optimizer's float32 master weights under AMP O2.
+class ModelEMA(WeightAverage):
+    """Moves by ``1 - decay`` towards the weights after each optimizer step.
 
     Args:
         model: the model to follow.
@@ -33,64 +24,14 @@ class ModelEMA:
             raise ValueError(f"EMA decay must be in [0, 1), got {decay}")
         self.decay = decay
         self.warmup = warmup
-        self.updates = 0
-        self._model = model
-        self._shadow = {name: tensor.detach().astype("float32").clone() for name, tensor in self._followed().items()}
+        super().__init__(model)
 
-    def _followed(self) -> dict[str, paddle.Tensor]:
-        tensors = {name: tensor for name, (tensor, _) in unique_tensors(self._model).items()}
-        return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-
-    @paddle.no_grad()
     def update(self, master_weights: dict[str, paddle.Tensor] | None = None) -> None:
         """Take one step; call it after each optimizer step.
 
         Args:
             master_weights: float32 weights by global parameter name, as the optimizer keeps them under AMP O2.
         """
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
-        for name, tensor in self._followed().items():
-            weight = (master_weights or {}).get(tensor.name, tensor)
-            shadow = self._shadow[name]
-            shadow.add_((weight.astype("float32") - shadow) * (1.0 - decay))
-
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Put the averaged weights into the model for the length of a ``with`` block."""
-        backup = {name: tensor.clone() for name, tensor in self._followed().items()}
-        self._put(self._shadow)
-        try:
-            yield
-        finally:
-            self._put(backup)
-
-    @paddle.no_grad()
-    def _put(self, tensors: dict[str, paddle.Tensor]) -> None:
-        for name, tensor in self._followed().items():
-            tensor.set_value(tensors[name].astype(tensor.dtype))
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Return the averaged weights as a complete model state (integer buffers are the model's own)."""
-        state = {name: tensor_to_array(tensor) for name, (tensor, _) in unique_tensors(self._model).items()}
-        state.update({name: tensor.numpy() for name, tensor in self._shadow.items()})
-        return state
-
-    def tensors(self) -> dict[str, paddle.Tensor]:
-        """Return the averages themselves, by the names of the model's tensors."""
-        return dict(self._shadow)
-
-    def load_state_dict(self, state: dict[str, np.ndarray], updates: int) -> None:
-        """Restore what :meth:`state_dict` returned, and the number of updates done.
-
-        Raises:
-            ValueError: naming a tensor that ``state`` lacks or has in a different shape.
-        """
-        for name, shadow in self._shadow.items():
-            array = state.get(name)
-            if not isinstance(array, np.ndarray) or list(array.shape) != list(shadow.shape):
-                found = list(array.shape) if isinstance(array, np.ndarray) else "nothing"
-                raise ValueError(f"the average of {name} should be {list(shadow.shape)}, and there is {found}")
-        for name, shadow in self._shadow.items():
-            shadow.set_value(state[name])
-        self.updates = updates
+        updates = self.updates + 1
+        decay = min(self.decay, (1 + updates) / (10 + updates)) if self.warmup else self.decay
+        self.take_in(1.0 - decay, master_weights)

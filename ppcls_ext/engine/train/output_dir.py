@@ -12,7 +12,10 @@ import time
 from pathlib import Path
 from typing import Optional, TextIO
 
+import numpy as np
+
 from ppcls_ext.config import Config
+from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.train.checkpoint import CheckpointError, checkpoint_names, load_checkpoint, newest_whole
 from ppcls_ext.utils.checkpoint_path import LATEST, checkpoint_prefix
 
@@ -112,6 +115,30 @@ def check_not_overwritten(folder: Path, checkpoints: Optional[str], overwrite: b
         f"To continue that run: --resume, or -o Global.checkpoints={folder}. To keep it: "
         "-o Global.output_dir=<a different folder>. To delete it: -o Global.overwrite=True"
     )
+
+
+def claim(folder: Path, lock: OutputLock, checkpoints: Optional[str], overwrite: bool, session: Session) -> None:
+    """Take the output folder for this run on the main process; all processes learn whether that worked.
+
+    Args:
+        folder: ``Global.output_dir``.
+        lock: that of the folder.
+        checkpoints: what the run resumes from.
+        overwrite: whether it may overwrite an earlier run's checkpoints.
+        session: this process.
+
+    Raises:
+        OutputDirError: on all processes, if it did not work.
+    """
+    refusal = None
+    if session.is_main:
+        try:
+            lock.acquire()
+            check_not_overwritten(folder, checkpoints, overwrite)
+        except OutputDirError as error:
+            refusal = error
+    if session.sum(np.array([refusal is not None]))[0]:
+        raise refusal or OutputDirError(f"process 0 cannot use {folder}; its message says why")
 
 
 def resume_own(cfg: Config) -> None:

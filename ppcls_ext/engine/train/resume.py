@@ -13,13 +13,14 @@ from ppcls_ext.config import Config
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.train.checkpoint import Checkpoint, CheckpointError
 from ppcls_ext.engine.train.manifest import is_count
+from ppcls_ext.engine.train.selection import is_early_stopping_state
 from ppcls_ext.engine.train.state import TrainState
 from ppcls_ext.weights.loading import WeightMismatchError, check_model
 
 logger = logging.getLogger("ppcls_ext")
 
 #: Sections that decide what a step does; a resumed run that changes them logs a warning.
-COMPARED_SECTIONS = ("Optimizer", "Loss.Train", "EMA")
+COMPARED_SECTIONS = ("Optimizer", "Loss.Train", "EMA", "SWA", "Arch.freeze", "Global.best_metric")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def resume(state: TrainState, facts: RunFacts, checkpoint: Checkpoint, session: 
     for suffix, part in parts.items():
         if not isinstance(part, dict):
             raise CheckpointError(f"{prefix}.{suffix} holds a {type(part).__name__}, not a mapping")
-    for suffix in ("pdparams", "pdema"):
+    for suffix in ("pdparams", "pdema", "pdswa"):
         for name, value in parts.get(suffix, {}).items():
             if not isinstance(value, np.ndarray):
                 raise CheckpointError(f"{prefix}.{suffix}: {_shown(name)} is a {type(value).__name__}, not a tensor")
@@ -144,6 +145,7 @@ _STATES: dict[str, tuple[Callable[[Any], bool], str, Any]] = {
             "epoch best_epoch best_epoch_ema iteration iterations step seed samples_per_step epochs ema_updates"
         ).split()
     },
+    "swa_updates": (is_count, "a whole number", 0),
     "skipped_steps": (is_count, "a whole number", 0),
     "metric": (_is_metric, "a number", ...),
     "metric_ema": (_is_metric, "a number", ...),
@@ -152,6 +154,7 @@ _STATES: dict[str, tuple[Callable[[Any], bool], str, Any]] = {
     "meter": (_is_sums, "a list of finite numbers", ...),
     "bad_images": (_is_named_texts, "a mapping of paths to reasons", ...),
     "scaler": (_is_scaler, "a mapping of finite numbers", ...),
+    "early_stopping": (is_early_stopping_state, "the state of early stopping", None),
     "settings": (lambda value: isinstance(value, dict), "a mapping", {}),
 }
 

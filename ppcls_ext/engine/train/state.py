@@ -1,6 +1,7 @@
 """What a training run changes from step to step, and how it travels through a checkpoint.
 
-``pdparams``: the weights in float32. ``pdopt``: optimizer and schedule. ``pdema``: the moving average. ``pdstates``:
+``pdparams``: the weights in float32. ``pdopt``: optimizer and schedule. ``pdema``: the moving average.
+``pdswa``: the mean of stochastic weight averaging. ``pdstates``:
 position, best figures, loss scaler, running sums and unreadable images. Random states are not part of it: they follow
 from the seed and the position (:func:`ppcls_ext.engine.seed.seed_everything`).
 """
@@ -19,6 +20,8 @@ from ppcls_ext.engine.train.ema import ModelEMA
 from ppcls_ext.engine.train.errors import NonFiniteGradientError
 from ppcls_ext.engine.train.meters import EpochMeter
 from ppcls_ext.engine.train.optimizer_state import from_disk, named_accumulators, to_disk
+from ppcls_ext.engine.train.selection import Best, EarlyStopping
+from ppcls_ext.engine.train.swa import ModelSWA
 from ppcls_ext.utils.state_dict import non_finite_names, state_arrays, unique_tensors
 from ppcls_ext.weights.loading import load_state
 
@@ -37,14 +40,6 @@ class Progress:
 
 
 @dataclass
-class Best:
-    """The best value of the criterion so far, and its epoch; -inf before the first evaluation."""
-
-    metric: float = float("-inf")
-    epoch: int = 0
-
-
-@dataclass
 class TrainState:
     """Everything that training changes.
 
@@ -57,9 +52,11 @@ class TrainState:
         bad_images: unreadable images so far.
         scaler: the loss scaler of float16, or None.
         ema: the moving average of the weights, or None.
+        swa: the mean of the weights after the last epochs, or None.
         progress: the position.
         best: the best figure of the weights.
         best_ema: the best figure of the averaged weights.
+        early_stopping: what counts evaluations without an improvement, or None.
     """
 
     model: paddle.nn.Layer
@@ -70,9 +67,11 @@ class TrainState:
     bad_images: BadImageCounter
     scaler: Optional[paddle.amp.GradScaler] = None
     ema: Optional[ModelEMA] = None
+    swa: Optional[ModelSWA] = None
     progress: Progress = field(default_factory=Progress)
     best: Best = field(default_factory=Best)
     best_ema: Best = field(default_factory=Best)
+    early_stopping: Optional[EarlyStopping] = None
 
     def backward(self, loss: paddle.Tensor) -> None:
         """Compute the gradients of a loss, scaled if there is a scaler."""
@@ -82,6 +81,12 @@ class TrainState:
         """Bring the gradients back to their own size, before anything measures or clips them."""
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
+
+    @paddle.no_grad()
+    def gradient_norm(self) -> paddle.Tensor:
+        """Return the Euclidean norm of all gradients together, a float32 scalar."""
+        squares = [p.grad.astype("float32").square().sum() for p in self.model.parameters() if p.grad is not None]
+        return paddle.add_n(squares).sqrt()
 
     def step(self) -> None:
         """Take an optimizer step with the unscaled gradients; schedule and average follow.
@@ -117,7 +122,7 @@ class TrainState:
         return not skipped
 
     def state_dict(self, sums: np.ndarray) -> dict[str, Any]:
-        """Return the parts of a checkpoint, by suffix; ``pdema`` is there with an average only.
+        """Return the parts of a checkpoint, by suffix; ``pdema`` and ``pdswa`` are there with an average only.
 
         Args:
             sums: the meter's state, added up over all processes.
@@ -129,6 +134,8 @@ class TrainState:
         }
         if self.ema:
             parts["pdema"] = self.ema.state_dict()
+        if self.swa:
+            parts["pdswa"] = self.swa.state_dict()
         return parts
 
     def states(self, sums: np.ndarray) -> dict[str, Any]:
@@ -145,7 +152,9 @@ class TrainState:
             "meter": sums,
             "bad_images": self.bad_images.state(),
             "ema_updates": self.ema.updates if self.ema else 0,
+            "swa_updates": self.swa.updates if self.swa else 0,
             "scaler": self.scaler.state_dict() if self.scaler else None,
+            "early_stopping": self.early_stopping.state() if self.early_stopping else None,
         }
 
     def set_state_dict(self, parts: dict[str, Any], is_main: bool = True) -> None:
@@ -167,11 +176,17 @@ class TrainState:
             if "pdema" not in parts:
                 raise ValueError("the config has an EMA section, but there is no .pdema")
             self.ema.load_state_dict(parts["pdema"], found["ema_updates"])
+        if self.swa and "pdswa" in parts:
+            self.swa.load_state_dict(parts["pdswa"], found["swa_updates"])
+        elif self.swa and found["epoch"] >= self.swa.start_epoch:
+            raise ValueError("the config has an SWA section, but there is no .pdswa")
         if self.scaler and found["scaler"]:
             self.scaler.load_state_dict(found["scaler"])
         self.progress = Progress(found["epoch"], found["iteration"], found["step"], found["skipped_steps"])
         self.best = Best(found["metric"], found["best_epoch"])
         self.best_ema = Best(found["metric_ema"], found["best_epoch_ema"])
+        if self.early_stopping:
+            self.early_stopping.load_state(found["early_stopping"])
         self.bad_images.load_state(found["bad_images"])
         sums = np.asarray(found["meter"])
         if len(self.meter.state()) == len(sums):
@@ -214,6 +229,7 @@ class TrainState:
         """Return parameters, buffers, optimizer state and averages, under names that a reader understands."""
         tensors = {name: tensor for name, (tensor, _) in unique_tensors(self.model).items()}
         tensors.update({f"optimizer {name}": t for name, t in named_accumulators(self.optimizer, self.model).items()})
-        if self.ema:
-            tensors.update({f"EMA {name}": tensor for name, tensor in self.ema.tensors().items()})
+        for label, average in (("EMA", self.ema), ("SWA", self.swa)):
+            if average:
+                tensors.update({f"{label} {name}": tensor for name, tensor in average.tensors().items()})
         return tensors

@@ -22,10 +22,11 @@ import numpy as np
 import paddle
 
 from ppcls_ext.config import Config
+from ppcls_ext.config.figures import OF_AVERAGE
 from ppcls_ext.data import Batch, build_dataloader
 from ppcls_ext.engine.bad_images import BadImageCounter
+from ppcls_ext.engine.batch_statistics import update_batch_statistics
 from ppcls_ext.engine.distributed import Session
-from ppcls_ext.engine.evaluator import Evaluator
 from ppcls_ext.engine.logger import log_config, start_logging
 from ppcls_ext.engine.model import build_model, image_labels, logits_of
 from ppcls_ext.engine.precision import Precision
@@ -33,15 +34,20 @@ from ppcls_ext.engine.seed import seed_everything
 from ppcls_ext.engine.train.checkpoint import CheckpointStore, checkpoint_names, load_checkpoint, newest_whole
 from ppcls_ext.engine.train.ema import ModelEMA
 from ppcls_ext.engine.train.errors import NonFiniteGradientError, NonFiniteLossError, NonFiniteStateError
+from ppcls_ext.engine.train.evaluation import EpochEvaluation
 from ppcls_ext.engine.train.meters import EpochMeter, StepTimer
-from ppcls_ext.engine.train.output_dir import OutputDirError, OutputLock, check_not_overwritten
+from ppcls_ext.engine.train.output_dir import OutputLock, claim
+from ppcls_ext.engine.train.plan import iterations_per_epoch, optimizer_section
 from ppcls_ext.engine.train.reporter import Reporter
 from ppcls_ext.engine.train.resume import RunFacts, resume
+from ppcls_ext.engine.train.selection import Best
 from ppcls_ext.engine.train.signals import GracefulStop
-from ppcls_ext.engine.train.state import Best, TrainState
+from ppcls_ext.engine.train.state import TrainState
+from ppcls_ext.engine.train.swa import ModelSWA
 from ppcls_ext.losses import build_loss
 from ppcls_ext.metrics import InvalidLogitsError, build_metrics
-from ppcls_ext.optim import build_optimizer, describe_scaling, scale_learning_rates
+from ppcls_ext.optim import build_optimizer
+from ppcls_ext.utils.state_dict import state_arrays
 
 __all__ = ["NonFiniteGradientError", "NonFiniteLossError", "NonFiniteStateError", "Trainer", "train"]
 
@@ -79,7 +85,6 @@ class Trainer:
         seed_everything(self.seed)
         checkpoint = load_checkpoint(cfg.Global.checkpoints) if cfg.Global.checkpoints else None
         model = build_model(cfg, checkpoint)
-        self.loss = build_loss(cfg.section("Loss.Train"))
         self.loader = build_dataloader(
             cfg.section("DataLoader.Train"),
             "Train",
@@ -88,13 +93,15 @@ class Trainer:
             rank=session.rank,
             world_size=session.world_size,
         )
+        class_counts = np.bincount(self.loader.dataset.labels, minlength=cfg.Arch.class_num)
+        self.loss = build_loss(cfg.section("Loss.Train"), class_counts)
         if cfg.Global.recompute:
             model.set_recompute(True)
-        self.iterations = self._iterations_per_epoch()
+        self.iterations = iterations_per_epoch(cfg, len(self.loader))
         self.samples_per_step = self.loader.sampler.batch_size * session.world_size * self.accumulate
         self.precision = Precision.from_config(cfg)
+        self.evaluation = EpochEvaluation(cfg, session, self.precision) if cfg.Global.eval_during_train else None
         self.state = self._build_state(model)
-        self.evaluator = Evaluator(cfg, session, self.precision) if cfg.Global.eval_during_train else None
         self.history: list[dict] = []
         self.facts = RunFacts.of(cfg, self.iterations, self.samples_per_step, self.loader.sampler.signature())
         if checkpoint is not None:
@@ -108,9 +115,8 @@ class Trainer:
 
     def _build_state(self, model: paddle.nn.Layer) -> TrainState:
         cfg = self.cfg
-        optimizer, schedule = build_optimizer(
-            self._scaled_optimizer_section(), model, self.epochs, self.iterations // self.accumulate
-        )
+        section = optimizer_section(cfg, self.samples_per_step, bool(self.evaluation and self.evaluation.falls))
+        optimizer, schedule = build_optimizer(section, model, self.epochs, self.iterations // self.accumulate)
         self.precision.decorate(model, optimizer)
         train_metric = cfg.section("Metric.Train")
         metrics = build_metrics(train_metric, cfg.Arch.class_num) if train_metric else None
@@ -123,6 +129,8 @@ class Trainer:
             bad_images=BadImageCounter(cfg.Global.max_bad_image_ratio, len(self.loader.dataset)),
             scaler=self.precision.scaler(),
             ema=ModelEMA(model, cfg.EMA.decay, cfg.EMA.warmup) if cfg.EMA else None,
+            swa=ModelSWA(model, cfg.SWA.start_epoch, cfg.SWA.freq) if cfg.SWA else None,
+            early_stopping=self.evaluation.early_stopping() if self.evaluation else None,
         )
 
     @property
@@ -133,7 +141,11 @@ class Trainer:
     # The run
 
     def run(self) -> dict:
-        """Train to the last epoch and return a summary: ``best_metric``, ``best_epoch``, ``history`` …
+        """Train to the last epoch, or until early stopping, and return a summary.
+
+        The summary has ``epochs`` (finished ones), ``steps``, ``skipped_steps``, ``criterion``, ``best_metric``,
+        ``best_epoch``, ``stopped_early`` (the reason, or None), ``swa`` (figures of the averaged weights, or None) and
+        ``history``.
 
         Raises:
             NonFiniteLossError: if the loss becomes NaN or infinite.
@@ -152,20 +164,27 @@ class Trainer:
         )
         try:
             with GracefulStop() as self._stop:
-                while self.state.progress.epoch < self.epochs:
+                while not self._is_over():
                     self._train_epoch()
                     self._after_epoch()
+                averaged = self._finish_average()
         finally:
             self.loader.close()
             self.reporter.close()
         self.state.bad_images.summarise()
+        stopping = self.state.early_stopping
+        reason = stopping.reason() if stopping and stopping.is_over else None
+        if reason:
+            logger.info("early stopping after epoch %d of %d: %s", self.state.progress.epoch, self.epochs, reason)
         summary = {
-            "epochs": self.epochs,
+            "epochs": self.state.progress.epoch,
             "steps": self.state.progress.step,
             "skipped_steps": self.state.progress.skipped,
-            "criterion": self.evaluator.criterion if self.evaluator else None,
+            "criterion": self.evaluation.criterion if self.evaluation else None,
             "best_metric": self.state.best.metric if self.state.best.epoch else None,
             "best_epoch": self.state.best.epoch or None,
+            "stopped_early": reason,
+            "swa": averaged,
             "history": self.history,
         }
         config = self.output_dir / "config.yaml"
@@ -244,7 +263,7 @@ class Trainer:
         if last_of_group:
             self.state.unscale()
             if self.cfg.Global.log_grad_norm:
-                self._grad_norm = _global_norm(self.model)
+                self._grad_norm = self.state.gradient_norm()
             self.state.step()
         detached = {name: value.detach() for name, value in losses.items()}
         return _Pending(epoch, iteration, lr, detached, logits.detach(), batch)
@@ -320,10 +339,12 @@ class Trainer:
         if self.state.schedule.by_epoch:
             self.state.schedule.step()
         epoch, settings = self.state.progress.epoch, self.cfg.Global
+        if self.state.swa:
+            self.state.swa.after_epoch(epoch, self.state.master_weights())
         due = epoch >= settings.start_eval_epoch and (epoch % settings.eval_interval == 0 or epoch == self.epochs)
         self._require_finite()
-        if self.evaluator and due:
-            self._evaluate(self.evaluator, epoch)
+        if self.evaluation and due:
+            self._evaluate(self.evaluation, epoch)
         if settings.save_interval > 0 and epoch % settings.save_interval == 0:
             self._save(f"epoch_{epoch}")
             if self.session.is_main:
@@ -331,44 +352,66 @@ class Trainer:
         self._save("latest")
         self._leave_if_asked()
 
-    def _evaluate(self, evaluator: Evaluator, epoch: int) -> None:
-        result = self._figures(evaluator, epoch)
-        self.history[-1].update({f"eval_{name}": value for name, value in result.items()})
-        self._keep_if_best(result, epoch, self.state.best, "best_model", "best metric")
-        if self.state.ema:
-            with self.state.ema.applied():
-                averaged = self._figures(evaluator, epoch, "_ema")
-            self.history[-1].update({f"eval_ema_{name}": value for name, value in averaged.items()})
-            self._keep_if_best(averaged, epoch, self.state.best_ema, "best_model_ema", "best metric ema")
-
-    def _figures(self, evaluator: Evaluator, epoch: int, suffix: str = "") -> dict:
+    def _evaluate(self, evaluation: EpochEvaluation, epoch: int) -> None:
+        state = self.state
         try:
-            return evaluator.run(self.model, epoch, suffix)
+            figures = evaluation.run(state, epoch)
         except InvalidLogitsError as error:
             raise NonFiniteStateError(
                 f"evaluation after epoch {epoch}: {error}. The epoch was not saved, {self._last_good()}"
             ) from error
-
-    def _keep_if_best(self, result: dict, epoch: int, best: Best, name: str, label: str) -> None:
-        criterion = self.evaluator.criterion if self.evaluator else None
+        self.history[-1].update({f"eval_{name}": value for name, value in figures.items()})
+        criterion = evaluation.criterion
         if criterion is None:
             return
-        if result[criterion] > best.metric:  # a tie keeps the earlier one
-            best.metric, best.epoch = result[criterion], epoch
+        if hasattr(state.schedule, "observe"):
+            state.schedule.observe(figures[criterion])
+        if state.early_stopping:
+            state.early_stopping.update(figures[state.early_stopping.metric], epoch)
+        self._keep_if_best(figures[criterion], epoch, state.best, "best_model", "best metric", "eval_acc")
+        if state.ema:
+            value = figures[f"{OF_AVERAGE}{criterion}"]
+            self._keep_if_best(value, epoch, state.best_ema, "best_model_ema", "best metric ema", "eval_acc_ema")
+
+    def _finish_average(self) -> Optional[dict[str, float]]:
+        """Complete, evaluate and save the mean of stochastic weight averaging; return its figures."""
+        swa, section = self.state.swa, self.cfg.SWA
+        if swa is None or section is None or not swa.updates:
+            return None
+        figures: dict[str, float] = {}
+        with swa.applied():
+            if section.update_bn:
+                batches = self.loader.epoch(self.state.progress.epoch)
+                update_batch_statistics(self.model, batches, self.session, self.precision)
+            if self.evaluation:
+                figures = self.evaluation.evaluator.run(self.model, self.state.progress.epoch, "_swa")
+            weights = state_arrays(self.model)
+        logger.info("SWA: the mean of the weights after %d epochs", swa.updates)
+        self._save("swa", weights)
+        return figures
+
+    def _keep_if_best(self, value: float, epoch: int, best: Best, name: str, label: str, tag: str) -> None:
+        if best.offer(value, epoch, bool(self.evaluation and self.evaluation.falls)):
             self._save(name)
         logger.info("[Eval][Epoch %d][%s: %s]", epoch, label, best.metric)
-        tag = "eval_acc_ema" if best is self.state.best_ema else "eval_acc"
-        self.reporter.scalars({tag: result[criterion]}, epoch)
+        self.reporter.scalars({tag: value}, epoch)
 
-    def _save(self, name: str) -> None:
-        """Write a checkpoint on the main process; every process must call it."""
+    def _save(self, name: str, averaged: Optional[dict] = None) -> None:
+        """Write a checkpoint on the main process; every process must call it.
+
+        Args:
+            name: of the checkpoint.
+            averaged: weights to be saved in place of the model's, without what a run resumes from.
+        """
         self._require_finite()
         sums = self._all_sums()
         if not self.session.is_main:
             return
         if name == "best_model_ema" and self.state.ema:
+            averaged = self.state.ema.state_dict()
+        if averaged is not None:
             # The averaged weights under the name that evaluation, export and prediction read.
-            parts = {"pdparams": self.state.ema.state_dict(), "pdstates": self.state.states(sums)}
+            parts = {"pdparams": averaged, "pdstates": self.state.states(sums)}
         else:
             parts = self.state.state_dict(sums)
         parts["pdstates"].update(self.facts.to_dict())
@@ -379,7 +422,7 @@ class Trainer:
     def _leave_if_asked(self) -> None:
         """Save and leave if any process got a signal; all of them ask at the same step."""
         asked = self.session.sum(np.array([self._stop.signal_number is not None]))[0]
-        if not asked or self.state.progress.epoch == self.epochs:
+        if not asked or self._is_over():
             return
         if self.state.progress.iteration:
             self._save("latest")
@@ -392,6 +435,11 @@ class Trainer:
         raise SystemExit(self._stop.exit_code)
 
     # When to do what
+
+    def _is_over(self) -> bool:
+        """Whether nothing is left to train; the same on all processes."""
+        stopping = self.state.early_stopping
+        return self.state.progress.epoch >= self.epochs or (stopping is not None and stopping.is_over)
 
     def _is_log_step(self, iteration: int) -> bool:
         return iteration % self.cfg.Global.print_batch_step == 0
@@ -413,40 +461,6 @@ class Trainer:
     def _all_sums(self) -> np.ndarray:
         return self.session.sum(self.state.meter.state())
 
-    def _scaled_optimizer_section(self) -> dict:
-        """Return the ``Optimizer`` section, its learning rates scaled from ``Global.base_batch_size`` to this run's."""
-        section, stated_for = self.cfg.section("Optimizer"), self.cfg.Global.base_batch_size
-        if stated_for is None or stated_for == self.samples_per_step:
-            return section
-        factor = self.samples_per_step / stated_for
-        scaled = scale_learning_rates(section["lr"], factor)
-        logger.info(
-            "learning rates x %g: %d images per optimizer step, the recipe's are stated for %d "
-            "(Global.base_batch_size): %s",
-            factor,
-            self.samples_per_step,
-            stated_for,
-            describe_scaling(section["lr"], scaled),
-        )
-        return {**section, "lr": scaled}
-
-    def _iterations_per_epoch(self) -> int:
-        """Return the batches of an epoch: a whole number of optimizer steps."""
-        batches = min(len(self.loader), self.cfg.Global.iter_per_epoch or len(self.loader))
-        if batches < self.accumulate:
-            raise ValueError(
-                f"Global.update_freq is {self.accumulate}, but an epoch has only {batches} batches: "
-                "not one optimizer step"
-            )
-        return batches // self.accumulate * self.accumulate
-
-
-@paddle.no_grad()
-def _global_norm(model: paddle.nn.Layer) -> paddle.Tensor:
-    """Return the Euclidean norm of all gradients together, a float32 scalar."""
-    squares = [p.grad.astype("float32").square().sum() for p in model.parameters() if p.grad is not None]
-    return paddle.add_n(squares).sqrt()
-
 
 def train(cfg: Config) -> dict:
     """Train as the config says: what ``tools/train.py`` does.
@@ -462,7 +476,7 @@ def train(cfg: Config) -> dict:
     output_dir = Path(cfg.Global.output_dir)
     lock = OutputLock(output_dir)
     try:
-        _claim(output_dir, lock, cfg, session)
+        claim(output_dir, lock, cfg.Global.checkpoints, cfg.Global.overwrite, session)
         start_logging(session.is_main, output_dir / "train.log")
         log_config(cfg)
         if lock.note:
@@ -475,16 +489,3 @@ def train(cfg: Config) -> dict:
         return trainer.run()
     finally:
         lock.release()
-
-
-def _claim(output_dir: Path, lock: OutputLock, cfg: Config, session: Session) -> None:
-    """Take the output folder for this run on the main process; all processes learn whether that worked."""
-    refusal = None
-    if session.is_main:
-        try:
-            lock.acquire()
-            check_not_overwritten(output_dir, cfg.Global.checkpoints, cfg.Global.overwrite)
-        except OutputDirError as error:
-            refusal = error
-    if session.sum(np.array([refusal is not None]))[0]:
-        raise refusal or OutputDirError(f"process 0 cannot use {output_dir}; its message says why")

@@ -47,7 +47,12 @@ def launch(runs, script: str, *overrides: str, processes: int, options: tuple = 
 @pytest.mark.compat
 @pytest.mark.slow
 def test_two_processes_equal_one_with_the_doubled_batch(runs):
-    """Six steps of 2 × 16 give the weights of 1 × 32; accumulation sends gradients once a step; figures are global."""
+    """Six steps of 2 × 16 give the weights of 1 × 32; accumulation sends gradients once a step; figures are global.
+
+    Early stopping ends both processes after the second of nine epochs, and the mean of their weights is the same.
+    """
+    runs.config["Global"].update(epochs=9, early_stopping={"metric": "loss", "patience": 1, "min_delta": 100})
+    runs.config["SWA"] = {"start_epoch": 1}
     single = runs.output_dir / "single"
     double = runs.output_dir / "double"
     launch(runs, "train.py", f"Global.output_dir={single}", processes=1)
@@ -57,9 +62,12 @@ def test_two_processes_equal_one_with_the_doubled_batch(runs):
     assert one["pdstates"]["step"] == two["pdstates"]["step"] == 6
     for name, array in one["pdparams"].items():
         np.testing.assert_allclose(two["pdparams"][name], array, atol=2e-6, err_msg=name)
+    averages = [load_checkpoint(folder / "swa").parts["pdparams"] for folder in (single, double)]
+    for name, array in averages[0].items():
+        np.testing.assert_allclose(averages[1][name], array, atol=2e-6, err_msg=name)
     # Defect 18: the means of an epoch are those of all processes.
     means = [
-        re.search(r"\[Train\]\[Epoch 1/2\]\[Avg\]top1: (\S+), top5: (\S+), CELoss: (\S+),", path.read_text()).groups()
+        re.search(r"\[Train\]\[Epoch 1/9\]\[Avg\]top1: (\S+), top5: (\S+), CELoss: (\S+),", path.read_text()).groups()
         for path in (single / "train.log", double / "train.log")
     ]
     np.testing.assert_allclose(*[np.array(figures, dtype=float) for figures in means], atol=2e-5)

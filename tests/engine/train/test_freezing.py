@@ -1,4 +1,4 @@
-"""``Arch.freeze_befor``: what is frozen stays bit for bit, under the same keys, whatever else the run does."""
+"""``Arch.freeze`` and ``freeze_befor``: what is frozen stays bit for bit, under the same keys, whatever happens."""
 
 import numpy as np
 import paddle
@@ -33,17 +33,29 @@ MODELS = {
     ),
     "PaddleClas": ({"name": "PPLCNet_x0_25", "class_num": 10}, "blocks3", ("conv1.", "blocks2.", "blocks3.")),
 }
+#: The same with ``Arch.freeze``, which takes layers wherever they stand.
+MODELS.update(
+    {
+        "ResNet, by name": (MODELS["ResNet"][0], "freeze=[stages.2, 'st?m.*']", ("stem.", "stages.2.")),
+        "Sequencer, linear probe": ({}, "freeze=all_but_head", ("stem.", "stages.", "norm.")),
+        "PaddleClas, linear probe": (
+            MODELS["PaddleClas"][0],
+            "freeze=all_but_head",
+            ("conv1.", "blocks2.", "blocks3.", "blocks4.", "blocks5.", "blocks6.", "last_conv."),
+        ),
+    }
+)
 
 
 def configure(runs, name):
     arch, frozen, beginnings = MODELS[name]
-    if name == "PaddleClas" and not plugin.HAS_PADDLECLAS:
+    if name.startswith("PaddleClas") and not plugin.HAS_PADDLECLAS:
         pytest.skip("PaddleClas is not installed")
     runs.config["Arch"] = dict(arch) if arch else runs.config["Arch"]
     runs.config["Global"].update(save_interval=0, save_interval_steps=1)
     runs.config["EMA"] = {"decay": 0.9}
     runs.config["Optimizer"]["lr"] = {"learning_rate": 0.01}
-    return f"Arch.freeze_befor={frozen}", beginnings
+    return "Arch." + (frozen if "=" in frozen else f"freeze_befor={frozen}"), beginnings
 
 
 def split(arrays, beginnings):
@@ -70,9 +82,8 @@ def test_frozen_tensors_stay_bit_for_bit(runs, name):
     summary = trainer.run()
     parts = load_checkpoint(runs.output_dir).parts
     frozen, trained = split(start, beginnings)
-    assert (
-        frozen and trained and any(name.endswith("_variance") for name in frozen) == (name in ("ResNet", "PaddleClas"))
-    )
+    has_statistics = name.startswith(("ResNet", "PaddleClas"))
+    assert frozen and trained and any(key.endswith("_variance") for key in frozen) == has_statistics
     for part in ("pdparams", "pdema"):
         now_frozen, now_trained = split(parts[part], beginnings)
         assert equal(now_frozen, frozen), part
@@ -101,10 +112,11 @@ def test_frozen_tensors_stay_bit_for_bit(runs, name):
     assert (folder / "inference.pdiparams").is_file()
 
 
-def test_frozen_weights_are_not_rounded_under_o2(runs, monkeypatch):
+@pytest.mark.parametrize("name", ["ResNet", "ResNet, by name"])
+def test_frozen_weights_are_not_rounded_under_o2(runs, monkeypatch, name):
     """The others are in half precision, with masters in the optimizer; recompute beside it."""
     monkeypatch.setattr(device_checks, "check_device", lambda report: None)
-    freeze, beginnings = configure(runs, "ResNet")
+    freeze, beginnings = configure(runs, name)
     runs.config["AMP"] = {"level": "O2", "dtype": "bfloat16"}
     runs.config["Global"].update(eval_during_train=False, recompute=True)
     with half_precision_device():
@@ -140,7 +152,27 @@ def test_an_unknown_layer_is_refused_with_the_nearest(runs):
         runs.trainer("Arch.freeze_befor=stages.7")
 
 
+@pytest.mark.parametrize(
+    "freeze, message",
+    [
+        ("stage.0", r"there is no layer or parameter 'stage\.0'; nearest: stages\.0"),
+        ("[stem, all_but_hed]", "'all_but_hed'; nearest: all_but_head"),
+        ("'*'", "leaves nothing to train"),
+    ],
+)
+def test_what_cannot_be_frozen_is_refused_at_its_key(runs, freeze, message):
+    with pytest.raises(ValueError, match=f"Arch.freeze: .*{message}"):
+        runs.trainer(f"Arch.freeze={freeze}")
+
+
+def test_a_part_of_a_layer(runs):
+    """A single parameter, as text with several names; its layer's other parameters are trained."""
+    trainer = runs.trainer("Arch.freeze=head.bias stem")
+    assert trainer.model.head.bias.stop_gradient and not trainer.model.head.weight.stop_gradient
+    assert all(parameter.stop_gradient for parameter in trainer.model.stem.parameters())
+
+
 @pytest.mark.parametrize("key", ["Arch.lr_mult_list", "Optimizer.lr_mult_list"])
 def test_other_rates_by_stage_are_refused_with_the_keys_to_use(runs, key):
-    with pytest.raises(ValueError, match=rf"{key}: .*layerwise_decay.*Arch\.freeze_befor"):
+    with pytest.raises(ValueError, match=rf"{key}: .*layerwise_decay.*Arch\.freeze"):
         runs.trainer(f"{key}=[0.0, 1.0]")
