@@ -31,6 +31,7 @@ COMMANDS = (
     "report",
     "benchmark",
     "convert",
+    "prepare",
     "prepare-digits",
     "prepare-cifar",
     "make-label-maps",
