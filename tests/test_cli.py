@@ -32,6 +32,7 @@ COMMANDS = (
     "benchmark",
     "convert",
     "prepare",
+    "finetune",
     "prepare-digits",
     "prepare-cifar",
     "make-label-maps",
