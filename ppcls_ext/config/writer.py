@@ -29,12 +29,17 @@ def write_yaml(path: Union[str, Path], data: dict, origin: Callable[..., str], h
         path: where to write; its folder is made.
         data: the sections.
         origin: what to say of the value at a path of keys and indices.
-        header: lines of a comment before the sections.
+        header: lines of a comment before the sections, which then stand apart.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    comments = [f"# {line}".rstrip() for line in header]
-    text = "\n".join([*comments, *_lines(data, (), 0, origin)]) + "\n"
+    lines = _lines(data, (), 0, origin)
+    if header:
+        comments = [f"# {line}".rstrip() for line in header]
+        sections = [line if line.startswith((" ", "-")) else f"\n{line}" for line in lines]
+        text = "\n".join([*comments, *sections]) + "\n"
+    else:
+        text = "\n".join(lines) + "\n"
     write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 

@@ -236,7 +236,7 @@ def _header(arch: str, dataset: PreparedDataset, config: Path) -> list[str]:
             f"The largest class has {dataset.report['imbalance']:.1f} times the training images of the smallest: look "
             "at the recall of each class, not at accuracy alone.",
         ]
-    return [*lines, ""]
+    return lines
 
 
 def _train(cfg, result: FinetuneResult, options: FinetuneOptions) -> None:

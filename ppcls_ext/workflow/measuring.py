@@ -17,7 +17,6 @@ from ppcls_ext.registry import Preprocessing
 
 #: For networks of PaddleClas, whose stages halve the image five times.
 DEFAULT_MULTIPLE = 32
-_BATCH_NORM = (nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D, nn.BatchNorm)
 
 
 def is_ours(arch: str) -> bool:
@@ -62,7 +61,7 @@ def measure_network(arch: str, classes: int) -> NetworkFacts:
         multiple=max(getattr(model, "stage_strides", [DEFAULT_MULTIPLE])),
         has_img_size="img_size" in arguments,
         has_drop_path="drop_path_rate" in arguments,
-        batch_norm=any(isinstance(layer, _BATCH_NORM) for layer in model.sublayers()),
+        layer_norm=any(isinstance(layer, nn.LayerNorm) for layer in model.sublayers()),
         layer_groups=hasattr(model, "layer_groups"),
         parameters=sum(int(parameter.size) for parameter in model.parameters()),
         activations=count_activations(model, size),

@@ -21,6 +21,7 @@ Ways out:
   - take them from a mirror: set PPCLS_EXT_MIRROR
   - give a file that you have: --pretrained <file>
   - train without: --from_scratch, which needs far more images and epochs"""
+CLOSING = "`finetune` takes such a file with --pretrained; --from_scratch trains without, on far more images and epochs"
 
 
 def starting_weights(
@@ -60,7 +61,7 @@ def starting_weights(
     except DownloadError as error:
         raise FinetuneError(f"the published weights of {name} are not here: {error}\n{ways_out}") from None
     except NoPublishedWeightsError as error:
-        raise FinetuneError(f"{error}\nOr train without: --from_scratch") from None
+        raise FinetuneError(f"{error}\n{CLOSING}") from None
     except WeightPlanError as error:
         raise FinetuneError(str(error)) from None
 

@@ -46,7 +46,7 @@ class NetworkFacts:
         multiple: sides of an image are to be multiples of this.
         has_img_size: whether the constructor takes ``img_size``.
         has_drop_path: whether the constructor takes ``drop_path_rate``.
-        batch_norm: whether it has batch normalisation.
+        layer_norm: whether it has layer normalisation, as networks with tokens do.
         layer_groups: whether the learning rate can fall from layer to layer.
         parameters: number of weights.
         activations: numbers that the layers put out for one image of ``size``.
@@ -62,7 +62,7 @@ class NetworkFacts:
     multiple: int
     has_img_size: bool
     has_drop_path: bool
-    batch_norm: bool
+    layer_norm: bool
     layer_groups: bool
     parameters: int
     activations: int

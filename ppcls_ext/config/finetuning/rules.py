@@ -19,9 +19,9 @@ BYTES_PER_PARAMETER = 16
 #: Share of the free memory that a batch may take.
 MEMORY_SHARE = 0.5
 LARGEST_BATCH = {"cpu": 32, "gpu": 128}
-SMALLEST_BATCH = 4
+SMALLEST_BATCH = 8
 #: So many steps an epoch are wanted at least.
-STEPS_PER_EPOCH = 8
+STEPS_PER_EPOCH = 6
 #: Optimizer steps that a run aims at, and the bounds of its epochs, from published weights and from random ones.
 STEPS = {True: 2000, False: 6000}
 EPOCHS = {True: (10, 60), False: (30, 200)}
@@ -48,12 +48,12 @@ class Optimization(NamedTuple):
     weight_decay: float
 
 
-#: By whether the network has batch normalisation, and whether it starts from published weights.
+#: By whether the network has layer normalisation, and whether it starts from published weights.
 OPTIMIZATION = {
-    (True, True): Optimization("Momentum", 0.01, 64, 1e-4),
-    (True, False): Optimization("Momentum", 0.05, 64, 1e-4),
-    (False, True): Optimization("AdamW", 2e-4, 64, 0.05),
-    (False, False): Optimization("AdamW", 1e-3, 64, 0.05),
+    (False, True): Optimization("Momentum", 0.01, 64, 1e-4),
+    (False, False): Optimization("Momentum", 0.05, 64, 1e-4),
+    (True, True): Optimization("AdamW", 2e-4, 64, 0.05),
+    (True, False): Optimization("AdamW", 1e-3, 64, 0.05),
 }
 LAYER_DECAY = 0.75
 
@@ -100,9 +100,9 @@ def images_in_memory(network: NetworkFacts, machine: MachineFacts, size: int) ->
 
 def optimization(network: NetworkFacts, wishes: Wishes) -> Choice:
     """Return optimizer, learning rate and weight decay."""
-    kind = "networks with batch normalisation" if network.batch_norm else "networks without batch normalisation"
+    kind = f"networks {'with' if network.layer_norm else 'without'} layer normalisation"
     start = "from trained weights" if wishes.pretrained else "from random weights"
-    return Choice(OPTIMIZATION[network.batch_norm, bool(wishes.pretrained)], f"for {kind}, {start}")
+    return Choice(OPTIMIZATION[network.layer_norm, bool(wishes.pretrained)], f"for {kind}, {start}")
 
 
 def layer_decay(network: NetworkFacts, wishes: Wishes, optimizer: str) -> Optional[Choice]:
