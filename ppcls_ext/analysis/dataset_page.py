@@ -44,6 +44,7 @@ def write_histogram(dataset: PreparedDataset) -> Optional[Path]:
                 left = [before + count for before, count in zip(left, counts)]
         axes.invert_yaxis()
         axes.set_xlabel("images")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         if named:
             ticks = [name if fonts.can_show(name) else str(row["id"]) for name, row in zip(names, classes)]
             axes.set_yticks(range(len(classes)), ticks)

@@ -12,7 +12,7 @@ from typing import Callable, Optional, Sequence, Union
 from ppcls_ext.analysis.drawing import require_matplotlib
 from ppcls_ext.analysis.report.options import ReportOptions
 from ppcls_ext.analysis.report.single import report
-from ppcls_ext.config import load_config
+from ppcls_ext.config import ConfigError, load_config
 from ppcls_ext.config.finetuning.facts import DataFacts, Wishes
 from ppcls_ext.config.finetuning.recipe import FILE, make_recipe
 from ppcls_ext.data.preparation.facts import IMBALANCED
@@ -24,6 +24,7 @@ from ppcls_ext.engine.deploy.predictor import Predictor
 from ppcls_ext.engine.evaluator import EvaluationOptions, evaluate
 from ppcls_ext.engine.train.checkpoint import checkpoint_names
 from ppcls_ext.engine.train.trainer import train
+from ppcls_ext.factory import named_factory
 from ppcls_ext.registry import bare_name
 from ppcls_ext.utils.checkpoint_path import LATEST
 from ppcls_ext.workflow.errors import FinetuneError, LateStepError
@@ -133,15 +134,16 @@ def finetune(
     name = data.folder if isinstance(data, PreparedDataset) else Path(data)
     folder = Path(output) if output is not None else Path("output") / f"{name.resolve().stem}_{bare_name(arch)}"
     _check_output(folder, options.overwrite)
+    named_factory(arch)  # first of all: an unknown name is told before images are looked at
     dataset = _dataset(data, folder, options)
     if not dataset.count("val"):
         raise FinetuneError(f"{dataset.folder} has no validation images; prepare the data with --val above 0")
 
-    options.say(f"configuration: measuring {bare_name(arch)} and this machine")
-    network = measure_network(arch, len(dataset.class_names))
     pretrained, start = starting_weights(
         arch, len(dataset.class_names), options.pretrained, options.from_scratch, fetch=not options.dry_run
     )
+    options.say(f"configuration: measuring {bare_name(arch)} and this machine")
+    network = measure_network(arch, len(dataset.class_names))
     wishes = Wishes(
         str(folder),
         options.epochs,
@@ -158,7 +160,7 @@ def finetune(
     result = FinetuneResult(config, folder, dataset)
     try:
         cfg = load_config(config, mode="train")
-    except ValueError:
+    except ConfigError:
         config.unlink()  # the message names what the user gave; a file that nothing can read would only be in the way
         raise
     options.say(f"configuration: {config}; training starts from {start}")
@@ -247,6 +249,9 @@ def _train(cfg, result: FinetuneResult, options: FinetuneOptions) -> None:
     started = time.monotonic()
     try:
         train(cfg)
+    except ConfigError:  # a value that only the network itself could refuse; nothing was trained
+        result.config.unlink()
+        raise
     except (Exception, SystemExit):
         if checkpoint_names(result.output):
             options.say(f"train: stopped; to go on: {PROGRAM} train -c {shlex.quote(str(result.config))} --resume")

@@ -12,21 +12,22 @@ from paddle import nn
 
 from ppcls_ext import registry
 from ppcls_ext.config.finetuning.facts import MachineFacts, NetworkFacts
-from ppcls_ext.factory import PADDLECLAS, create_backbone
+from ppcls_ext.factory import PADDLECLAS, create_backbone, named_factory
 from ppcls_ext.registry import Preprocessing
 
 #: For networks of PaddleClas, whose stages halve the image five times.
 DEFAULT_MULTIPLE = 32
 
 
-def is_ours(arch: str) -> bool:
-    """Return whether a command's word for a backbone means one of this package: a bare name does, if there is one."""
-    return registry.bare_name(arch) in registry.factories()
-
-
 def name_in_yaml(arch: str) -> str:
-    """Return ``Arch.name`` for a command's word."""
-    return f"{registry.NAMESPACE}.{registry.bare_name(arch)}" if is_ours(arch) else arch.removeprefix(f"{PADDLECLAS}.")
+    """Return ``Arch.name`` for a command's word.
+
+    Raises:
+        KeyError: with the nearest names, if there is no such backbone.
+    """
+    if hasattr(named_factory(arch), "arguments"):
+        return f"{registry.NAMESPACE}.{registry.bare_name(arch)}"
+    return arch.removeprefix(f"{PADDLECLAS}.")
 
 
 def measure_network(arch: str, classes: int) -> NetworkFacts:
@@ -41,9 +42,10 @@ def measure_network(arch: str, classes: int) -> NetworkFacts:
     """
     model = create_backbone(arch, class_num=classes)
     preprocessing, arguments = Preprocessing(), {}
-    if is_ours(arch):
+    factory = named_factory(arch)
+    if hasattr(factory, "arguments"):
         bare = registry.bare_name(arch)
-        arguments = registry.factories()[bare].arguments
+        arguments = factory.arguments
         if bare in registry.list_backbones():
             preprocessing = registry.get_spec(bare).preprocessing
         elif isinstance(arguments.get("img_size"), int):  # a class with every hyper-parameter open

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Optional, Union
 
-from ppcls_ext import plugin, registry
-from ppcls_ext.factory import PADDLECLAS
+from ppcls_ext import registry
+from ppcls_ext.factory import named_factory
 from ppcls_ext.utils.files import NotRegularFileError
 from ppcls_ext.weights.download import DownloadError
 from ppcls_ext.weights.errors import NoPublishedWeightsError, WeightPlanError
@@ -13,7 +13,6 @@ from ppcls_ext.weights.files.reader import find_weights
 from ppcls_ext.weights.pretrained import weights_folder
 from ppcls_ext.weights.resolver import plan_weights
 from ppcls_ext.workflow.errors import FinetuneError
-from ppcls_ext.workflow.measuring import is_ours
 
 WAYS_OUT = """\
 Ways out:
@@ -53,7 +52,7 @@ def starting_weights(
     name = registry.bare_name(arch)
     ways_out = WAYS_OUT.format(name=name, folder=weights_folder() / name)
     try:
-        plan = plan_weights(_factory(arch), {"class_num": classes}, True)
+        plan = plan_weights(named_factory(arch), {"class_num": classes}, True)
         if not fetch:
             here = plan.path is not None and plan.path.is_file()
             return True, "the published weights, which are here" if here else "the published weights, not here yet"
@@ -64,9 +63,3 @@ def starting_weights(
         raise FinetuneError(f"{error}\n{CLOSING}") from None
     except WeightPlanError as error:
         raise FinetuneError(str(error)) from None
-
-
-def _factory(arch: str):
-    if is_ours(arch):
-        return registry.factories()[registry.bare_name(arch)]
-    return plugin.paddleclas_factory(arch.removeprefix(f"{PADDLECLAS}."))
