@@ -30,6 +30,8 @@ def write_histogram(dataset: PreparedDataset) -> Optional[Path]:
     """Draw the images of each class by part into ``classes.png``; None where matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         return None
+    from matplotlib.ticker import MaxNLocator
+
     classes = dataset.report["classes"]
     names = [short(row["name"]) for row in classes]
     named = len(classes) <= WITH_NAMES
@@ -44,7 +46,7 @@ def write_histogram(dataset: PreparedDataset) -> Optional[Path]:
                 left = [before + count for before, count in zip(left, counts)]
         axes.invert_yaxis()
         axes.set_xlabel("images")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if named:
             ticks = [name if fonts.can_show(name) else str(row["id"]) for name, row in zip(names, classes)]
             axes.set_yticks(range(len(classes)), ticks)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from own_images import CLASSES, write_images
 
+import ppcls_ext
 from ppcls_ext import cli
 from ppcls_ext.config import load_config
 from ppcls_ext.data.preparation.writing import open_dataset
@@ -23,6 +24,7 @@ from ppcls_ext.workflow.errors import LateStepError
 from ppcls_ext.workflow.finetuning import FinetuneOptions, FinetuneResult
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,15 @@ def test_new_images_get_the_names_of_their_classes(run, capsys):
         assert set(result["label_names"]) == set(CLASSES)
     right = [result["label_names"][0] == Path(result["file_name"]).parent.name for result in results]
     assert all(right), results
+
+
+def test_python_gives_what_the_command_gives(run):
+    assert ppcls_ext.finetune is finetuning.finetune
+    output = Path("训练 一")
+    dataset = open_dataset(Path("data set"))
+    result = FinetuneResult(output / "finetune.yaml", output, dataset, exported=output / "inference")
+    (prediction,) = result.predict(new_images()[-1])
+    assert prediction["label_names"][0] == CLASSES[2]
 
 
 @pytest.mark.compat

@@ -191,6 +191,16 @@ def test_groups_stay_together_and_shares_are_near(seed):
             assert abs(np.mean(parts[labels == label] == part) - share) < 0.08
 
 
+def test_groups_within_a_class_are_given_whole():
+    labels = [0] * 20 + [1] * 9 + [2] * 4
+    groups = [*range(18), 17, 17, *[20] * 3, *[21] * 3, *[22] * 3, 30, 31, 32, 33]
+    parts = np.array(split(labels, groups, 0.2, 0, seed=1))
+    assert Counter(parts[:20])["val"] in (3, 4)  # the three of group 17 may not fit
+    assert len(set(parts[17:20])) == 1
+    assert Counter(parts[20:29]) == {"train": 6, "val": 3}  # a fifth is two, the smallest group three
+    assert Counter(parts[29:]) == {"train": 3, "val": 1}
+
+
 def test_a_group_that_holds_a_whole_class_is_trained():
     labels = [0] * 6 + [1] * 6
     groups = [0] * 6 + [1, 1, 2, 2, 3, 3]

@@ -17,10 +17,10 @@ MOST_FOLDS = 20
 def split(labels: Sequence[int], groups: Optional[Sequence[Hashable]], val: float, test: float, seed: int) -> list[str]:
     """Return the part of each image.
 
-    Without groups each class is shuffled by itself and gives its share, rounded, and at least one image to each part
-    that it has enough images for; a single image goes to training. With groups, scikit-learn's StratifiedGroupKFold
-    looks for whole groups whose classes come near the shares; a group that holds all images of a class goes to
-    training.
+    Each class is shuffled by itself and gives its share, rounded, and at least one image to each part that it has
+    enough images for; a single image goes to training. Groups within a class are given whole. Where groups hold images
+    of several classes, scikit-learn's StratifiedGroupKFold looks for groups whose classes come near the shares; a group
+    that holds all images of a class goes to training.
 
     Args:
         labels: class ids.
@@ -30,12 +30,21 @@ def split(labels: Sequence[int], groups: Optional[Sequence[Hashable]], val: floa
         seed: of the shuffling.
 
     Raises:
-        PreparationError: if groups cannot be divided so that every class is trained.
+        PreparationError: if groups cannot be divided so that every class is trained, or a part would be empty.
     """
     labels_array = np.asarray(labels, np.int64)
-    if groups is None or len(set(groups)) == len(groups):
-        return _by_class(labels_array, val, test, seed)
-    numbers = np.unique([str(group) for group in groups], return_inverse=True)[1]
+    numbers = np.arange(len(labels_array))
+    if groups is not None:
+        numbers = np.unique([str(group) for group in groups], return_inverse=True)[1].reshape(-1)
+    if len(np.unique(np.stack([numbers, labels_array]), axis=1).T) == len(np.unique(numbers)):
+        found = _by_class(labels_array, numbers, val, test, seed)
+        for part, share in (("val", val), ("test", test)):
+            if share > 0 and part not in found:
+                raise PreparationError(
+                    f"the images cannot be divided: no class has an image for {part}, since each has a single image, or "
+                    f"a single group for all its images; add images, or groups, or give --{part} 0"
+                )
+        return found
     parts = np.full(len(labels_array), "train", dtype=object)
     rest = np.arange(len(labels_array))
     for part, share in (("test", test), ("val", val / (1 - test))):
@@ -46,16 +55,31 @@ def split(labels: Sequence[int], groups: Optional[Sequence[Hashable]], val: floa
     return parts.tolist()
 
 
-def _by_class(labels: np.ndarray, val: float, test: float, seed: int) -> list[str]:
+def _by_class(labels: np.ndarray, groups: np.ndarray, val: float, test: float, seed: int) -> list[str]:
+    """Divide where no group holds images of two classes."""
     parts = np.full(len(labels), "train", dtype=object)
     for label in np.unique(labels):
-        # A generator for each class: a class that is added leaves the others' split as it is.
-        members = np.random.default_rng([seed, int(label)]).permutation(np.flatnonzero(labels == label))
+        members = np.flatnonzero(labels == label)
         spare = len(members) - 1  # one image for training
         in_val = min(spare, max(round(len(members) * val), 1)) if val > 0 else 0
         in_test = min(spare - in_val, max(round(len(members) * test), 1)) if test > 0 else 0
-        parts[members[:in_val]] = "val"
-        parts[members[in_val : in_val + in_test]] = "test"
+        # A generator for each class: a class that is added leaves the others' split as it is.
+        rng = np.random.default_rng([seed, int(label)])
+        _, first, sizes = np.unique(groups[members], return_index=True, return_counts=True)
+        order = rng.permutation(np.argsort(first))  # of the groups, as their first images come
+        left = {"val": in_val, "test": in_test}
+        wanted = [part for part, count in left.items() if count]
+        for group in order:
+            part = next((name for name in wanted if sizes[group] <= left[name]), None)
+            if part is not None:
+                left[part] -= sizes[group]
+                parts[members[groups[members] == groups[members[first[group]]]]] = part
+        # Where every group is larger than a part's share, the smallest becomes the part.
+        for part in wanted:
+            rest = [group for group in order if parts[members[first[group]]] == "train"]
+            if not (parts[members] == part).any() and len(rest) > 1:
+                smallest = min(rest, key=lambda group: sizes[group])
+                parts[members[groups[members] == groups[members[first[smallest]]]]] = part
     return parts.tolist()
 
 
