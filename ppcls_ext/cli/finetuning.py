@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -68,7 +69,9 @@ def run_finetune(arguments: argparse.Namespace) -> int:
         say=lambda line: print(f"== {line}", file=sys.stderr if as_json else sys.stdout, flush=True),
     )
     try:
-        result = finetune(arguments.data, arguments.arch, arguments.output, options)
+        # The log of training goes to standard output, which is to hold the result alone.
+        with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+            result = finetune(arguments.data, arguments.arch, arguments.output, options)
     except (FinetuneError, PreparationError, LabelFileError, FileNotFoundError) as error:
         raise UsageError(str(error)) from None
     except KeyError as error:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,15 @@ def test_the_machine_is_measured():
     assert machine.device == "cpu" and machine.cpus >= 1
     if os.path.exists("/proc/meminfo"):
         assert 2**26 < machine.free_bytes < 2**50
+
+
+@pytest.mark.parametrize("page", ["README.md", "README_cn.md", "docs/en/own_data.md", "docs/zh_CN/own_data.md"])
+def test_commands_of_the_page_parse(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    lines = re.findall(r"^ppcls_ext (?:prepare|finetune) .*$", text, re.MULTILINE)
+    lines += re.findall(r"^ppcls_ext serve --model_dir output/photos/.*$", text, re.MULTILINE)
+    commands = [cli.build_parser().parse_args(shlex.split(line, comments=True)[1:]).command for line in lines]
+    assert {"prepare", "finetune", "serve"} <= set(commands)
 
 
 @pytest.mark.parametrize("language", ["en", "zh_CN"])

@@ -21,6 +21,8 @@ IMBALANCED = 3.0
 #: Training images of a class below which its result will be chance.
 FEW = 10
 LISTED = 200
+#: Copies of one image that a sentence names.
+COPIES_NAMED = 3
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:
@@ -102,6 +104,12 @@ def describe(
     return content
 
 
+def joined(files: Sequence[str]) -> str:
+    """Return copies as one text, a few by name."""
+    more = f" = … ({len(files)} in all)" if len(files) > COPIES_NAMED else ""
+    return " = ".join(files[:COPIES_NAMED]) + more
+
+
 def _spread(values: Sequence[int]) -> dict[str, float]:
     return {"min": min(values), "median": float(np.median(values)), "max": max(values)}
 
@@ -122,9 +130,9 @@ def _warnings(content: Mapping[str, Any]) -> list[str]:
     )
     tell(content["without_class"], "{n} images lie in no class folder, and are in no list: {some}")
     tell(content["other_files"], "{n} files are no images by their names: {some}")
-    conflicts = [" = ".join(item["files"]) for item in content["copies"] if item["conflict"]]
+    conflicts = [joined(item["files"]) for item in content["copies"] if item["conflict"]]
     tell(conflicts, "{n} images are there in several classes (correct the labels, or give --duplicates drop): {some}")
-    plain = [" = ".join(item["files"]) for item in content["copies"] if not item["conflict"]]
+    plain = [joined(item["files"]) for item in content["copies"] if not item["conflict"]]
     tell(plain, "{n} images are there more than once: {some}")
     classes = content["classes"]
     single = [row["name"] for row in classes if sum(row[part] for part in PARTS) == 1]

@@ -41,8 +41,8 @@ def split(labels: Sequence[int], groups: Optional[Sequence[Hashable]], val: floa
         for part, share in (("val", val), ("test", test)):
             if share > 0 and part not in found:
                 raise PreparationError(
-                    f"the images cannot be divided: no class has an image for {part}, since each has a single image, or "
-                    f"a single group for all its images; add images, or groups, or give --{part} 0"
+                    f"the images cannot be divided: no class has an image for {part}: each has a single one, or a "
+                    f"single group for all; add images, or groups, or give --{part} 0"
                 )
         return found
     parts = np.full(len(labels_array), "train", dtype=object)
