@@ -52,7 +52,7 @@ class Optimization(NamedTuple):
 OPTIMIZATION = {
     (False, True): Optimization("Momentum", 0.01, 64, 1e-4),
     (False, False): Optimization("Momentum", 0.05, 64, 1e-4),
-    (True, True): Optimization("AdamW", 2e-4, 64, 0.05),
+    (True, True): Optimization("AdamW", 4e-4, 64, 0.05),
     (True, False): Optimization("AdamW", 1e-3, 64, 0.05),
 }
 LAYER_DECAY = 0.75
