@@ -132,7 +132,7 @@ def finetune(
     """
     options = options or FinetuneOptions()
     name = data.folder if isinstance(data, PreparedDataset) else Path(data)
-    folder = Path(output) if output is not None else Path("output") / f"{name.resolve().stem}_{bare_name(arch)}"
+    folder = Path(output) if output is not None else _default_output(name, arch)
     _check_output(folder, options.overwrite)
     named_factory(arch)  # first of all: an unknown name is told before images are looked at
     dataset = _dataset(data, folder, options)
@@ -170,6 +170,11 @@ def finetune(
     _train(cfg, result, options)
     _finish(result, options)
     return result
+
+
+def _default_output(data: Path, arch: str) -> Path:
+    name = data.resolve().name if data.is_dir() else data.stem
+    return Path("output") / f"{name}_{bare_name(arch)}"
 
 
 def _check_output(folder: Path, overwrite: bool) -> None:

@@ -71,6 +71,9 @@ def test_what_is_no_data_is_counted_and_named(folder, tmp_path):
         (first / name).write_bytes(b"x")
     (first / ".hidden").mkdir()
     shutil.copy(first / "图 00.png", first / ".hidden" / "a.png")
+    for name in (".ipynb_checkpoints", "__MACOSX"):
+        (folder / name).mkdir()
+        shutil.copy(first / "图 00.png", folder / name / "a.png")
     (first / "page.jpg").write_text("<html>")
     whole = (second / "图 01.jpg").read_bytes()
     (second / "half.jpg").write_bytes(whole[: len(whole) // 2])
@@ -82,7 +85,7 @@ def test_what_is_no_data_is_counted_and_named(folder, tmp_path):
     assert {os.path.basename(item["file"]): item["reason"] for item in report["left_out"]}.keys() == {
         *("page.jpg", "half.jpg", "gone.jpg")
     }
-    assert report["ignored"] == {"hidden_images": 1, "system_files": 2}
+    assert report["ignored"] == {"hidden_images": 2, "system_files": 3}
     assert report["unsupported"] == [f"{CLASSES[0]}/phone.HEIC"]
     assert report["other_files"] == [f"{CLASSES[0]}/notes.txt"] and report["without_class"] == ["loose.png"]
     assert [item["file"] for item in report["tiny"]["files"]] == [f"{CLASSES[1]}/small.png"]

@@ -31,7 +31,7 @@ def read_folder(folder: Path) -> Collection:
         PreparationError: if it does not hold class folders with images, or two classes differ by a slip.
     """
     try:
-        names = [name for name in class_folders(os.fspath(folder))[0] if name.casefold() not in SYSTEM_FOLDERS]
+        names, hidden, system = _class_folders(folder)
     except LabelFileError:
         names = []
     if not names:
@@ -47,8 +47,18 @@ def read_folder(folder: Path) -> Collection:
             _add(collection, Path(name), label, None)
     else:
         collection = _read_parts(folder, parts)
+    collection.hidden += hidden
+    collection.system += system
     _add_loose(collection, folder)
     return collection
+
+
+def _class_folders(folder: Path) -> tuple[list[str], int, int]:
+    """Return the class folders, how many images hidden ones hold, and how many files those of systems hold."""
+    names, hidden = class_folders(os.fspath(folder))
+    left_out = [images_below(folder / name) for name in names if name.casefold() in SYSTEM_FOLDERS]
+    system = sum(len(found.paths) + len(found.others) + found.hidden for found in left_out)
+    return [name for name in names if name.casefold() not in SYSTEM_FOLDERS], hidden, system
 
 
 def _part_folders(folder: Path, names: list[str]) -> dict[str, str]:
@@ -78,10 +88,10 @@ def _has_folders(folder: Path) -> bool:
 
 
 def _read_parts(folder: Path, parts: dict[str, str]) -> Collection:
-    classes = {}
+    classes, hidden, system = {}, 0, 0
     for part, name in parts.items():
-        found = class_folders(os.fspath(folder / name))[0]
-        classes[part] = [item for item in found if item.casefold() not in SYSTEM_FOLDERS]
+        classes[part], in_hidden, of_system = _class_folders(folder / name)
+        hidden, system = hidden + in_hidden, system + of_system
         check_class_names(classes[part], f"class folders in {printable(folder / name)}")
     known = classes["train"]
     for part, names in classes.items():
@@ -94,6 +104,7 @@ def _read_parts(folder: Path, parts: dict[str, str]) -> Collection:
                 f"{some(unknown)}{advice}; the classes of training are {some(known, 20)}"
             )
     collection = Collection(folder, "split folders", folder, [name.strip() for name in known])
+    collection.hidden, collection.system = hidden, system
     for part, names in classes.items():
         for name in names:
             _add(collection, Path(parts[part], name), known.index(name), part)
