@@ -49,7 +49,7 @@ def run(capsys, *words) -> tuple:
         ("SwinTransformer_tiny_patch4_window7_224", 64),
         ("Sequencer2D_S", 42),
         ("ResNet18", 64),
-        ("ViT_small_patch16_224", 48),
+        ("ViT_S_16_224", 48),
         ("DilateFormer_Tiny", 64),
     ],
 )
