@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, Optional, Sequence
 
+from ppcls_ext.analysis.resolution import transforms_at_resolution
 from ppcls_ext.arch.layers import axis_linear
 from ppcls_ext.config import load_config
 from ppcls_ext.engine.evaluator import evaluate
@@ -83,16 +85,12 @@ def study(
 
 def _evaluation_at(base, size: int, native: int) -> list[str]:
     """Return the overrides that scale the evaluation's resizing and cropping from ``native`` pixels to ``size``."""
-    changed = [f"Global.image_shape=[{base.Global.image_shape[0]},{size},{size}]"]
-    for index, operator in enumerate(base.section("DataLoader.Eval")["dataset"]["transform_ops"]):
-        key = f"DataLoader.Eval.dataset.transform_ops.{index}"
-        if "ResizeImage" in operator:
-            changed.append(
-                f"{key}.ResizeImage.resize_short={round(operator['ResizeImage']['resize_short'] * size / native)}"
-            )
-        elif "CropImage" in operator:
-            changed.append(f"{key}.CropImage.size={size}")
-    return changed
+    operators = base.section("DataLoader.Eval")["dataset"]["transform_ops"]
+    scaled = transforms_at_resolution(operators, (native, native), (size, size))
+    return [
+        f"Global.image_shape=[{base.Global.image_shape[0]},{size},{size}]",
+        f"DataLoader.Eval.dataset.transform_ops={json.dumps(scaled)}",
+    ]
 
 
 @contextmanager

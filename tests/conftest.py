@@ -34,7 +34,7 @@ def restored_registry(monkeypatch):
 TESTS = Path(__file__).parent
 #: They train, export, measure, draw and fuzz in every test.
 SLOW_FOLDERS = (
-    *("engine/train", "engine/deploy", "analysis/benchmark", "analysis/report"),
+    *("engine/train", "engine/deploy", "analysis/benchmark", "analysis/report", "analysis/sweep"),
     *("benchmarks", "configs", "fuzz"),
 )
 

@@ -30,6 +30,8 @@ COMMANDS = (
     "serve",
     "report",
     "benchmark",
+    "sweep",
+    "erf",
     "embed",
     "convert",
     "prepare",

@@ -20,8 +20,10 @@ from ppcls_ext.cli import (
     prediction,
     preparation,
     quantization,
+    receptive_field,
     recipes,
     serving,
+    sweep,
     training,
 )
 from ppcls_ext.cli.parser import PROGRAM, Parser
@@ -38,6 +40,8 @@ GROUPS = (
     serving,
     analysis,
     benchmark,
+    sweep,
+    receptive_field,
     embedding,
     preparation,
     finetuning,

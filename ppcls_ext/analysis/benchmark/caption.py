@@ -13,20 +13,7 @@ from ppcls_ext.analysis.benchmark.results import Report
 def caption(report: Report, language: str = "en") -> list[str]:
     """Return what a reader must know of the figures, a line for each thing."""
     machine, settings = report.machine, report.settings
-    lines = [
-        _two(
-            language,
-            f"Machine: {machine.cpu}, {machine.cores} cores ({' '.join(machine.flags)}), {machine.system}"
-            + _joined(_places(report, language), "; "),
-            f"机器：{machine.cpu}，{machine.cores} 核（{' '.join(machine.flags)}），{machine.system}"
-            + _joined(_places(report, language), "；"),
-        ),
-        _two(language, "Versions: Python ", "版本：Python ")
-        + _two(language, ", ", "、").join([machine.python, *(f"{k} {v}" for k, v in machine.versions.items())]),
-    ]
-    if machine.environment:
-        settings_text = ", ".join(f"{name}={value}" for name, value in machine.environment.items())
-        lines.append(_two(language, f"Environment: `{settings_text}`", f"环境变量：`{settings_text}`"))
+    lines = of_machine(report, language)
     same = shared(report, language)
     lines.append(
         _two(
@@ -42,6 +29,26 @@ def caption(report: Report, language: str = "en") -> list[str]:
     lines += limits(report, language)
     if settings.command:
         lines.append(_two(language, f"Command: `{settings.command}`", f"命令：`{settings.command}`"))
+    return lines
+
+
+def of_machine(report: Report, language: str = "en") -> list[str]:
+    """Return what the machine and the installation are."""
+    machine = report.machine
+    lines = [
+        _two(
+            language,
+            f"Machine: {machine.cpu}, {machine.cores} cores ({' '.join(machine.flags)}), {machine.system}"
+            + _joined(_places(report, language), "; "),
+            f"机器：{machine.cpu}，{machine.cores} 核（{' '.join(machine.flags)}），{machine.system}"
+            + _joined(_places(report, language), "；"),
+        ),
+        _two(language, "Versions: Python ", "版本：Python ")
+        + _two(language, ", ", "、").join([machine.python, *(f"{k} {v}" for k, v in machine.versions.items())]),
+    ]
+    if machine.environment:
+        settings_text = ", ".join(f"{name}={value}" for name, value in machine.environment.items())
+        lines.append(_two(language, f"Environment: `{settings_text}`", f"环境变量：`{settings_text}`"))
     return lines
 
 

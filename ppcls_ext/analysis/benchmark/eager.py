@@ -47,7 +47,7 @@ class Eager:
         """Build the model and its input."""
         case = self.case
         paddle.seed(0)
-        self.model = create_backbone(self.options["name"])
+        self.model = self.build()
         self.model.train() if case.mode == TRAIN else self.model.eval()
         self.images = paddle.to_tensor(normalised_noise(case.batch, case.height, case.width))
         if case.mode == TRAIN:
@@ -58,6 +58,10 @@ class Eager:
             self.run = prediction.run
         place = paddle.device.cuda.get_device_name() if case.device != "cpu" else "CPU"
         return {"library": f"paddlepaddle {paddle.__version__}", "place": place}
+
+    def build(self) -> paddle.nn.Layer:
+        """Return the model."""
+        return create_backbone(self.options["name"])
 
     def device_bytes(self) -> Optional[int]:
         """Return the peak of Paddle's allocator on the GPU; None on a CPU."""
