@@ -23,10 +23,26 @@ from ppcls_ext.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
     from ppcls_ext.factory import create_backbone
+    from ppcls_ext.workflow.finetuning import finetune
+    from ppcls_ext.workflow.preparing import prepare_dataset
 
-__all__ = ["__version__", "backbone_info", "create_backbone", "list_backbones", "register"]
+__all__ = [
+    "__version__",
+    "backbone_info",
+    "create_backbone",
+    "finetune",
+    "list_backbones",
+    "prepare_dataset",
+    "register",
+]
 
 _FACTORY = "ppcls_ext.factory"
+#: Public functions whose modules need Paddle, which is imported when one is asked for.
+_LAZY = {
+    "create_backbone": _FACTORY,
+    "finetune": "ppcls_ext.workflow.finetuning",
+    "prepare_dataset": "ppcls_ext.workflow.preparing",
+}
 
 
 def __getattr__(name: str):
@@ -34,8 +50,8 @@ def __getattr__(name: str):
     if name.startswith("__") or importlib.util.find_spec(f"{__name__}.{name}"):
         # Python's own questions: `from ppcls_ext import cli` first asks for an attribute, then imports the module.
         raise AttributeError(f"module 'ppcls_ext' has no attribute {name!r}")
-    if name == "create_backbone":
-        return importlib.import_module(_FACTORY).create_backbone
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     factories = registry.factories()
     if name in factories:
         return factories[name]

@@ -56,14 +56,28 @@ def create_backbone(name: str, **kwargs) -> nn.Layer:
     Raises:
         KeyError: with the nearest names, if there is no such backbone.
     """
+    factory = named_factory(name)
+    if hasattr(factory, "arguments"):
+        return factory(**kwargs)
+    pretrained = kwargs.pop("pretrained", False)
+    return build_backbone(factory, plan_weights(factory, kwargs, pretrained), kwargs)
+
+
+def named_factory(name: str) -> Callable:
+    """Return what builds the backbone that a name means in Python and in commands; see :func:`create_backbone`.
+
+    A factory of this package has the attribute ``arguments``, PaddleClas's have not.
+
+    Raises:
+        KeyError: with the nearest names, if there is no such backbone.
+    """
     bare = registry.bare_name(name)
     if bare in registry.factories():
-        return registry.factories()[bare](**kwargs)
+        return registry.factories()[bare]
     theirs = None if name != bare else plugin.paddleclas_factory(name.removeprefix(f"{PADDLECLAS}."))
     if theirs is None:
         raise KeyError(_unknown(name))
-    pretrained = kwargs.pop("pretrained", False)
-    return build_backbone(theirs, plan_weights(theirs, kwargs, pretrained), kwargs)
+    return theirs
 
 
 def build_backbone(factory: Callable, plan: WeightPlan, arguments: dict) -> nn.Layer:

@@ -36,6 +36,8 @@ COMMANDS = (
     "embed",
     "explain",
     "convert",
+    "prepare",
+    "finetune",
     "prepare-digits",
     "prepare-cifar",
     "make-label-maps",

@@ -18,6 +18,7 @@ FLOORS = [
     ("config",),
     ("engine",),
     ("analysis",),
+    ("workflow",),
     ("", "cli", "__main__"),  # "" is ppcls_ext/__init__.py, which offers the package's public names
     ("tools",),
 ]

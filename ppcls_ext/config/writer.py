@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Iterator, Union
+from typing import Any, Callable, Iterator, Sequence, Union
 
 import yaml
 
@@ -20,14 +20,26 @@ class _Dumper(yaml.SafeDumper):
     }
 
 
-def write_yaml(path: Union[str, Path], data: dict, origin: Callable[..., str]) -> None:
-    """Write ``data`` with ``origin(*path)`` as a comment after each value.
+def write_yaml(path: Union[str, Path], data: dict, origin: Callable[..., str], header: Sequence[str] = ()) -> None:
+    """Write ``data`` with ``origin(*path)``, unless that is empty, as a comment after each value.
 
     The file is written aside and renamed, so that a reader never sees half of it.
+
+    Args:
+        path: where to write; its folder is made.
+        data: the sections.
+        origin: what to say of the value at a path of keys and indices.
+        header: lines of a comment before the sections, which then stand apart.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(_lines(data, (), 0, origin)) + "\n"
+    lines = _lines(data, (), 0, origin)
+    if header:
+        comments = [f"# {line}".rstrip() for line in header]
+        sections = [line if line.startswith((" ", "-")) else f"\n{line}" for line in lines]
+        text = "\n".join([*comments, *sections]) + "\n"
+    else:
+        text = "\n".join(lines) + "\n"
     write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
@@ -60,7 +72,7 @@ def _lines(value: Any, path: tuple, depth: int, origin: Callable[..., str]) -> I
             yield f"{indent}- {first.lstrip()}"
             yield from rest
         else:
-            yield f"{indent}- {_scalar(item)}  # {origin(*where)}"
+            yield f"{indent}- {_scalar(item)}{_comment(origin(*where))}"
 
 
 def _entry(head: str, item: Any, path: tuple, depth: int, origin: Callable[..., str]) -> Iterator[str]:
@@ -68,7 +80,11 @@ def _entry(head: str, item: Any, path: tuple, depth: int, origin: Callable[..., 
         yield head
         yield from _lines(item, path, depth + 1, origin)
     else:
-        yield f"{head} {_scalar(item)}  # {origin(*path)}"
+        yield f"{head} {_scalar(item)}{_comment(origin(*path))}"
+
+
+def _comment(text: str) -> str:
+    return f"  # {text}" if text else ""
 
 
 def _is_block(value: Any) -> bool:

@@ -11,6 +11,10 @@ class DataFileError(ValueError):
     """A file that holds a whole dataset is damaged or not the published one; the message says how to get it."""
 
 
+class PreparationError(ValueError):
+    """A user's images cannot become a data set as they are; the message names the files and what to do."""
+
+
 class DecodeError(ValueError):
     """The bytes cannot be decoded as an image; the message is the reason alone, without a file name."""
 

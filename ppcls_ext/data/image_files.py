@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
 
@@ -20,10 +20,11 @@ LIST_SUFFIXES = (".txt", ".lst", ".list", ".csv")
 
 @dataclass(frozen=True)
 class FoundImages:
-    """The images in a folder and below, sorted, and how many hidden ones were left out."""
+    """The images in a folder and below, how many hidden ones were left out, and the files that are no images."""
 
     paths: list[str]
     hidden: int
+    others: list[str] = field(default_factory=list)
 
 
 def is_image(name: str) -> bool:
@@ -50,7 +51,7 @@ def images_below(folder: Union[str, Path]) -> FoundImages:
     folder = os.fspath(folder)
     real = os.path.realpath(folder)
     seen = {_identity(str(parent)) for parent in (real, *Path(real).parents)}
-    paths, hidden, hidden_folders = [], 0, set()
+    paths, others, hidden, hidden_folders = [], [], 0, set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         below_hidden = parent in hidden_folders
         new = []
@@ -70,7 +71,9 @@ def images_below(folder: Union[str, Path]) -> FoundImages:
                     hidden += 1
                 else:
                     paths.append(os.path.join(parent, name))
-    return FoundImages(sorted(paths), hidden)
+            else:
+                others.append(os.path.join(parent, name))
+    return FoundImages(sorted(paths), hidden, sorted(others))
 
 
 def tell_hidden(count: int, folder: Union[str, Path]) -> None:

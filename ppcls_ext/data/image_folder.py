@@ -56,7 +56,7 @@ class ImageFolder(ClassificationDataset):
         skip_bad: bool = False,
         seed: int = 0,
     ):
-        self.classes, hidden = _class_folders(image_root)
+        self.classes, hidden = class_folders(image_root)
         class_ids = _class_ids(self.classes, image_root, class_id_map_file, class_names)
         self.class_names = _names_by_id(class_ids)
         paths, labels = [], []
@@ -106,7 +106,7 @@ def class_names_of(section: Optional[dict]) -> Optional[list[str]]:
     if not section or section.get("name") != "ImageFolder" or not os.path.isdir(section.get("image_root") or ""):
         return None
     root = section["image_root"]
-    return _names_by_id(_class_ids(_class_folders(root)[0], root, section.get("class_id_map_file"), None))
+    return _names_by_id(_class_ids(class_folders(root)[0], root, section.get("class_id_map_file"), None))
 
 
 def label_file_problem(class_names: Sequence[str], label_names: Sequence[str], label_file: str) -> Optional[str]:
@@ -131,8 +131,13 @@ def label_file_problem(class_names: Sequence[str], label_names: Sequence[str], l
     return None
 
 
-def _class_folders(image_root: str) -> tuple[list[str], int]:
-    """Return the names of the class folders, sorted, and the number of images in hidden ones."""
+def class_folders(image_root: str) -> tuple[list[str], int]:
+    """Return the names of the class folders, sorted, and the number of images in hidden ones.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        LabelFileError: if it holds no class folder.
+    """
     if not os.path.isdir(image_root):
         raise FileNotFoundError(f"image_root {printable(image_root)!r} is not a folder")
     real = os.path.realpath(image_root)

@@ -33,7 +33,7 @@ OPENCV_MAGIC = {"JPEG": JPEG, "PNG": PNG, "BMP": b"BM", "WebP": b"RIFF"}
 ORIENTATION_TAG = 0x0112
 
 # Pillow's readers let these out on damaged files.
-_PILLOW_ERRORS = (
+PILLOW_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -149,7 +149,7 @@ def _is_known_to_pillow(data: bytes, limit: int) -> bool:
         open_with_pillow(data, limit).close()
     except DecodeError:
         raise
-    except _PILLOW_ERRORS:
+    except PILLOW_ERRORS:
         return False
     return True
 
@@ -168,7 +168,7 @@ def _orientation_of(data: bytes, limit: int) -> int:
     try:
         with open_with_pillow(data, limit) as image:
             return _orientation(image)
-    except _PILLOW_ERRORS:
+    except PILLOW_ERRORS:
         return 1  # the pixels have been decoded; only the header's extra data is unreadable
 
 
@@ -188,7 +188,7 @@ def _decode_pillow(data: bytes, limit: int) -> np.ndarray:
         raise DecodeError(f"no known image format (the file begins with {data[:8]!r})") from None
     except DecodeError:
         raise
-    except _PILLOW_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise DecodeError(f"{error or type(error).__name__}") from error
 
 
@@ -199,7 +199,7 @@ def _loaded_pixels(image: Image.Image) -> np.ndarray:
         return _pillow_pixels(image)
     except DecodeError:
         raise
-    except _PILLOW_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise DecodeError(f"{error or type(error).__name__}") from error
 
 

@@ -1,0 +1,1 @@
+"""From a user's images to a data set: reading, looking at every image, splitting, writing lists."""
