@@ -2,8 +2,8 @@
 
     python benchmarks/benchmark_page.py
 
-``families.json`` is what ``ppcls_ext benchmark --output`` wrote as ``benchmark.json``, ``peers.json`` is what
-``benchmarks/peers.py`` wrote. A test fails while a page differs from them.
+``families.json`` is what ``ppcls_ext benchmark --output`` wrote as ``benchmark.json``; ``peers*.json`` is what runs of
+``benchmarks/peers.py`` wrote, each over models of its own. A test fails while a page differs from them.
 """
 
 from __future__ import annotations
@@ -59,20 +59,28 @@ def filled(page: str, blocks: dict) -> str:
 
 def blocks(language: str) -> dict:
     """Return the generated parts of a page by name."""
-    families, peers = (
-        Report.model_validate_json((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("families", "peers")
-    )
+    families = read(RESULTS / "families.json")
+    peers = [read(path) for path in sorted(RESULTS.glob("peers*.json"), reverse=True)]
     return {"families": to_markdown(families, language), "peers": peers_tables(peers, language)}
 
 
-def peers_tables(report: Report, language: str) -> str:
-    """Return both tables of the peers, in milliseconds for a batch, and what stands beside them."""
-    lines = [f"- {line}" for line in caption(report, language)]
-    return "\n\n".join([engines_table(report, language), eager_table(report, language), "\n".join(lines)])
+def read(path: Path) -> Report:
+    """Return the report in a file."""
+    return Report.model_validate_json(path.read_text(encoding="utf-8"))
 
 
-def engines_table(report: Report, language: str) -> str:
+def peers_tables(reports: Sequence[Report], language: str) -> str:
+    """Return both tables of the peers, in milliseconds for a batch, and what stands beside each run."""
+    captions = []
+    for report in reports:
+        models = ", ".join(dict.fromkeys(model for model, _ in configurations(report)))
+        lines = [models, *caption(report, language)] if len(reports) > 1 else caption(report, language)
+        captions.append("\n".join(f"- {line}" for line in lines))
+    # A line between lists, which would else be one.
+    return "\n\n".join([engines_table(reports, language), eager_table(reports, language), "\n\n---\n\n".join(captions)])
+
+
+def engines_table(reports: Sequence[Report], language: str) -> str:
     """Return the forward pass in every engine of both sides, the limit, and the ratio of the fastest."""
     colon = word("colon", language)
     there = [f"{word('peer', language)}{colon}{ENGINES[name]}" for name in ("onnxruntime", "openvino")]
@@ -87,7 +95,7 @@ def engines_table(report: Report, language: str) -> str:
         word("share", language),
     ]
     rows = []
-    for model, batch in configurations(report):
+    for report, model, batch in all_configurations(reports):
         here = [find(report, model, batch, FORWARD, True, engine) for engine in ENGINES]
         peers = [find(report, model, batch, FORWARD, False, engine) for engine in ("onnxruntime", "openvino")]
         best = fastest(here)
@@ -108,7 +116,7 @@ def engines_table(report: Report, language: str) -> str:
     return markdown_table([head, *rows], [False, *[True] * 5, False, *[True] * 4])
 
 
-def eager_table(report: Report, language: str) -> str:
+def eager_table(reports: Sequence[Report], language: str) -> str:
     """Return eager mode beside PyTorch's: forward, and a step of training."""
     head = [word("model", language), word("batch", language)]
     for mode in ("forward", "train"):
@@ -117,7 +125,7 @@ def eager_table(report: Report, language: str) -> str:
         ]
         head.append(word("ratio", language))
     rows = []
-    for model, batch in configurations(report):
+    for report, model, batch in all_configurations(reports):
         cells = [model, str(batch)]
         for mode in (FORWARD, TRAIN):
             here = find(report, model, batch, mode, True, "eager")
@@ -125,6 +133,11 @@ def eager_table(report: Report, language: str) -> str:
             cells += [time_cell(here), time_cell(there), ratio_cell(ratio_of(report, here, there))]
         rows.append(cells)
     return markdown_table([head, *rows], [False, *[True] * 7])
+
+
+def all_configurations(reports: Sequence[Report]) -> list[tuple[Report, str, int]]:
+    """Return the models and batch sizes of several reports, each with its report."""
+    return [(report, model, batch) for report in reports for model, batch in configurations(report)]
 
 
 def configurations(report: Report) -> list[tuple[str, int]]:

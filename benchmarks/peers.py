@@ -87,7 +87,7 @@ def build_theirs(options: dict) -> Any:
     import timm
 
     if source == "timm":
-        return timm.create_model(name).eval()
+        return without_zeros(timm.create_model(name)).eval()
     path = Path(root) / OFFICIAL_FILES[source]
     spec = importlib.util.spec_from_file_location(f"official_{source}", path)
     if spec is None or spec.loader is None:
@@ -95,7 +95,21 @@ def build_theirs(options: dict) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    return getattr(module, name)().eval()
+    return without_zeros(getattr(module, name)()).eval()
+
+
+def without_zeros(model: Any) -> Any:
+    """Give a network random numbers where it starts from zeros.
+
+    A classifier of zeros gives zeros whatever the image is, and no graph could be compared with it.
+    """
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02)
+    return model
 
 
 class Torch:

@@ -101,7 +101,7 @@ def load(server: Server, connections: int, seconds: float, body: bytes, kind: st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model_dir", required=True)
+    parser.add_argument("--model_dir", required=True, type=os.path.abspath)  # servers start in another folder
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=10, help="of one measurement (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)

@@ -30,6 +30,7 @@ COMMANDS = (
     "serve",
     "report",
     "benchmark",
+    "embed",
     "convert",
     "prepare-digits",
     "prepare-cifar",

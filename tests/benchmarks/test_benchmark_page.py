@@ -60,12 +60,12 @@ def report():
 
 def test_the_engines_of_both_sides():
     """2 images of 3 GMACs take 60 ms at 100 GMAC/s, and 30 ms with the best engine: twice the speed of the limit."""
-    last = engines_table(report(), "en").splitlines()[-1]
+    last = engines_table([report()], "en").splitlines()[-1]
     assert last == "| M | 2 | 60.0 | - | 100 | 30.0 | timm | 40.0 | - | 0.75 (0.62–0.88) | 200% |"
 
 
 def test_eager_mode_of_both_sides():
-    last = eager_table(report(), "en").splitlines()[-1]
+    last = eager_table([report()], "en").splitlines()[-1]
     assert last == "| M | 2 | 500 | 250 | 2.00 (2.00–2.00) | 3000 | - | - |"
 
 

@@ -59,7 +59,7 @@ def _draw_accuracy(report: Report, path: Path) -> Path:
         for row, height in zip(rows, spread([row.top1 or 0.0 for row in rows], gap=(high - low) / 25)):
             axes.annotate(
                 row.case.model,
-                (row.images_per_second, row.top1),
+                (row.images_per_second or 0.0, row.top1 or 0.0),
                 (1.02, height),
                 textcoords=axes.get_yaxis_transform(),
                 arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.6},
