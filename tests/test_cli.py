@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "list",
     "info",
+    "summary",
     "download",
     "train",
     "eval",
@@ -30,6 +31,7 @@ COMMANDS = (
     "serve",
     "report",
     "benchmark",
+    "curves",
     "embed",
     "convert",
     "prepare-digits",

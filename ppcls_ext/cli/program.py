@@ -10,6 +10,7 @@ from typing import Optional, Sequence
 from ppcls_ext.cli import (
     analysis,
     benchmark,
+    curves,
     data,
     deployment,
     doctor,
@@ -20,6 +21,7 @@ from ppcls_ext.cli import (
     quantization,
     recipes,
     serving,
+    summary,
     training,
 )
 from ppcls_ext.cli.parser import PROGRAM, Parser
@@ -29,6 +31,7 @@ from ppcls_ext.version import __version__
 #: Each adds its commands, in the order in which help lists them.
 GROUPS = (
     models,
+    summary,
     training,
     deployment,
     quantization,
@@ -36,6 +39,7 @@ GROUPS = (
     serving,
     analysis,
     benchmark,
+    curves,
     embedding,
     data,
     recipes,
