@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "list",
     "info",
+    "summary",
     "download",
     "train",
     "eval",
@@ -33,6 +34,7 @@ COMMANDS = (
     "benchmark",
     "sweep",
     "erf",
+    "curves",
     "embed",
     "explain",
     "convert",

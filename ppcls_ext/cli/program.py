@@ -11,6 +11,7 @@ from ppcls_ext.cli import (
     analysis,
     averaging,
     benchmark,
+    curves,
     data,
     deployment,
     doctor,
@@ -25,6 +26,7 @@ from ppcls_ext.cli import (
     receptive_field,
     recipes,
     serving,
+    summary,
     sweep,
     training,
 )
@@ -35,6 +37,7 @@ from ppcls_ext.version import __version__
 #: Each adds its commands, in the order in which help lists them.
 GROUPS = (
     models,
+    summary,
     training,
     averaging,
     deployment,
@@ -45,6 +48,7 @@ GROUPS = (
     benchmark,
     sweep,
     receptive_field,
+    curves,
     embedding,
     explanation,
     preparation,

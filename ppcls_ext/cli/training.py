@@ -133,6 +133,13 @@ def run_train(arguments: argparse.Namespace) -> int:
         except ValueError as error:
             raise UsageError(error) from None
     train(cfg)
+    if cfg.Global.plot_curves:
+        from paddle.distributed import get_rank
+
+        from ppcls_ext.analysis.curves import draw_run
+
+        if get_rank() == 0:
+            print(draw_run(Path(cfg.Global.output_dir)))
     return OK
 
 

@@ -21,11 +21,19 @@ def sample(tmp_path):
     return Sample(tmp_path)
 
 
-def test_visualdl_is_an_extra(sample, monkeypatch):
-    monkeypatch.setitem(sys.modules, "visualdl", None)
-    problem = sample.problem("Global.use_visualdl=True", mode="train")
-    assert "Global.use_visualdl" in problem and 'pip install "ppcls_ext[tracking]"' in problem
-    assert sample.load("Global.use_visualdl=True", mode="eval")
+@pytest.mark.parametrize(
+    "key, package, extra",
+    [
+        ("use_visualdl", "visualdl", "tracking"),
+        ("use_tensorboard", "tensorboardX", "tensorboard"),
+        ("plot_curves", "matplotlib", "plot"),
+    ],
+)
+def test_what_writes_and_draws_curves_is_an_extra(sample, monkeypatch, key, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    problem = sample.problem(f"Global.{key}=True", mode="train")
+    assert f"Global.{key}" in problem and f'pip install "ppcls_ext[{extra}]"' in problem
+    assert sample.load(f"Global.{key}=True", mode="eval")
 
 
 # ---- files and labels ------------------------------------------------------------------------------------------

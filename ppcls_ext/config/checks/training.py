@@ -12,21 +12,32 @@ from ppcls_ext.config.report import Report
 from ppcls_ext.losses import build_loss
 from ppcls_ext.optim import optimizer_problems, schedule_problems
 
+#: Key of Global -> the package that it needs, and the extra that installs it.
+CURVES = {
+    "use_visualdl": ("visualdl", "tracking"),
+    "use_tensorboard": ("tensorboardX", "tensorboard"),
+    "plot_curves": ("matplotlib", "plot"),
+}
+
 
 def check_tracking(report: Report) -> None:
-    """Check that VisualDL is installed if the training is to write its curves."""
-    if report.mode != "train" or not report.config.Global.use_visualdl:
+    """Check that the packages are installed that write and draw the curves of a training."""
+    if report.mode != "train":
         return
+    for key, (package, extra) in CURVES.items():
+        if report.config.section(f"Global.{key}") and _is_missing(package):
+            report.wrong(
+                f"Global.{key}",
+                f'{package} is not installed: `pip install "ppcls_ext[{extra}]"` together with the extras you have, or '
+                "set the key to False",
+            )
+
+
+def _is_missing(package: str) -> bool:
     try:
-        missing = find_spec("visualdl") is None
+        return find_spec(package) is None
     except ValueError:  # what forbids a package puts None in its place
-        missing = True
-    if missing:
-        report.wrong(
-            "Global.use_visualdl",
-            'VisualDL is not installed: `pip install "ppcls_ext[tracking]"` together with the extras you have, or set '
-            "the key to False",
-        )
+        return True
 
 
 def check_schedule(report: Report) -> None:

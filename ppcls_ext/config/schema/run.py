@@ -94,6 +94,8 @@ class GlobalSection(Section):
     early_stopping: Optional[EarlyStoppingSection] = Field(None, description="when to stop before the last epoch")
     print_batch_step: Annotated[Int, Field(ge=1)] = Field(10, description="batches between log lines")
     use_visualdl: Bool = Field(False, description="write VisualDL records into output_dir")
+    use_tensorboard: Bool = Field(False, description="write TensorBoard event files into output_dir")
+    plot_curves: Bool = Field(False, description="draw curves.png in output_dir when the training is over")
     update_freq: Annotated[Int, Field(ge=1)] = Field(1, description="gradient accumulation: batches per optimizer step")
     base_batch_size: Optional[Annotated[Int, Field(ge=1)]] = Field(
         None,

@@ -1,4 +1,4 @@
-"""What a training run reports: PaddleClas's log lines, the progress bar, VisualDL's curves and a closing summary."""
+"""What a training run reports: PaddleClas's log lines, a progress bar, figures for curves, and a closing summary."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Mapping, Optional
 
 import numpy as np
 import paddle
 from tqdm import tqdm
 
+from ppcls_ext.config.figures import OF_AVERAGE
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.train.meters import StepTimer
+from ppcls_ext.engine.train.metrics_log import EPOCH, FILE_NAME, STEP, MetricsLog
+from ppcls_ext.engine.train.trackers import Trackers
 
 logger = logging.getLogger("ppcls_ext")
+
+#: Figures of a step that are neither losses nor metrics.
+_OF_STEP = ("grad_norm", "loss_scale")
 
 
 class Reporter:
@@ -27,13 +33,32 @@ class Reporter:
     Args:
         session: this process.
         epochs: length of the run.
-        visualdl_dir: folder for VisualDL's records, or None.
+        folder: where ``metrics.jsonl`` and the trackers' files go.
+        images: of a batch, over all processes.
+        visualdl: whether to write VisualDL's records.
+        tensorboard: whether to write TensorBoard's event files.
     """
 
-    def __init__(self, session: Session, epochs: int, visualdl_dir: Path | None = None):
-        self.session, self.epochs = session, epochs
-        self._started = time.monotonic()
-        self._writer = _visualdl_writer(visualdl_dir) if visualdl_dir is not None and session.is_main else None
+    def __init__(
+        self,
+        session: Session,
+        epochs: int,
+        folder: Path,
+        images: int,
+        visualdl: bool = False,
+        tensorboard: bool = False,
+    ):
+        self.session, self.epochs, self.images = session, epochs, images
+        self._started = self._epoch_started = time.monotonic()
+        self._batches = 0
+        self._figures: dict[str, float] = {}
+        self._metrics = MetricsLog(folder) if session.is_main else None
+        self._trackers = Trackers(folder, visualdl, tensorboard) if session.is_main else None
+
+    def continue_from(self, source: Optional[Path], epoch: int, iteration: int) -> None:
+        """Keep the figures up to the position at which the run goes on; see :class:`MetricsLog`."""
+        if self._metrics:
+            self._metrics.begin(source, epoch, iteration)
 
     def begin(self, name: str, model: paddle.nn.Layer, images: int, iterations: int, samples: int, seed: int) -> None:
         """Log what is trained on what."""
@@ -63,6 +88,7 @@ class Reporter:
 
     def bar(self, epoch: int, done: int, total: int) -> tqdm:
         """Return the progress bar of an epoch; it is shown on a terminal only."""
+        self._epoch_started, self._batches = time.monotonic(), total - done
         return tqdm(
             total=total,
             initial=done,
@@ -73,9 +99,17 @@ class Reporter:
         )
 
     def step(
-        self, epoch: int, iteration: int, total: int, figures: dict[str, float], timer: StepTimer, ips: float, step: int
+        self,
+        epoch: int,
+        iteration: int,
+        total: int,
+        figures: dict[str, float],
+        timer: StepTimer,
+        ips: float,
+        step: int,
+        lr: float,
     ) -> None:
-        """Log one step; ``figures`` are the epoch's means so far."""
+        """Log one step; ``figures`` are the epoch's means so far, ``lr`` is what the step took."""
         steps_left = (self.epochs - epoch) * total + total - iteration - 1
         logger.info(
             "[Train][Epoch %d/%d][Iter: %d/%d]%s, batch_cost: %.5fs, reader_cost: %.5f, ips: %.5f samples/s, eta: %s",
@@ -89,17 +123,49 @@ class Reporter:
             ips,
             timer.eta(steps_left),
         )
-        self.scalars({name if name.startswith("lr(") else f"train_{name}": v for name, v in figures.items()}, step)
+        train = {name: value for name, value in figures.items() if not name.startswith("lr(") and name not in _OF_STEP}
+        self._record(
+            {
+                "kind": STEP,
+                "epoch": epoch,
+                "iteration": iteration,
+                "step": step,
+                "lr": lr,
+                "train": train,
+                **{name: figures[name] for name in _OF_STEP if name in figures},
+                "images_per_second": round(ips * self.session.world_size, 2),
+            }
+        )
 
     def epoch(self, epoch: int, figures: dict[str, float]) -> None:
         """Log the means of a whole epoch."""
         logger.info("[Train][Epoch %d/%d][Avg]%s", epoch, self.epochs, _format(figures))
+        self._figures = figures
+        self._seconds = time.monotonic() - self._epoch_started
 
-    def scalars(self, figures: dict[str, float], step: int) -> None:
-        """Add points to VisualDL's curves."""
-        if self._writer:
-            for name, value in figures.items():
-                self._writer.add_scalar(tag=name, value=float(value), step=step)
+    def record_epoch(self, epoch: int, step: int, lr: float, evaluation: Mapping[str, float]) -> None:
+        """Write the line of an epoch; before its checkpoints, so that what resumes from one of them finds it.
+
+        Args:
+            epoch: from 1.
+            step: optimizer steps so far.
+            lr: of the last step.
+            evaluation: figures of evaluation, with ``ema_`` before those of the averaged weights; empty without.
+        """
+        row = {"kind": EPOCH, "epoch": epoch, "step": step, "lr": lr, "train": self._figures}
+        own = {name: value for name, value in evaluation.items() if not name.startswith(OF_AVERAGE)}
+        averaged = {name.removeprefix(OF_AVERAGE): evaluation[name] for name in evaluation if name not in own}
+        if own:
+            row["eval"] = own
+        if averaged:
+            row["eval_ema"] = averaged
+        row["images_per_second"] = round(self.images * self._batches / max(self._seconds, 1e-9), 2)
+        self._record(row)
+
+    def _record(self, row: dict[str, Any]) -> None:
+        if self._metrics and self._trackers:
+            self._metrics.write(row)
+            self._trackers.write(row)
 
     def end(self, summary: dict[str, Any], output_dir: Path, names: list[str], config: Optional[Path]) -> None:
         """Log the outcome: time, best figure, files and the command that comes next.
@@ -115,7 +181,7 @@ class Reporter:
         if summary["best_epoch"]:
             best = f"; best {summary['criterion']}: {summary['best_metric']:.5f} at epoch {summary['best_epoch']}"
         logger.info("finished epoch %d, step %d, in %s%s", summary["epochs"], summary["steps"], seconds, best)
-        logger.info("files in %s: %s", output_dir, ", ".join([*names, "train.log"]))
+        logger.info("files in %s: %s", output_dir, ", ".join([*names, "train.log", FILE_NAME]))
         if config is not None and names:
             weights = output_dir / ("best_model" if "best_model" in names else "latest")
             logger.info(
@@ -126,15 +192,10 @@ class Reporter:
             )
 
     def close(self) -> None:
-        """Write out what VisualDL still holds back."""
-        if self._writer:
-            self._writer.close()
-
-
-def _visualdl_writer(folder: Path):
-    from visualdl import LogWriter  # slow to import, and only some runs want it
-
-    return LogWriter(logdir=str(folder))
+        """Write out what is still held back."""
+        if self._metrics and self._trackers:
+            self._metrics.close()
+            self._trackers.close()
 
 
 def _format(figures: dict[str, float]) -> str:

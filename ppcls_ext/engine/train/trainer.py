@@ -109,7 +109,16 @@ class Trainer:
         self.parallel = model
         if session.world_size > 1:
             self.parallel = paddle.DataParallel(model, find_unused_parameters=cfg.Global.find_unused_parameters)
-        self.reporter = Reporter(session, self.epochs, self.output_dir if cfg.Global.use_visualdl else None)
+        self.reporter = Reporter(
+            session,
+            self.epochs,
+            self.output_dir,
+            self.samples_per_step // self.accumulate,
+            cfg.Global.use_visualdl,
+            cfg.Global.use_tensorboard,
+        )
+        self._resumed_from = None if checkpoint is None else checkpoint.prefix.parent
+        self._lr = 0.0
         self._grad_norm: Optional[paddle.Tensor] = None
         self._finite_step: Optional[int] = None
 
@@ -162,6 +171,7 @@ class Trainer:
             self.samples_per_step,
             self.seed,
         )
+        self.reporter.continue_from(self._resumed_from, self.state.progress.epoch, self.state.progress.iteration)
         try:
             with GracefulStop() as self._stop:
                 while not self._is_over():
@@ -250,7 +260,7 @@ class Trainer:
         seed_everything(self.seed, self.session.rank, (epoch - 1) * self.iterations + iteration)
         if len(batch.indices) == 0:
             raise RuntimeError(f"epoch {epoch}, batch {iteration}: not one of its images can be read: {batch.bad[0]}")
-        lr = self.state.optimizer.get_lr()
+        lr = self._lr = self.state.optimizer.get_lr()
         last_of_group = (iteration + 1) % self.accumulate == 0
         # Gradients travel once an optimizer step, not once a micro-batch.
         communication = nullcontext() if last_of_group or self.parallel is self.model else self.parallel.no_sync()
@@ -329,7 +339,7 @@ class Trainer:
         if state.scaler:
             figures["loss_scale"] = state.loss_scale()
         ips = self.loader.sampler.batch_size / max(timer.batch_cost, 1e-9)
-        self.reporter.step(epoch, iteration, self.iterations, figures, timer, ips, state.progress.step)
+        self.reporter.step(epoch, iteration, self.iterations, figures, timer, ips, state.progress.step, self._lr)
 
     # After an epoch
 
@@ -343,8 +353,10 @@ class Trainer:
             self.state.swa.after_epoch(epoch, self.state.master_weights())
         due = epoch >= settings.start_eval_epoch and (epoch % settings.eval_interval == 0 or epoch == self.epochs)
         self._require_finite()
+        figures = self._figures(self.evaluation, epoch) if self.evaluation and due else {}
+        self.reporter.record_epoch(epoch, self.state.progress.step, self._lr, figures)
         if self.evaluation and due:
-            self._evaluate(self.evaluation, epoch)
+            self._judge(self.evaluation, figures, epoch)
         if settings.save_interval > 0 and epoch % settings.save_interval == 0:
             self._save(f"epoch_{epoch}")
             if self.session.is_main:
@@ -352,15 +364,20 @@ class Trainer:
         self._save("latest")
         self._leave_if_asked()
 
-    def _evaluate(self, evaluation: EpochEvaluation, epoch: int) -> None:
-        state = self.state
+    def _figures(self, evaluation: EpochEvaluation, epoch: int) -> dict:
+        """Evaluate."""
         try:
-            figures = evaluation.run(state, epoch)
+            figures = evaluation.run(self.state, epoch)
         except InvalidLogitsError as error:
             raise NonFiniteStateError(
                 f"evaluation after epoch {epoch}: {error}. The epoch was not saved, {self._last_good()}"
             ) from error
         self.history[-1].update({f"eval_{name}": value for name, value in figures.items()})
+        return figures
+
+    def _judge(self, evaluation: EpochEvaluation, figures: dict, epoch: int) -> None:
+        """Let the schedule, early stopping and the best model know the figures of an epoch."""
+        state = self.state
         criterion = evaluation.criterion
         if criterion is None:
             return
@@ -368,10 +385,10 @@ class Trainer:
             state.schedule.observe(figures[criterion])
         if state.early_stopping:
             state.early_stopping.update(figures[state.early_stopping.metric], epoch)
-        self._keep_if_best(figures[criterion], epoch, state.best, "best_model", "best metric", "eval_acc")
+        self._keep_if_best(figures[criterion], epoch, state.best, "best_model", "best metric")
         if state.ema:
             value = figures[f"{OF_AVERAGE}{criterion}"]
-            self._keep_if_best(value, epoch, state.best_ema, "best_model_ema", "best metric ema", "eval_acc_ema")
+            self._keep_if_best(value, epoch, state.best_ema, "best_model_ema", "best metric ema")
 
     def _finish_average(self) -> Optional[dict[str, float]]:
         """Complete, evaluate and save the mean of stochastic weight averaging; return its figures."""
@@ -390,11 +407,10 @@ class Trainer:
         self._save("swa", weights)
         return figures
 
-    def _keep_if_best(self, value: float, epoch: int, best: Best, name: str, label: str, tag: str) -> None:
+    def _keep_if_best(self, value: float, epoch: int, best: Best, name: str, label: str) -> None:
         if best.offer(value, epoch, bool(self.evaluation and self.evaluation.falls)):
             self._save(name)
         logger.info("[Eval][Epoch %d][%s: %s]", epoch, label, best.metric)
-        self.reporter.scalars({tag: value}, epoch)
 
     def _save(self, name: str, averaged: Optional[dict] = None) -> None:
         """Write a checkpoint on the main process; every process must call it.

@@ -62,7 +62,7 @@ def test_a_run_ends_with_its_outcome_and_the_next_command(runs, capsys):
     metric = load_checkpoint(runs.output_dir / "best_model").parts["pdstates"]["metric"]
     *_, outcome, files, following = log.splitlines()
     assert re.search(rf"finished epoch 2, step 6, in 0:00:\d\d; best top1: {metric:.5f} at epoch [12]$", outcome)
-    assert files.endswith(f"files in {runs.output_dir}: best_model, epoch_1, epoch_2, latest, train.log")
+    assert files.endswith(f"files in {runs.output_dir}: best_model, epoch_1, epoch_2, latest, train.log, metrics.jsonl")
     command = shlex.split(following.split("next: ")[1])
     assert command[:2] == ["ppcls_ext", "export"]
     assert cli.main([*command[1:], f"Global.save_inference_dir={runs.folder / 'inference'}"]) == 0
@@ -85,7 +85,7 @@ def test_curves_for_visualdl(runs):
     records = list(runs.output_dir.glob("vdlrecords.*.log"))
     assert len(records) == 1
     content = records[0].read_bytes()
-    for tag in (b"lr(Cosine)", b"train_CELoss", b"train_top1", b"eval_acc"):
+    for tag in (b"step/lr", b"step/train/CELoss", b"epoch/train/top1", b"epoch/eval/top1"):
         assert tag in content, tag
 
 
