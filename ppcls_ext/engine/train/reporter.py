@@ -9,12 +9,13 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, cast
 
 import numpy as np
 import paddle
 from tqdm import tqdm
 
+from ppcls_ext.config import Config
 from ppcls_ext.config.figures import OF_AVERAGE
 from ppcls_ext.engine.distributed import Session
 from ppcls_ext.engine.train.meters import StepTimer
@@ -31,29 +32,23 @@ class Reporter:
     """Log, bar and curves of one run; silent on every process but the main one.
 
     Args:
+        cfg: the validated config: length of the run, folder of its files, and which trackers are wanted.
         session: this process.
-        epochs: length of the run.
-        folder: where ``metrics.jsonl`` and the trackers' files go.
         images: of a batch, over all processes.
-        visualdl: whether to write VisualDL's records.
-        tensorboard: whether to write TensorBoard's event files.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        epochs: int,
-        folder: Path,
-        images: int,
-        visualdl: bool = False,
-        tensorboard: bool = False,
-    ):
-        self.session, self.epochs, self.images = session, epochs, images
+    def __init__(self, cfg: Config, session: Session, images: int):
+        self.session, self.images = session, images
+        self.epochs = cast(int, cfg.Global.epochs)  # a configuration for training has it
         self._started = self._epoch_started = time.monotonic()
         self._batches = 0
         self._figures: dict[str, float] = {}
-        self._metrics = MetricsLog(folder) if session.is_main else None
-        self._trackers = Trackers(folder, visualdl, tensorboard) if session.is_main else None
+        self._metrics: Optional[MetricsLog] = None
+        self._trackers: Optional[Trackers] = None
+        if session.is_main:
+            folder = Path(cfg.Global.output_dir)
+            self._metrics = MetricsLog(folder)
+            self._trackers = Trackers(folder, cfg.Global.use_visualdl, cfg.Global.use_tensorboard)
 
     def continue_from(self, source: Optional[Path], epoch: int, iteration: int) -> None:
         """Keep the figures up to the position at which the run goes on; see :class:`MetricsLog`."""

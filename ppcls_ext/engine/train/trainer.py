@@ -109,14 +109,7 @@ class Trainer:
         self.parallel = model
         if session.world_size > 1:
             self.parallel = paddle.DataParallel(model, find_unused_parameters=cfg.Global.find_unused_parameters)
-        self.reporter = Reporter(
-            session,
-            self.epochs,
-            self.output_dir,
-            self.samples_per_step // self.accumulate,
-            cfg.Global.use_visualdl,
-            cfg.Global.use_tensorboard,
-        )
+        self.reporter = Reporter(cfg, session, self.samples_per_step // self.accumulate)
         self._resumed_from = None if checkpoint is None else checkpoint.prefix.parent
         self._lr = 0.0
         self._grad_norm: Optional[paddle.Tensor] = None
