@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "list",
     "info",
+    "compare",
     "summary",
     "download",
     "train",

@@ -6,7 +6,7 @@ import importlib.util
 import io
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
 from unicodedata import east_asian_width
 
 import numpy as np
@@ -67,6 +67,15 @@ def figure(path: Path, size: tuple[float, float], texts: Sequence[str] = ()) -> 
         stream = io.BytesIO()
         drawn.savefig(stream, format="png", bbox_inches="tight", pad_inches=0.1)
     write_atomically(path, lambda aside: aside.write_bytes(stream.getvalue()))
+
+
+def mark_decades(axis: Any) -> None:
+    """Write 1, 2, 5, 10 and so on at a logarithmic axis, as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def short(name: str) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import math
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Iterable, Optional, Sequence
 
 from ppcls_ext import registry
 from ppcls_ext.cli.paddle_import import import_paddle
 from ppcls_ext.cli.parser import Switch, add_command, add_override, positive
 from ppcls_ext.cli.results import OK, UsageError, print_json, print_table
 from ppcls_ext.utils.spelling import nearest
+
+SORTED_BY = ("name", "top1", "params", "macs")
 
 
 def add_commands(commands) -> None:
@@ -22,9 +25,16 @@ def add_commands(commands) -> None:
         run_list,
         "List the backbones of ppcls_ext. Accuracies are published ones. The last column says whether weights are "
         "published: for pretrained=True (yes), or only for download in a browser (manual).",
-        ["list", "list 'sequencer2d_*'", "list --pretrained", "list --all --json"],
+        [
+            "list",
+            "list 'sequencer2d_*'",
+            "list --sort top1 --max_params 30M",
+            "list --family SwinTransformer --pretrained",
+            "list --all --json",
+        ],
     )
-    add("pattern", nargs="?", default="*", help="shell pattern of names, case-insensitive (default: all)")
+    add("patterns", nargs="*", default=["*"], help="names or shell patterns of names, case-insensitive (default: all)")
+    add_selection(add)
     add("--pretrained", action="store_true", help="only those with published weights")
     add("--all", action="store_true", help="also the backbones of the installed PaddleClas, which train here too")
     add("--json", action="store_true", help="print JSON instead of a table")
@@ -84,24 +94,86 @@ def add_commands(commands) -> None:
     )
 
 
+def add_selection(add: Callable) -> None:
+    """Add the options that choose and sort backbones."""
+    add("--family", help="only this family")
+    add("--min_top1", type=_number, metavar="PERCENT", help="only with a published top-1 of at least so much")
+    add("--max_params", type=_number, metavar="NUMBER", help="only with at most so many parameters, such as 30M")
+    add("--max_macs", type=_number, metavar="NUMBER", help="only with at most so many multiply-adds, such as 5G")
+    add("--sort", choices=SORTED_BY, help="top1: the best first; params, macs: the smallest first (default: by family)")
+
+
+def _number(text: str) -> float:
+    """Return the number that ``text`` is, with K, M, G or B (10⁹) behind it or not."""
+    factor = {"K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}.get(text[-1:].upper())
+    try:
+        value = float(text[:-1]) * factor if factor else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no number of at least 0, such as 80, 30M or 4.5G")
+    return value
+
+
+def select(arguments: argparse.Namespace, foreign: Sequence[dict] = ()) -> list[dict]:
+    """Return what ``list`` shows of the backbones that the command line chooses, each once and sorted.
+
+    Args:
+        arguments: with ``patterns`` and what :func:`add_selection` adds.
+        foreign: rows of other backbones to choose among.
+
+    Raises:
+        UsageError: a pattern or a family fits none, or no backbone is left; the message has the nearest names.
+    """
+    known = [*(_row(registry.get_spec(name)) for name in registry.list_backbones()), *foreign]
+    rows: dict[str, dict] = {}
+    for pattern in arguments.patterns:
+        found = [row for row in known if fnmatch.fnmatchcase(row["name"].lower(), pattern.lower())]
+        if not found:
+            raise UsageError(f"no backbone matches {pattern!r}{_hint(pattern.strip('*'), registry.list_backbones())}")
+        rows.update({row["name"]: row for row in found})
+    chosen = list(rows.values())
+    if arguments.family is not None:
+        families = list(dict.fromkeys(row["family"] for row in known))
+        wanted = {name.lower(): name for name in families}.get(arguments.family.lower())
+        if wanted is None:
+            hint = _hint(arguments.family, families) or f"; there are {', '.join(families)}"
+            raise UsageError(f"--family: there is no family {arguments.family!r}{hint}")
+        chosen = [row for row in chosen if row["family"] == wanted]
+    for key, limit, sign in (
+        ("top1", arguments.min_top1, -1),
+        ("params", arguments.max_params, 1),
+        ("macs", arguments.max_macs, 1),
+    ):
+        if limit is not None:
+            chosen = [row for row in chosen if row[key] is not None and sign * row[key] <= sign * limit]
+    if not chosen:
+        raise UsageError("no backbone meets all of the conditions")
+    if arguments.sort == "name":
+        return sorted(chosen, key=lambda row: row["name"].lower())
+    if arguments.sort is not None:
+        sign = -1 if arguments.sort == "top1" else 1
+        return sorted(chosen, key=lambda row: (row[arguments.sort] is None, sign * (row[arguments.sort] or 0)))
+    return chosen
+
+
+def _hint(wanted: str, names: Iterable[str]) -> str:
+    found = nearest(wanted, names)
+    return f"; did you mean {', '.join(found)}?" if found else ""
+
+
 def run_list(arguments: argparse.Namespace) -> int:
     """Print the backbones that match."""
-    rows = [_row(registry.get_spec(name)) for name in registry.list_backbones(arguments.pattern)]
-    if arguments.all:
-        rows += [
-            {"name": name, "family": "PaddleClas", "params": None, "macs": None, "top1": None, "weights": None}
-            for name in _names_of_paddleclas()
-            if fnmatch.fnmatchcase(name.lower(), arguments.pattern.lower())
-        ]
-    if not rows:
-        hint = nearest(arguments.pattern.strip("*"), registry.list_backbones())
-        raise UsageError(
-            f"no backbone matches {arguments.pattern!r}" + (f"; did you mean {', '.join(hint)}?" if hint else "")
-        )
+    foreign = [
+        {"name": name, "family": "PaddleClas", "params": None, "macs": None, "top1": None, "weights": None}
+        for name in (_names_of_paddleclas() if arguments.all else ())
+    ]
+    rows = select(arguments, foreign)
     if arguments.pretrained:
         rows = [row for row in rows if row["weights"]]
         if not rows:
-            raise UsageError(f"no backbone that matches {arguments.pattern!r} has published weights")
+            named = " or ".join(map(repr, arguments.patterns))
+            raise UsageError(f"no backbone that matches {named} has published weights")
     if arguments.json:
         print_json(rows)
         return OK

@@ -11,6 +11,7 @@ from ppcls_ext.cli import (
     analysis,
     averaging,
     benchmark,
+    comparison,
     curves,
     data,
     deployment,
@@ -37,6 +38,7 @@ from ppcls_ext.version import __version__
 #: Each adds its commands, in the order in which help lists them.
 GROUPS = (
     models,
+    comparison,
     summary,
     training,
     averaging,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ppcls_ext.analysis.benchmark.results import TRAIN, Report, Row
-from ppcls_ext.analysis.drawing import figure
+from ppcls_ext.analysis.drawing import figure, mark_decades
 
 ACCURACY, RESOLUTION = "accuracy.png", "resolution.png"
 #: What tells lines of one picture apart, the resolution being its axis.
@@ -50,7 +50,7 @@ def _draw_accuracy(report: Report, path: Path) -> Path:
             color, marker = styles.setdefault(key, (f"C{len(styles)}", "osD^vP*X"[len(styles) % 8]))
             axes.scatter(row.images_per_second, row.top1, color=color, marker=marker, label=label, zorder=2)
         axes.set_xscale("log")
-        _mark_decades(axes.xaxis)
+        mark_decades(axes.xaxis)
         axes.set_xlabel("images/s")
         axes.set_ylabel("published top-1 on ImageNet-1k, %")
         fastest = {row.case.model: row for row in sorted(points, key=lambda row: row.images_per_second or 0.0)}
@@ -90,7 +90,7 @@ def _draw_resolution(report: Report, path: Path) -> Path:
             if known:
                 memory.plot(*zip(*known), marker="o", label=label)
         speed.set_yscale("log")
-        _mark_decades(speed.yaxis)
+        mark_decades(speed.yaxis)
         memory.set_ylim(0, 1.1 * memory.get_ylim()[1])
         speed.set_ylabel("images/s")
         memory.set_ylabel("peak memory of the process, MB")
@@ -98,15 +98,6 @@ def _draw_resolution(report: Report, path: Path) -> Path:
             axes.set_xlabel("resolution (square root of the number of pixels)")
         _finish(drawn, [speed, memory], report)
     return path
-
-
-def _mark_decades(axis: Any) -> None:
-    """Write 1, 2, 5, 10 and so on at a logarithmic axis, as plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _finish(drawn: Any, all_axes: list, report: Report) -> None:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from ppcls_ext.analysis.drawing import figure
+from ppcls_ext.analysis.drawing import figure, mark_decades
 from ppcls_ext.analysis.sweep.results import Point, Sweep, exponent
 
 MARKERS = "osD^vP*X"
@@ -34,7 +34,7 @@ def draw(found: Sweep, path: Path) -> Optional[Path]:
             _mark_sizes(axes, found)
             if logarithmic:
                 axes.set_yscale("log")
-                _mark_decades(axes.yaxis)
+                mark_decades(axes.yaxis)
             axes.grid(alpha=0.3)
         if panels[-1][0].startswith("multiply"):
             _mark_powers(all_axes[len(panels) - 1], found)
@@ -85,15 +85,6 @@ def _mark_sizes(axes: Any, found: Sweep) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xticklabels(list(sides.values()), fontsize=8)
-
-
-def _mark_decades(axis: Any) -> None:
-    """Write 1, 2, 5, 10 and so on at a logarithmic axis, as plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _mark_powers(axes: Any, found: Sweep) -> None:
