@@ -38,6 +38,7 @@ COMMANDS = (
     "curves",
     "embed",
     "explain",
+    "attention",
     "convert",
     "prepare",
     "finetune",

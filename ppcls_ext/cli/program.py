@@ -9,6 +9,7 @@ from typing import Optional, Sequence
 
 from ppcls_ext.cli import (
     analysis,
+    attention,
     averaging,
     benchmark,
     comparison,
@@ -53,6 +54,7 @@ GROUPS = (
     curves,
     embedding,
     explanation,
+    attention,
     preparation,
     finetuning,
     data,
