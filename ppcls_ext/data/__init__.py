@@ -2,6 +2,7 @@
 
 from ppcls_ext.data.build import build_dataloader, build_dataset
 from ppcls_ext.data.cifar import Cifar10, Cifar100
+from ppcls_ext.data.class_names import class_names_of
 from ppcls_ext.data.datasets import ImageNetDataset
 from ppcls_ext.data.errors import (
     BadImageError,
@@ -11,7 +12,7 @@ from ppcls_ext.data.errors import (
     TransformError,
     WorkerDiedError,
 )
-from ppcls_ext.data.image_folder import ImageFolder, class_names_of, label_file_problem
+from ppcls_ext.data.image_folder import ImageFolder, label_file_problem
 from ppcls_ext.data.loader import Loader
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops, operator_arguments
 from ppcls_ext.data.sample import BadImage, Batch, Sample

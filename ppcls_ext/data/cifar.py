@@ -36,6 +36,8 @@ class CifarArchive:
     md5: str
     folder: str  # in the archive
     files: dict  # split -> {file: MD5}
+    names: tuple  # file of the class names, and its MD5
+    name_keys: dict  # key of the labels in a batch -> key of their names in that file
 
     @property
     def file(self) -> str:
@@ -63,6 +65,8 @@ CIFAR_10 = CifarArchive(
         },
         "test": {"test_batch": "40351d587109b95175f43aff81a1287e"},
     },
+    ("batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
+    {"labels": "label_names"},
 )
 CIFAR_100 = CifarArchive(
     "Cifar100",
@@ -73,6 +77,8 @@ CIFAR_100 = CifarArchive(
         "train": {"train": "16019d7e3df5f24257cddd939b257f8d"},
         "test": {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
     },
+    ("meta", "7973b15100ade9c7d40fb424638fde48"),
+    {"fine_labels": "fine_label_names", "coarse_labels": "coarse_label_names"},
 )
 ARCHIVES = {archive.name: archive for archive in (CIFAR_10, CIFAR_100)}
 
@@ -130,6 +136,7 @@ class Cifar10(ClassificationDataset):
             labels.extend(classes)
             paths.extend(f"{data_file}:{file}/{name}" for name in names)
         self.pixels = split.pixels
+        self.class_names = read_class_names(ARCHIVES[self.archive_name], data_file, label_key)
         self.original_classes = tuple(int(label) for label in np.unique(labels))
         super().__init__(paths, np.array(labels, np.int64), transform_ops, skip_bad=skip_bad, seed=seed)
         operators = self.transforms.operators
@@ -229,6 +236,34 @@ def read_split(archive: CifarArchive, data_file: str, mode: str) -> Split:
     stamp = tuple((state.st_size, state.st_mtime_ns, state.st_ino) if state else None for state in states)
     splits = (mode,) if os.path.isdir(data_file) else SPLITS
     return _read_splits(archive.name, os.path.abspath(data_file), data_file, splits, stamp)[mode]
+
+
+def read_class_names(archive: CifarArchive, data_file: str, label_key: str) -> Optional[list[str]]:
+    """Return the names of the classes by id, from the archive's own file of them.
+
+    Args:
+        archive: which of the two.
+        data_file: the archive, or its unpacked folder.
+        label_key: ``labels``, ``fine_labels`` or ``coarse_labels``.
+
+    Returns:
+        None for a folder without that file.
+
+    Raises:
+        DataFileError: if it is not the published one.
+    """
+    file, md5 = archive.names
+    if os.path.isdir(data_file):
+        if not os.path.exists(os.path.join(data_file, file)):
+            return None
+        content = _read_unpacked(archive, data_file, file, md5)
+    else:  # its MD5 has been compared with the published one
+        with tarfile.open(data_file, "r:gz") as tar:
+            content = _read_member(tar, f"{archive.folder}/{file}", data_file)
+    names = _unpickled(content, f"{data_file}: {file}").get(archive.name_keys[label_key])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataFileError(f"{data_file}: {file} lacks the names {archive.name_keys[label_key]}")
+    return names
 
 
 @functools.lru_cache(maxsize=4)

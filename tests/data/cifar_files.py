@@ -69,6 +69,10 @@ def rows(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([pixels[..., channel].reshape(len(pixels), -1) for channel in range(3)], axis=1)
 
 
+#: Classes by the key of their labels.
+NAMES = {"Cifar10": {"labels": 10}, "Cifar100": {"fine_labels": 100, "coarse_labels": 20}}
+
+
 class Archive:
     """A small archive, entered as the published one; ``pixels`` and ``labels`` by split are what it holds."""
 
@@ -94,13 +98,19 @@ class Archive:
                     batch["fine_labels"], batch["coarse_labels"] = labels[part], self.coarse[split][part]
                 contents[file] = poison or python_2_pickle(batch)
                 files[split][file] = hashlib.md5(contents[file]).hexdigest()
+        self.names = {key: [f"{key[:4]} {i}" for i in range(count)] for key, count in NAMES[name].items()}
+        meta = {published.name_keys[key]: names for key, names in self.names.items()}
+        contents[published.names[0]] = python_2_pickle(meta)
+        names_md5 = hashlib.md5(contents[published.names[0]]).hexdigest()
         with tarfile.open(self.path, "w:gz") as tar:
             for file, content in contents.items():
                 entry = tarfile.TarInfo(f"{published.folder}/{file}")
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
         md5 = hashlib.md5(self.path.read_bytes()).hexdigest()
-        monkeypatch.setitem(cifar.ARCHIVES, name, replace(published, md5=md5, files=files))
+        monkeypatch.setitem(
+            cifar.ARCHIVES, name, replace(published, md5=md5, files=files, names=(published.names[0], names_md5))
+        )
 
     def unpack(self) -> Path:
         with tarfile.open(self.path) as tar:

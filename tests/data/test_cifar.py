@@ -16,7 +16,16 @@ from cifar_files import Archive, as_python_reads_it, rows
 
 from ppcls_ext import cli
 from ppcls_ext.config import ConfigError, load_config
-from ppcls_ext.data import Cifar10, Cifar100, DataFileError, build_dataloader, build_dataset, cifar, inspect_labels
+from ppcls_ext.data import (
+    Cifar10,
+    Cifar100,
+    DataFileError,
+    build_dataloader,
+    build_dataset,
+    cifar,
+    class_names_of,
+    inspect_labels,
+)
 
 RAW = [{"NormalizeImage": {"scale": 1.0, "mean": [0, 0, 0], "std": [1, 1, 1], "order": ""}}]
 
@@ -55,6 +64,31 @@ def test_pixels_and_labels_of_cifar_10(cifar10, split, unpacked):
     assert dataset.image_path(1).endswith(
         {"train": "data_batch_1", "test": "test_batch"}[split] + "/thing_s_000001.png"
     )
+
+
+@pytest.mark.parametrize("unpacked", (False, True), ids=("archive", "folder"))
+def test_class_names_come_from_the_archive(cifar10, cifar100, unpacked):
+    """Of the data set, and of its section in a configuration, which export and prediction take them from."""
+    for archive, dataset, options, key in (
+        (cifar10, Cifar10, {}, "labels"),
+        (cifar100, Cifar100, {}, "fine_labels"),
+        (cifar100, Cifar100, {"label_mode": "coarse"}, "coarse_labels"),
+    ):
+        path = str(archive.unpack() if unpacked else archive.path)
+        expected = archive.names[key]
+        assert dataset(path, "test", RAW, **options).class_names == expected
+        assert class_names_of({"name": dataset.__name__, "data_file": path, "mode": "train", **options}) == expected
+        assert len(expected) == {"labels": 10, "fine_labels": 100, "coarse_labels": 20}[key]
+    assert class_names_of({"name": "Cifar10", "data_file": "nowhere"}) is None
+
+
+def test_a_folder_without_names(cifar10):
+    folder = cifar10.unpack()
+    (folder / "batches.meta").write_bytes(b"other")
+    with pytest.raises(DataFileError, match="batches.meta has the MD5"):
+        Cifar10(str(folder), "test", RAW)
+    (folder / "batches.meta").unlink()
+    assert Cifar10(str(folder), "test", RAW).class_names is None
 
 
 @pytest.mark.parametrize("label_mode", ("fine", "coarse"))

@@ -10,7 +10,8 @@ from ppcls_ext.data.batch_ops import check_batch_transform_ops
 from ppcls_ext.data.batch_ops.pipeline import label_smoothing
 from ppcls_ext.data.build import DATASETS, dataset_arguments, sampler_problems
 from ppcls_ext.data.cifar import ARCHIVES
-from ppcls_ext.data.image_folder import class_names_of, label_file_problem
+from ppcls_ext.data.class_names import class_names_of
+from ppcls_ext.data.image_folder import label_file_problem
 from ppcls_ext.data.label_names import label_file, read_class_id_map
 from ppcls_ext.data.loader import device_normalization_problem
 from ppcls_ext.data.preprocess import build_transforms, check_transform_ops
