@@ -3,13 +3,14 @@
 import yaml
 from cifar_files import Archive
 from PIL import Image
-from training_runs import digits, runs  # noqa: F401  # fixtures
+from training_runs import Runs
 
 from ppcls_ext import cli
 from ppcls_ext.engine.deploy.predictor import Predictor
 
 
-def test_names_of_the_archive_reach_the_deployed_model(runs, monkeypatch, tmp_path):
+def test_names_of_the_archive_reach_the_deployed_model(monkeypatch, tmp_path):
+    runs = Runs(tmp_path, tmp_path)
     archive = Archive(tmp_path, monkeypatch, "Cifar10", count=8)
     for split, mode in (("Train", "train"), ("Eval", "test")):
         section = runs.config["DataLoader"][split]["dataset"]
